@@ -1,0 +1,286 @@
+package files
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// Digest is the content of one file.
+type Digest struct {
+	Hex  string // SHA-256, 64 lowercase hex digits
+	Size int64  // bytes
+}
+
+// FileDigest is a Digest with the slash path that it belongs to, relative to the project folder.
+type FileDigest struct {
+	Path string
+	Digest
+}
+
+// DigestFile returns the digest of the regular file p of the project. Links inside the project are
+// followed. A file that is written to while it is read is read once more, then it is an error that
+// matches ErrChanged.
+func (x *Index) DigestFile(p string) (Digest, error) {
+	clean, err := cleanPath(p)
+	if err != nil {
+		return Digest{}, fmt.Errorf("digest %w", err)
+	}
+	out, err := x.digestAll([]string{clean})
+	if err != nil {
+		return Digest{}, err
+	}
+	return out[0].Digest, nil
+}
+
+// memo is the digest of one path, once the batch that computes it is done.
+type memo struct {
+	done chan struct{}
+	d    Digest
+	err  error
+}
+
+// chunkFiles is how many files of one folder a worker takes at a time.
+const chunkFiles = 128
+
+// digestAll digests clean paths, each once in the life of the Index's memory.
+func (x *Index) digestAll(paths []string) ([]FileDigest, error) {
+	mem := x.memos()
+	memos := make([]*memo, len(paths))
+	b := &batch{x: x}
+	done := make(chan struct{})
+	slab := make([]memo, 0, len(paths)) // one allocation; never grown, so pointers into it stay good
+	mem.mu.Lock()
+	for i, p := range paths {
+		m := mem.digests[p]
+		if m == nil {
+			slab = append(slab, memo{done: done})
+			m = &slab[len(slab)-1]
+			mem.digests[p] = m
+			b.jobs = append(b.jobs, job{path: p, memo: m})
+		}
+		memos[i] = m
+	}
+	mem.mu.Unlock()
+	b.run()
+	// Own work first, then wait for others: no two batches can wait for each other.
+	close(done)
+	out := make([]FileDigest, len(paths))
+	var errs []error
+	for i, m := range memos {
+		<-m.done
+		if m.err != nil {
+			errs = append(errs, m.err)
+		}
+		out[i] = FileDigest{Path: paths[i], Digest: m.d}
+	}
+	if len(errs) > 0 {
+		return nil, joinErrors(errs)
+	}
+	return out, nil
+}
+
+// job is one file to digest.
+type job struct {
+	path string
+	memo *memo
+	size int64
+}
+
+// batch digests jobs with as many workers as there are processors: first all files, small ones at
+// once and grouped by folder, then the large ones, largest first, so that none is left for the end.
+type batch struct {
+	x    *Index
+	jobs []job
+
+	next  atomic.Int64
+	mu    sync.Mutex
+	large []job
+	pool  buffers
+}
+
+func (b *batch) run() {
+	slices.SortFunc(b.jobs, func(p, q job) int {
+		return strings.Compare(path.Dir(p.path), path.Dir(q.path))
+	})
+	var chunks [][]job
+	for from := 0; from < len(b.jobs); {
+		to, dir := from, path.Dir(b.jobs[from].path)
+		for to < len(b.jobs) && to-from < chunkFiles && path.Dir(b.jobs[to].path) == dir {
+			to++
+		}
+		chunks = append(chunks, b.jobs[from:to])
+		from = to
+	}
+	b.parallel(len(chunks), func(i int) { b.chunk(chunks[i]) })
+	slices.SortFunc(b.large, func(p, q job) int { return int(min(max(q.size-p.size, -1), 1)) })
+	b.parallel(len(b.large), func(i int) { b.one(nil, b.large[i]) })
+}
+
+// parallel calls f with 0 … n-1. With one call, or one processor, it stays on the caller's goroutine.
+func (b *batch) parallel(n int, f func(i int)) {
+	b.next.Store(0)
+	work := func() {
+		for i := b.next.Add(1) - 1; i < int64(n); i = b.next.Add(1) - 1 {
+			f(int(i))
+		}
+	}
+	workers := min(n, runtime.GOMAXPROCS(0))
+	if workers <= 1 {
+		work()
+		return
+	}
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(work)
+	}
+	wg.Wait()
+}
+
+func (b *batch) chunk(jobs []job) {
+	dir, err := openDirRef(b.x.root, path.Dir(jobs[0].path))
+	if err != nil {
+		for _, j := range jobs {
+			j.memo.err = explain("digest", j.path, err)
+		}
+		return
+	}
+	for _, j := range jobs {
+		b.one(dir, j)
+	}
+	if err := dir.Close(); err != nil {
+		jobs[0].memo.err = errors.Join(jobs[0].memo.err, explain("digest", jobs[0].path, err))
+	}
+}
+
+// one digests a file through its folder dir; a nil dir means that it is large and its turn has come.
+func (b *batch) one(dir *dirRef, j job) {
+	later := dir != nil
+	d, err := b.attempt(dir, j, later)
+	if errors.Is(err, ErrChanged) {
+		d, err = b.attempt(dir, j, false)
+	}
+	if errors.Is(err, errLater) {
+		return
+	}
+	j.memo.d, j.memo.err = d, err
+}
+
+// errLater says that a file was put on the list of large ones.
+var errLater = errors.New("later")
+
+func (b *batch) attempt(dir *dirRef, j job, later bool) (d Digest, err error) {
+	started := b.x.opt.Now().UnixNano()
+	st, f, err := b.locate(dir, j.path)
+	if err != nil {
+		return Digest{}, err
+	}
+	defer func() {
+		if f != nil {
+			err = errors.Join(err, explain("digest", j.path, f.Close()))
+		}
+	}()
+	known, hit := b.x.cache.lookup(j.path, st)
+	if hit && !b.x.recheck(j.path, &known, started) {
+		b.x.count(func(s *Stats) { s.Hits++ })
+		return Digest{Hex: hex.EncodeToString(known.sum[:]), Size: st.size}, nil
+	}
+	if later && st.size >= bufBytes {
+		j.size = st.size
+		b.mu.Lock()
+		b.large = append(b.large, j)
+		b.mu.Unlock()
+		return Digest{}, errLater
+	}
+	if f == nil {
+		if f, err = dir.open(path.Base(j.path)); err != nil {
+			return Digest{}, explain("digest", j.path, err)
+		}
+	}
+	sum, n, err := b.read(f, st, j.path)
+	if err != nil {
+		return Digest{}, explain("digest", j.path, err)
+	}
+	b.x.cache.put(j.path, cacheEntry{stamp: st, hashed: started, sum: sum})
+	b.x.count(func(s *Stats) {
+		s.Hashed++
+		s.Bytes += n
+		if hit && known.sum != sum {
+			s.Silent = append(s.Silent, j.path)
+		}
+	})
+	return Digest{Hex: hex.EncodeToString(sum[:]), Size: n}, nil
+}
+
+// locate stats a file. In its open folder dir that is one call, and the file stays closed until it is
+// known that it must be read; a link or a large file is opened through os.Root, which resolves it safely.
+func (b *batch) locate(dir *dirRef, p string) (stamp, handle, error) {
+	if dir != nil {
+		st, mode, err := dir.lstat(path.Base(p))
+		switch {
+		case err != nil:
+			return stamp{}, nil, explain("digest", p, err)
+		case mode.IsRegular():
+			return st, nil, nil
+		case mode&fs.ModeSymlink == 0:
+			return stamp{}, nil, notRegular("digest", p, mode)
+		}
+	}
+	f, err := openRegular(b.x.root, p)
+	if err != nil {
+		return stamp{}, nil, err
+	}
+	st, _, err := osFile{f}.stat()
+	if err != nil {
+		return stamp{}, nil, errors.Join(explain("digest", p, err), f.Close())
+	}
+	return st, osFile{f}, nil
+}
+
+// read hashes the open file, which must still have stamp st afterwards.
+func (b *batch) read(f handle, st stamp, p string) (sum [sha256.Size]byte, n int64, err error) {
+	if hook := b.x.onRead; hook != nil {
+		hook(p)
+	}
+	if st.size < bufBytes {
+		buf := b.pool.get()
+		sum, n, err = hashSmall(f, st.size, buf)
+		b.pool.put(buf)
+	} else {
+		adviseSequential(f)
+		// One byte more than expected is enough to know that the file grew, and an end for one that
+		// grows for ever.
+		sum, n, err = copyHash(nil, f, st.size+1, &b.pool)
+	}
+	if err != nil {
+		return sum, n, err
+	}
+	after, mode, err := f.stat()
+	if err != nil {
+		return sum, n, err
+	}
+	if !mode.IsRegular() || n != st.size || !after.sameContent(st) {
+		return sum, n, fmt.Errorf("%w; wait until its writer is done", ErrChanged)
+	}
+	return sum, n, nil
+}
+
+// recheck reports whether a cached digest is to be taken again from the bytes.
+func (x *Index) recheck(p string, e *cacheEntry, now int64) bool {
+	return x.opt.Verify > 0 && rand.Float64() < x.opt.Verify || e.due(p, now)
+}
+
+func (x *Index) count(f func(*Stats)) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	f(&x.stats)
+}

@@ -1,0 +1,207 @@
+package files
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// DefaultMaxFiles is how many entries an Index or a Store lists before it gives up.
+const DefaultMaxFiles = 2_000_000
+
+// Options tune an Index. The zero value is what every command uses.
+type Options struct {
+	// MaxFiles caps the entries of all folders listed; 0 means DefaultMaxFiles.
+	MaxFiles int
+	// Verify is the share, 0 to 1, of cached digests that are taken again from the bytes: 1 reads
+	// every file, 0.05 a random twentieth. Entries older than a week are always taken again.
+	Verify float64
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Index finds and digests the files of one project folder during one command. It is safe for
+// concurrent use.
+type Index struct {
+	root  *os.Root
+	opt   Options
+	cache *statCache
+	// onRead, if set, is called before a file is read: the place for a test to write to it.
+	onRead func(path string)
+
+	mu    sync.Mutex
+	cur   *memory
+	stats Stats
+}
+
+// memory is what an Index remembers until Refresh.
+type memory struct {
+	tree    *tree
+	globs   onceMap[globbed]
+	sets    onceMap[setDigest]
+	sources onceMap[SourceDigest]
+
+	mu      sync.Mutex
+	digests map[string]*memo
+}
+
+// Stats counts what an Index did.
+type Stats struct {
+	Folders int64 // folders listed
+	Hits    int64 // digests taken from the stat cache
+	Hashed  int64 // files read and hashed
+	Bytes   int64 // bytes hashed
+	// Silent names, sorted, the files whose bytes differ from the cached digest although size, times
+	// and inode do not: a failing disk, or a program that put the times back. The new digest counts.
+	Silent []string
+}
+
+// Open opens the project folder root. The stat cache is read from cachePath, if it is there and
+// whole, and written back by Close; "" keeps no cache.
+func Open(root, cachePath string) (*Index, error) { return OpenWith(root, cachePath, Options{}) }
+
+// OpenWith is Open with options.
+func OpenWith(root, cachePath string, opt Options) (*Index, error) {
+	if opt.MaxFiles == 0 {
+		opt.MaxFiles = DefaultMaxFiles
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.MaxFiles < 0 || !(opt.Verify >= 0 && opt.Verify <= 1) {
+		return nil, fmt.Errorf("open %s: MaxFiles %d or Verify %v is out of range", root, opt.MaxFiles, opt.Verify)
+	}
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, explain("open the project folder", root, err)
+	}
+	x := &Index{root: r, opt: opt, cache: loadCache(cachePath)}
+	x.cur = x.newMemory()
+	return x, nil
+}
+
+func (x *Index) newMemory() *memory {
+	return &memory{tree: newTree(x.root, true, x.opt.MaxFiles), digests: map[string]*memo{}}
+}
+
+func (x *Index) memos() *memory {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.cur
+}
+
+// Refresh forgets listings and digests, so that the next call sees the folder as it is then. The stat
+// cache stays: files that did not move are not read again.
+func (x *Index) Refresh() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.stats.Folders += x.cur.tree.dirs.Load()
+	x.cur = x.newMemory()
+}
+
+// Stats returns what was done so far.
+func (x *Index) Stats() Stats {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	s := x.stats
+	s.Folders += x.cur.tree.dirs.Load()
+	s.Silent = slices.Sorted(slices.Values(s.Silent))
+	return s
+}
+
+// Close writes the stat cache back if it changed, and closes the folder. The Index is of no use after.
+func (x *Index) Close() error {
+	return errors.Join(x.cache.save(x.opt.Now()), x.root.Close())
+}
+
+// OpenFile opens the regular file p of the project for reading. It does not wait for a FIFO.
+func (x *Index) OpenFile(p string) (*os.File, error) {
+	clean, err := cleanPath(p)
+	if err != nil {
+		return nil, fmt.Errorf("open %w", err)
+	}
+	return openRegular(x.root, clean)
+}
+
+// ReadFile returns the bytes of the regular file p of the project, at most maxBytes of them; a longer
+// file is an error that matches ErrTooLarge.
+func (x *Index) ReadFile(p string, maxBytes int64) ([]byte, error) {
+	clean, err := cleanPath(p)
+	if err != nil {
+		return nil, fmt.Errorf("read %w", err)
+	}
+	return readCapped(x.root, clean, maxBytes)
+}
+
+// openRegular opens clean path p below root. Devices are refused before they are opened, since opening
+// alone can act on one, and again afterwards, since names can be exchanged in between.
+func openRegular(root *os.Root, p string) (*os.File, error) {
+	fi, err := root.Stat(p)
+	if err != nil {
+		return nil, explain("read", p, err)
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, notRegular("read", p, fi.Mode())
+	}
+	f, err := root.OpenFile(p, openFileFlags, 0)
+	if err != nil {
+		return nil, explain("read", p, err)
+	}
+	fi, err = f.Stat()
+	if err == nil && fi.Mode().IsRegular() {
+		return f, nil
+	}
+	if err == nil {
+		err = notRegular("read", p, fi.Mode())
+	} else {
+		err = explain("read", p, err)
+	}
+	return nil, errors.Join(err, f.Close())
+}
+
+func readCapped(root *os.Root, p string, maxBytes int64) (data []byte, err error) {
+	f, err := openRegular(root, p)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	data, err = io.ReadAll(io.LimitReader(f, maxBytes+1))
+	if err != nil {
+		return nil, explain("read", p, err)
+	}
+	if int64(len(data)) > maxBytes {
+		return nil, fmt.Errorf("read %s: %w: it holds over %d bytes", p, ErrTooLarge, maxBytes)
+	}
+	return data, nil
+}
+
+// onceMap computes the value of each key once; others that ask meanwhile wait for it.
+type onceMap[V any] struct {
+	mu sync.Mutex
+	m  map[string]*onceValue[V]
+}
+
+type onceValue[V any] struct {
+	once sync.Once
+	v    V
+	err  error
+}
+
+func (o *onceMap[V]) get(key string, compute func() (V, error)) (V, error) {
+	o.mu.Lock()
+	if o.m == nil {
+		o.m = map[string]*onceValue[V]{}
+	}
+	e := o.m[key]
+	if e == nil {
+		e = &onceValue[V]{}
+		o.m[key] = e
+	}
+	o.mu.Unlock()
+	e.once.Do(func() { e.v, e.err = compute() })
+	return e.v, e.err
+}
