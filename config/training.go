@@ -1,0 +1,169 @@
+package config
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// Training runs a command that writes a model; each success is a new version.
+type Training struct {
+	Exec
+	Inputs           map[string]any `ml:"inputs,input=data" doc:"Datasets, splits or models that the command reads, by name; each path is in ML_INPUT_NAME."`
+	Params           any            `ml:"params,input=params" doc:"Parameters, given as the JSON file ML_PARAMS and one by one as ML_PARAM_NAME."`
+	Seed             int64          `ml:"seed,input=params" doc:"Seed in ML_SEED."`
+	Nodes            int            `ml:"nodes,input,default=1,min=1,max=10000" doc:"Number of machines (cluster providers)."`
+	ProcessesPerNode int            `ml:"processes_per_node,input,default=1,min=1,max=1024" doc:"Processes on one machine, with torchrun's variables."`
+	Image            string         `ml:"image,input" doc:"Container image (cluster providers)."`
+	Keep             int            `ml:"keep,policy,min=1" doc:"How many versions prune keeps, besides those served, pinned or champion."`
+	Retries          int            `ml:"retries,policy,min=0,max=10" doc:"Further attempts after a run that errored."`
+	Smoke            *Smoke         `ml:"smoke,block,policy" doc:"A short run before the full one, judged by exit code and a model file."`
+	Retrain          *Retrain       `ml:"retrain,block,policy" doc:"What asks for a fresh version although nothing else moved, and what holds it back."`
+	Tuning           *Tuning        `ml:"tuning,block,input=params" doc:"Search for parameters before the final model is trained with the best."`
+	Resources        *Resources     `ml:"resources,block,policy" doc:"What the run may use."`
+}
+
+// Smoke is a short run on a few rows.
+type Smoke struct {
+	Rows    int64         `ml:"rows,default=50,min=1" doc:"Rows of each input."`
+	Params  any           `ml:"params" doc:"Parameters that replace the full run's."`
+	Timeout time.Duration `ml:"timeout,default=1m" doc:"How long it may take."`
+}
+
+// Retrain is what may ask for a fresh run.
+type Retrain struct {
+	On         any           `ml:"on,feedback" doc:"Signals such as monitor.x.drift: each time one turns bad, a run is asked for. Read from the record; never orders the graph."`
+	Schedule   string        `ml:"schedule" doc:"Cron expression with five fields."`
+	TimeZone   string        `ml:"time_zone" doc:"IANA time zone of the schedule. Default UTC."`
+	MaxAge     time.Duration `ml:"max_age" doc:"Oldest that the current version may become."`
+	MinNewRows int64         `ml:"min_new_rows,min=0" doc:"New rows needed before moved data alone asks for a run."`
+	Cooldown   time.Duration `ml:"cooldown" doc:"Least time after a run before data, a signal, the schedule or age may ask for another."`
+	Budget     *Budget       `ml:"budget,block" doc:"Greatest number of runs that data, signals, schedule and age may ask for in a period."`
+}
+
+// Budget bounds triggered runs.
+type Budget struct {
+	Runs int           `ml:"runs,required,min=0" doc:"Number of runs."`
+	Per  time.Duration `ml:"per,required" doc:"Period."`
+}
+
+// Tuning searches for parameters.
+type Tuning struct {
+	Method        string            `ml:"method,default=random" enum:"random|grid|tpe" doc:"How candidates are chosen."`
+	Trials        int               `ml:"trials,default=10,min=1,max=10000" doc:"Number of trials; a grid ends earlier when it is exhausted."`
+	Parallel      int               `ml:"parallel,policy,default=1,min=1,max=256" doc:"Trials at the same time."`
+	Metric        string            `ml:"metric,required" doc:"Metric in ML_METRICS that is compared."`
+	Goal          string            `ml:"goal,default=maximize" enum:"maximize|minimize" doc:"Which way is better."`
+	Seed          int64             `ml:"seed" doc:"Seed of the search."`
+	MaxFailed     int               `ml:"max_failed,default=3,min=0" doc:"Failed trials before the tuning fails."`
+	Timeout       time.Duration     `ml:"timeout,policy" doc:"How long one trial may take."`
+	Parameters    []TuningParameter `ml:"parameter,block,required" doc:"A parameter and where to look for it."`
+	EarlyStopping *EarlyStopping    `ml:"early_stopping,block" doc:"Stops trials that fall behind."`
+}
+
+// TuningParameter is one dimension of the search.
+type TuningParameter struct {
+	Name   string   `ml:"name,label"`
+	Type   string   `ml:"type,default=double" enum:"double|int|categorical" doc:"Type of the values."`
+	Min    *float64 `ml:"min" doc:"Least value."`
+	Max    *float64 `ml:"max" doc:"Greatest value."`
+	Step   *float64 `ml:"step" doc:"Distance between values; needed for a grid of doubles."`
+	Log    bool     `ml:"log" doc:"Whether to search on a logarithmic scale."`
+	Values []any    `ml:"values" doc:"The values of a categorical parameter."`
+}
+
+// EarlyStopping is the median rule: a trial whose metric at a step is worse than
+// the median of the others at that step ends.
+type EarlyStopping struct {
+	Metric    string `ml:"metric" doc:"Name in ML_PROGRESS lines; default the tuning's metric."`
+	MinTrials int    `ml:"min_trials,default=3,min=1" doc:"Finished trials before the rule applies."`
+	MinStep   int64  `ml:"min_step,default=1,min=0" doc:"Steps that each trial may take."`
+}
+
+// TrainingOutputs is what other blocks may use of a training.
+type TrainingOutputs struct {
+	Address string             `ml:"address" doc:"Address of the training."`
+	Model   *Model             `ml:"model" doc:"The current version."`
+	Metrics map[string]float64 `ml:"metrics" doc:"Metrics of the current version."`
+	Version int                `ml:"version" doc:"Number of the current version."`
+}
+
+func trainingKind() Kind {
+	return Kind{
+		Name: "training", Class: resource.Run, Versioned: true,
+		Doc:  "Runs a command that writes a model into ML_MODEL_DIR. Each success is an immutable version. It runs when its command, code, data or parameters moved, or when retrain asks for it.",
+		Spec: Training{}, Outputs: TrainingOutputs{},
+		Probes: []string{"code"}, ProbeCodes: codeProbe,
+		Check: checkTraining, Retries: retries, Triggers: triggers,
+	}
+}
+
+func checkTraining(v cty.Value) []Problem {
+	ps := needsCommand(v)
+	t, ok := known(v, "tuning")
+	if !ok {
+		return ps
+	}
+	grid := false
+	if m, ok := known(t, "method"); ok {
+		grid = m.AsString() == "grid"
+	}
+	for _, p := range blocks(t, "parameter") {
+		ps = append(ps, checkParameter(p, grid)...)
+	}
+	return ps
+}
+
+func checkParameter(v cty.Value, grid bool) []Problem {
+	if !v.IsWhollyKnown() {
+		return nil
+	}
+	var p TuningParameter
+	if err := resource.Decode(v, &p); err != nil {
+		return []Problem{{"tuning.parameter", "This parameter cannot be read", err.Error()}}
+	}
+	problem := func(format string, args ...any) []Problem {
+		return []Problem{{"tuning.parameter", fmt.Sprintf("Parameter %q "+format, append([]any{p.Name}, args...)...), "A double or int has min and max; a categorical has values; a grid of doubles has step."}}
+	}
+	switch {
+	case p.Type == "categorical" && len(p.Values) == 0:
+		return problem("has no values")
+	case p.Type == "categorical":
+		return nil
+	case p.Min == nil || p.Max == nil:
+		return problem("needs min and max")
+	case *p.Min > *p.Max:
+		return problem("has its min above its max")
+	case p.Log && *p.Min <= 0:
+		return problem("is logarithmic, so its min must be above 0")
+	case grid && p.Type == "double" && p.Step == nil:
+		return problem("needs a step in a grid")
+	case p.Step != nil && *p.Step <= 0:
+		return problem("needs a step above 0")
+	}
+	return nil
+}
+
+// triggers reads the retrain block; its `on` list is read by the loader, which
+// knows what may stand there.
+func triggers(v cty.Value) (resource.Triggers, error) {
+	r, ok := known(v, "retrain")
+	if !ok {
+		return resource.Triggers{}, nil
+	}
+	var rt Retrain
+	if err := resource.Decode(r, &rt); err != nil {
+		return resource.Triggers{}, err
+	}
+	t := resource.Triggers{
+		Schedule: rt.Schedule, TimeZone: rt.TimeZone, MaxAge: rt.MaxAge,
+		MinNewRows: rt.MinNewRows, Cooldown: rt.Cooldown,
+	}
+	if rt.Budget != nil {
+		t.BudgetRuns, t.BudgetPer = rt.Budget.Runs, rt.Budget.Per
+	}
+	return t, nil
+}

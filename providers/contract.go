@@ -1,0 +1,260 @@
+package providers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
+)
+
+// Provider is one outside system, configured.
+type Provider struct {
+	Name    string
+	Drivers map[string]Driver // by kind
+}
+
+// Definition is what a provider's package exports through its New: enough to
+// check files without connecting to anything, and the constructor.
+type Definition struct {
+	Name string
+	Doc  string
+	// Config is a zero struct whose tags describe the `provider "NAME"` block.
+	Config any
+	// Nested holds, per kind, a zero struct for the nested block `NAME { … }`
+	// that only this provider understands.
+	Nested map[string]any
+	// Kinds lists the kinds that it serves.
+	Kinds []string
+	// Connect makes the provider ready for use. It must not change anything outside.
+	Connect func(ctx context.Context, env Env, config cty.Value) (*Provider, error)
+}
+
+// Env is what every provider gets from the project that it works for.
+type Env struct {
+	// Root is the project folder, absolute; Dir its `.ml` folder.
+	Root, Dir string
+	// Exe is the command line that starts this program, for detached helpers.
+	Exe []string
+	// Artifacts is the artifact store's URI from the `ml` block, "" = `.ml/artifacts`.
+	Artifacts string
+	Now       func() time.Time
+	// LookupEnv reads the caller's environment, for pass_env.
+	LookupEnv func(string) (string, bool)
+	Environ   func() []string
+}
+
+// Driver serves one kind in one outside system.
+//
+// Apply is idempotent under its OpID: called again with the same id and spec, it
+// adopts what the first call started (awaits a running process, collects a
+// finished one) and does the work at most once. With Adopt set it starts
+// nothing new and returns ErrAbsent when the first call had no effect.
+type Driver interface {
+	// Read reports what the record's object looks like now. A phase of
+	// PhaseMissing says that it is gone; an error says that nobody knows.
+	Read(ctx context.Context, req ReadRequest) (Object, error)
+	// Apply makes the world match the spec: creates, updates or replaces an
+	// object, executes a run to its end. A bad verdict is a result, not an error.
+	Apply(ctx context.Context, req ApplyRequest) (Result, error)
+	// Delete removes the object. Deleting what is gone is not an error.
+	Delete(ctx context.Context, req DeleteRequest) error
+}
+
+// ReadRequest asks for the live state behind a record.
+type ReadRequest struct {
+	Address resource.Address
+	Record  *state.Record
+}
+
+// Object is the live state of one address.
+type Object struct {
+	Phase   resource.Phase
+	Message string
+	// Outputs, when not nil, are the outputs as they are now (a Go struct of the kind's outputs).
+	Outputs any
+	// Drift lists fields that differ from what was last applied, with who changed them.
+	Drift []Drift
+	// Quarantined lists versions that the outside system refused since (an aborted canary).
+	Quarantined []state.Quarantine
+	// Settings for status: endpoint, replicas; shown, never compared.
+	Info map[string]string
+}
+
+// Drift is one field that someone else changed.
+type Drift struct {
+	Path string `json:"path"`
+	Old  string `json:"old"`
+	New  string `json:"new"`
+	By   string `json:"by,omitempty"`
+}
+
+// ApplyRequest carries one step to a driver.
+type ApplyRequest struct {
+	OpID    string
+	Address resource.Address
+	Action  resource.Action
+	// Spec is the wholly known body. Typed drivers get it decoded.
+	Spec cty.Value
+	// Prior is the record before this step, nil for a new address.
+	Prior *state.Record
+	// State is the snapshot that the step rests on: versions, runs, pins.
+	State  *state.Snapshot
+	Inputs resource.Digest
+	// Probed are the content digests that the plan rests on, by name. What the
+	// driver reads must have them, or it errors: the source moved.
+	Probed map[string]string
+	Adopt  bool
+	// Emit takes progress and log events; never nil.
+	Emit func(resource.Event)
+	// Runs reads an address's runs whole, oldest first.
+	Runs func(resource.Address) ([]*state.Run, error)
+}
+
+// Result is how a step ended.
+type Result struct {
+	// Outputs is the kind's outputs struct. Held outputs of a gate with a bad
+	// verdict are kept by the engine whatever stands here.
+	Outputs any
+	Ref     any // stored as JSON, given back to Read and Delete
+	Verdict *resource.Verdict
+	Metrics map[string]float64
+	Detail  any // kept with the run as JSON
+	// Version, from a training, becomes the next model version; the engine
+	// numbers it and fills in `model.version` of the outputs.
+	Version *state.Version
+	// Judged names the version that a validation judged; the verdict is kept with it.
+	Judged      *state.VersionRef
+	Quarantined []state.Quarantine
+	Message     string
+	// Held says that the object is on its way and waits for something outside
+	// (a canary without traffic); the step is done, the next apply goes on.
+	Held bool
+}
+
+// DeleteRequest asks to remove an object.
+type DeleteRequest struct {
+	OpID    string
+	Address resource.Address
+	Record  *state.Record
+	Emit    func(resource.Event)
+}
+
+// Errors that decide what happens next.
+var (
+	// ErrAbsent answers an Apply with Adopt whose first call had no effect.
+	ErrAbsent = errors.New("the operation left no trace outside")
+	// ErrCancelled: the run was cancelled by someone.
+	ErrCancelled = errors.New("cancelled")
+)
+
+// RetryableError marks a failure that is worth another try by itself: a reset
+// connection, a 503. After is the least wait that the other side asked for.
+type RetryableError struct {
+	Err   error
+	After time.Duration
+}
+
+// Error implements error.
+func (e *RetryableError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *RetryableError) Unwrap() error { return e.Err }
+
+// RunError is a run that ended badly: the command failed, timed out, was lost,
+// or wrote no model. It counts as an attempt. Log holds its last lines.
+type RunError struct {
+	Err error
+	Log []string
+	Ref any
+}
+
+// Error implements error.
+func (e *RunError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *RunError) Unwrap() error { return e.Err }
+
+// ProbeRequest asks for the content digests of what a spec names.
+type ProbeRequest struct {
+	Address resource.Address
+	Spec    cty.Value // its probe attributes are known; others may not be
+}
+
+// Prober is implemented by drivers of kinds that read declared sources at plan
+// time. It digests content and executes nothing. The result's keys are the
+// kind's probe names ("content", "code").
+type Prober interface {
+	Probe(ctx context.Context, req ProbeRequest) (map[string]string, error)
+}
+
+// BatchReader is implemented by drivers that read many objects in one request.
+type BatchReader interface {
+	ReadAll(ctx context.Context, reqs []ReadRequest) ([]Object, error)
+}
+
+// Judge is implemented by drivers that can judge a recorded run again after
+// only thresholds moved, without executing anything.
+type Judge interface {
+	Judge(ctx context.Context, req ApplyRequest, run *state.Run) (Result, error)
+}
+
+// ObserveRequest asks a monitor to evaluate the windows that are due.
+type ObserveRequest struct {
+	Address resource.Address
+	Record  *state.Record
+	Signals []*state.Signal
+	State   *state.Snapshot
+}
+
+// Observer is implemented by drivers of monitors: it evaluates due windows and
+// returns the signals as they would be recorded. It writes nothing, so that a
+// plan may call it too.
+type Observer interface {
+	Observe(ctx context.Context, req ObserveRequest) ([]*state.Signal, error)
+}
+
+// LogRequest asks for the log of a run, or of an object's processes.
+type LogRequest struct {
+	Record *state.Record
+	Run    *state.Run // nil = the record's current object
+	OpID   string     // an open intent's run, when Run is nil
+	Follow bool
+	Lines  int // the last N lines; 0 = all
+}
+
+// Logger is implemented by drivers that keep logs.
+type Logger interface {
+	Logs(ctx context.Context, req LogRequest, w io.Writer) error
+}
+
+// Canceller is implemented by drivers whose runs can be stopped. It returns
+// when the run has ended; cancelling one that ended is not an error.
+type Canceller interface {
+	Cancel(ctx context.Context, addr resource.Address, opID string) error
+}
+
+// NotifyRequest carries one alert.
+type NotifyRequest struct {
+	Spec  cty.Value // the notifier's body
+	Title string
+	Body  map[string]any
+	Key   string // deduplicates deliveries of one alert
+}
+
+// Notifier is implemented by drivers of the notifier kind.
+type Notifier interface {
+	Notify(ctx context.Context, req NotifyRequest) error
+}
+
+// Alert is what an Observer's signal may ask to be told.
+type Alert struct {
+	Monitor  resource.Address
+	Signal   *state.Signal
+	Notifier json.RawMessage
+}

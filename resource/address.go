@@ -1,0 +1,202 @@
+package resource
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Address names one block instance: `training.churn`,
+// `module.eu.training.churn["de"]`, `check.unit[0]`. It is comparable, so it
+// serves as a map key. The zero Address names nothing.
+type Address struct {
+	// Module is the rendered module path, `module.eu.module.x["a"]`, or "".
+	Module string
+	// Kind is the block's type, "training".
+	Kind string
+	// Name is the block's label, "churn".
+	Name string
+	// Key is the instance key as written, `["de"]` or `[0]`, or "".
+	Key string
+}
+
+// String renders the address as users write it.
+func (a Address) String() string {
+	s := a.Kind + "." + a.Name + a.Key
+	if a.Module != "" {
+		s = a.Module + "." + s
+	}
+	return s
+}
+
+// IsZero says whether the address names nothing.
+func (a Address) IsZero() bool { return a == Address{} }
+
+// Block is the address without its instance key: what all instances of one
+// for_each share.
+func (a Address) Block() Address { a.Key = ""; return a }
+
+// Compare orders addresses by module, kind, name and key; integer keys by value.
+func (a Address) Compare(b Address) int {
+	if c := cmp.Compare(a.Module, b.Module); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(a.Kind, b.Kind); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(a.Name, b.Name); c != 0 {
+		return c
+	}
+	if x, ok := intKey(a.Key); ok {
+		if y, ok := intKey(b.Key); ok {
+			return cmp.Compare(x, y)
+		}
+	}
+	return cmp.Compare(a.Key, b.Key)
+}
+
+// Slug renders the address for file and object names: lower case letters,
+// digits, dots and dashes. Two addresses of one project never share a slug:
+// names that collide after `_` → `-` are refused by config, and instance keys
+// are spelt out or hashed.
+func (a Address) Slug() string {
+	s := a.String()
+	var b strings.Builder
+	clean := true
+	for _, r := range s {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.', r == '-':
+			b.WriteRune(r)
+		case r == '_':
+			b.WriteByte('-')
+		case r == '"':
+		case r == '[':
+			b.WriteByte('.')
+		case r == ']':
+		default:
+			clean = false
+		}
+	}
+	out := b.String()
+	if !clean || len(out) > 100 {
+		d := string(DigestOf([]byte(s)))
+		out = out[:min(len(out), 60)] + "." + d[len("sha256:"):][:12]
+	}
+	return strings.Trim(out, ".-")
+}
+
+// MarshalText renders the address, so that it can stand in JSON and as a key.
+func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText parses what MarshalText wrote.
+func (a *Address) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*a = Address{}
+		return nil
+	}
+	p, err := ParseAddress(string(text))
+	if err != nil {
+		return err
+	}
+	*a = p
+	return nil
+}
+
+func intKey(key string) (int, bool) {
+	if len(key) < 3 || key[0] != '[' || key[1] == '"' {
+		return 0, false
+	}
+	n, err := strconv.Atoi(key[1 : len(key)-1])
+	return n, err == nil
+}
+
+// StringKey renders a for_each key as it stands in an address.
+func StringKey(k string) string { return "[" + strconv.Quote(k) + "]" }
+
+// IntKey renders a count index as it stands in an address.
+func IntKey(i int) string { return "[" + strconv.Itoa(i) + "]" }
+
+var namePattern = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,39}$`)
+
+// ValidName says whether s may name a block: `[a-z][a-z0-9_-]{0,39}`.
+func ValidName(s string) bool { return namePattern.MatchString(s) }
+
+// ParseAddress reads an address as users write it. The error says what is wrong
+// and shows the form that is expected.
+func ParseAddress(s string) (Address, error) {
+	steps, err := splitAddress(s)
+	if err != nil {
+		return Address{}, fmt.Errorf("%q is not an address: %w; an address looks like training.churn or module.eu.training.churn[\"de\"]", s, err)
+	}
+	var a Address
+	var module []string
+	for len(steps) >= 2 && steps[0].name == "module" && steps[0].key == "" {
+		module = append(module, "module."+steps[1].name+steps[1].key)
+		steps = steps[2:]
+	}
+	a.Module = strings.Join(module, ".")
+	if len(steps) != 2 || steps[0].key != "" {
+		return Address{}, fmt.Errorf("%q is not an address: it needs a kind and a name; an address looks like training.churn or module.eu.training.churn[\"de\"]", s)
+	}
+	a.Kind, a.Name, a.Key = steps[0].name, steps[1].name, steps[1].key
+	return a, nil
+}
+
+type addressStep struct{ name, key string }
+
+func splitAddress(s string) ([]addressStep, error) {
+	var steps []addressStep
+	for rest := s; ; {
+		end := strings.IndexAny(rest, ".[")
+		if end < 0 {
+			end = len(rest)
+		}
+		st := addressStep{name: rest[:end]}
+		if !ValidName(st.name) {
+			return nil, fmt.Errorf("%q is not a name", st.name)
+		}
+		rest = rest[end:]
+		if strings.HasPrefix(rest, "[") {
+			key, n, err := addressKey(rest)
+			if err != nil {
+				return nil, err
+			}
+			st.key, rest = key, rest[n:]
+		}
+		steps = append(steps, st)
+		if rest == "" {
+			return steps, nil
+		}
+		if rest[0] != '.' {
+			return nil, fmt.Errorf("unexpected %q", rest)
+		}
+		rest = rest[1:]
+	}
+}
+
+// addressKey reads `["de"]` or `[0]` at the start of s and returns it rendered,
+// with the number of bytes that it took.
+func addressKey(s string) (string, int, error) {
+	if strings.HasPrefix(s, `["`) {
+		quoted, err := strconv.QuotedPrefix(s[1:])
+		if err != nil || !strings.HasPrefix(s[1+len(quoted):], "]") {
+			return "", 0, fmt.Errorf("the key in %q is not closed", s)
+		}
+		k, err := strconv.Unquote(quoted)
+		if err != nil {
+			return "", 0, fmt.Errorf("the key %s is not a string: %w", quoted, err)
+		}
+		return StringKey(k), len(quoted) + 2, nil
+	}
+	end := strings.IndexByte(s, ']')
+	if end < 0 {
+		return "", 0, fmt.Errorf("the key in %q is not closed", s)
+	}
+	i, err := strconv.Atoi(s[1:end])
+	if err != nil || i < 0 {
+		return "", 0, fmt.Errorf("the key %q is neither a quoted string nor a count index", s[1:end])
+	}
+	return IntKey(i), end + 1, nil
+}
