@@ -20,6 +20,11 @@ type Record struct {
 	// Parts are what the last successful run or apply depended on; Inputs is their digest.
 	Parts  resource.Parts  `json:"parts,omitempty"`
 	Inputs resource.Digest `json:"inputs,omitempty"`
+	// Policy and Judge are the attributes of those roles as last applied, by path.
+	Policy resource.Parts `json:"policy,omitempty"`
+	Judge  resource.Parts `json:"judge,omitempty"`
+	// Rows are the row counts of the last run's data inputs, by path: what min_new_rows compares.
+	Rows map[string]int64 `json:"rows,omitempty"`
 	// Spec is the evaluated body; Outputs what others may use.
 	Spec    json.RawMessage   `json:"spec,omitempty"`
 	Outputs json.RawMessage   `json:"outputs,omitempty"`
@@ -133,6 +138,11 @@ type Intent struct {
 	Action   resource.Action    `json:"action"`
 	Inputs   resource.Digest    `json:"inputs,omitempty"`
 	Parts    resource.Parts     `json:"parts,omitempty"`
+	Policy   resource.Parts     `json:"policy,omitempty"`
+	Judge    resource.Parts     `json:"judge,omitempty"`
+	Rows     map[string]int64   `json:"rows,omitempty"`
+	Trigger  bool               `json:"trigger,omitempty"`
+	Probes   map[string]string  `json:"probes,omitempty"`
 	Reasons  []resource.Reason  `json:"reasons,omitempty"`
 	Spec     json.RawMessage    `json:"spec,omitempty"`
 	Deps     []resource.Address `json:"deps,omitempty"`
