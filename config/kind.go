@@ -34,6 +34,9 @@ type Kind struct {
 	// Triggers reads what may ask for a fresh run from a known `retrain` block;
 	// nil for kinds without one.
 	Triggers func(spec cty.Value) (resource.Triggers, error)
+	// Gate renders what must hold for a judging block to open, one condition
+	// each, as people read it: "recall ≥ 0.93". nil for kinds that are no gate.
+	Gate func(spec cty.Value) []string
 	// Retries is the number of further attempts after an errored run; nil = 0.
 	Retries func(spec cty.Value) int
 	// Versioned says that a successful run makes a model version.

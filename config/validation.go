@@ -1,6 +1,9 @@
 package config
 
 import (
+	"fmt"
+	"strconv"
+
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/continuo-ml/continuo/resource"
@@ -53,7 +56,7 @@ func validationKind() Kind {
 		Doc:  "Judges a model version against thresholds. Its model output is the version that passed last, so what serves it has nothing to do when a new version fails.",
 		Spec: Validation{}, Outputs: ValidationOutputs{},
 		Probes: []string{"code"}, ProbeCodes: codeProbe,
-		Check: checkValidation, Retries: retries,
+		Check: checkValidation, Retries: retries, Gate: gateConditions,
 	}
 }
 
@@ -70,4 +73,41 @@ func checkValidation(v cty.Value) []Problem {
 		}
 	}
 	return ps
+}
+
+// gateConditions renders the thresholds as people read them.
+func gateConditions(v cty.Value) []string {
+	var out []string
+	for _, b := range blocks(v, "threshold") {
+		out = append(out, conditions(b, "")...)
+	}
+	for _, s := range blocks(v, "slice") {
+		name, _ := known(s, "name")
+		for _, b := range blocks(s, "threshold") {
+			out = append(out, conditions(b, " in every "+name.AsString())...)
+		}
+	}
+	return out
+}
+
+func conditions(v cty.Value, where string) []string {
+	if !v.IsWhollyKnown() {
+		return nil
+	}
+	var t Threshold
+	if err := resource.Decode(v, &t); err != nil {
+		return nil
+	}
+	num := func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
+	var out []string
+	if t.Min != nil {
+		out = append(out, fmt.Sprintf("%s ≥ %s%s", t.Metric, num(*t.Min), where))
+	}
+	if t.Max != nil {
+		out = append(out, fmt.Sprintf("%s ≤ %s%s", t.Metric, num(*t.Max), where))
+	}
+	if t.MaxRegression != nil {
+		out = append(out, fmt.Sprintf("%s within %s of the champion%s", t.Metric, num(*t.MaxRegression), where))
+	}
+	return out
 }
