@@ -8,10 +8,7 @@ import (
 	"path/filepath"
 )
 
-const (
-	openFileFlags = os.O_RDONLY
-	openDirFlags  = os.O_RDONLY
-)
+const openFileFlags = os.O_RDONLY
 
 // dirRef is an open folder below the root, as an os.Root of its own.
 type dirRef struct{ r *os.Root }
@@ -22,6 +19,11 @@ func openDirRef(root *os.Root, dir string) (*dirRef, error) {
 		return nil, err
 	}
 	return &dirRef{r}, nil
+}
+
+// openDir opens folder dir for listing.
+func openDir(root *os.Root, dir string) (*os.File, error) {
+	return root.Open(filepath.FromSlash(dir))
 }
 
 func (d *dirRef) lstat(name string) (stamp, fs.FileMode, error) {

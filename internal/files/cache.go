@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -48,10 +50,11 @@ func (e *cacheEntry) due(path string, now int64) bool {
 // statCache maps paths to the digests of files by their stamps.
 type statCache struct {
 	path   string
-	loaded map[string]cacheEntry // as read; never written to, so reads need no lock
+	loaded cacheTable // as read; never written to, so reads need no lock
 
-	mu    sync.Mutex
-	fresh map[string]cacheEntry // since
+	renewed atomic.Bool // fresh holds something
+	mu      sync.Mutex
+	fresh   map[string]cacheEntry // since
 }
 
 // loadCache reads the cache file. One that is absent, damaged or of another format is no error: the
@@ -68,53 +71,82 @@ func loadCache(path string) *statCache {
 	if err != nil {
 		return c
 	}
-	if m, ok := decodeCache(data); ok {
-		c.loaded = m
+	if t, ok := decodeCache(data); ok {
+		c.loaded = t
 	}
 	return c
 }
 
-func decodeCache(data []byte) (map[string]cacheEntry, bool) {
+// cacheTable is a cache file in memory. It is searched, not turned into a map: to build a map of
+// 100,000 entries takes longer than to stat the files.
+type cacheTable struct {
+	data []byte
+	at   []uint32 // offset of each entry in data
+}
+
+func decodeCache(data []byte) (cacheTable, bool) {
 	if len(data) < len(cacheMagic)+8+sha256.Size || string(data[:len(cacheMagic)]) != cacheMagic {
-		return nil, false
+		return cacheTable{}, false
 	}
 	body, sum := data[:len(data)-sha256.Size], data[len(data)-sha256.Size:]
 	if got := sha256.Sum256(body); !bytes.Equal(got[:], sum) {
-		return nil, false
+		return cacheTable{}, false
 	}
-	// One string for all paths: they are cut from it without an allocation each.
-	text := string(body)
-	rest := body[len(cacheMagic):]
-	count := binary.LittleEndian.Uint64(rest)
-	rest = rest[8:]
-	if count > uint64(len(rest))/(4+cacheFixed) {
-		return nil, false
+	off := len(cacheMagic) + 8
+	count := binary.LittleEndian.Uint64(body[len(cacheMagic):])
+	if count > uint64(len(body)-off)/(4+cacheFixed) {
+		return cacheTable{}, false
 	}
-	m := make(map[string]cacheEntry, count)
-	for range count {
-		if len(rest) < 4 {
-			return nil, false
+	t := cacheTable{data: body, at: make([]uint32, 0, count)}
+	for i := range int(count) {
+		if len(body)-off < 4 {
+			return cacheTable{}, false
 		}
-		n := uint64(binary.LittleEndian.Uint32(rest))
-		rest = rest[4:]
-		if uint64(len(rest)) < n+cacheFixed {
-			return nil, false
+		n := int64(binary.LittleEndian.Uint32(body[off:]))
+		if int64(len(body)-off-4) < n+cacheFixed {
+			return cacheTable{}, false
 		}
-		at := len(body) - len(rest)
-		path := text[at : at+int(n)]
-		rest = rest[n:]
-		var e cacheEntry
-		e.stamp.size = int64(binary.LittleEndian.Uint64(rest))
-		e.stamp.mtime = int64(binary.LittleEndian.Uint64(rest[8:]))
-		e.stamp.ctime = int64(binary.LittleEndian.Uint64(rest[16:]))
-		e.stamp.ino = binary.LittleEndian.Uint64(rest[24:])
-		e.stamp.dev = binary.LittleEndian.Uint64(rest[32:])
-		e.hashed = int64(binary.LittleEndian.Uint64(rest[40:]))
-		copy(e.sum[:], rest[48:])
-		rest = rest[cacheFixed:]
-		m[path] = e
+		t.at = append(t.at, uint32(off))
+		// A search in entries out of order would miss some: such a file was not written by save.
+		if i > 0 && bytes.Compare(t.key(i-1), t.key(i)) >= 0 {
+			return cacheTable{}, false
+		}
+		off += 4 + int(n) + cacheFixed
 	}
-	return m, len(rest) == 0
+	return t, off == len(body)
+}
+
+// key returns the path of entry i.
+func (t *cacheTable) key(i int) []byte {
+	off := t.at[i]
+	return t.data[off+4 : off+4+binary.LittleEndian.Uint32(t.data[off:])]
+}
+
+func (t *cacheTable) entry(i int) (e cacheEntry) {
+	b := t.data[int(t.at[i])+4+len(t.key(i)):]
+	e.stamp.size = int64(binary.LittleEndian.Uint64(b))
+	e.stamp.mtime = int64(binary.LittleEndian.Uint64(b[8:]))
+	e.stamp.ctime = int64(binary.LittleEndian.Uint64(b[16:]))
+	e.stamp.ino = binary.LittleEndian.Uint64(b[24:])
+	e.stamp.dev = binary.LittleEndian.Uint64(b[32:])
+	e.hashed = int64(binary.LittleEndian.Uint64(b[40:]))
+	copy(e.sum[:], b[48:])
+	return e
+}
+
+// find returns the entry of path. Callers ask in almost the order of the table, so the entry after the
+// last one found, kept in near, is tried first.
+func (t *cacheTable) find(path string, near *int) (cacheEntry, bool) {
+	if i := *near + 1; i < len(t.at) && string(t.key(i)) == path {
+		*near = i
+		return t.entry(i), true
+	}
+	i := sort.Search(len(t.at), func(i int) bool { return string(t.key(i)) >= path })
+	if i == len(t.at) || string(t.key(i)) != path {
+		return cacheEntry{}, false
+	}
+	*near = i
+	return t.entry(i), true
 }
 
 func encodeCache(m map[string]cacheEntry) []byte {
@@ -140,14 +172,18 @@ func encodeCache(m map[string]cacheEntry) []byte {
 	return append(out, sum[:]...)
 }
 
-// lookup returns the entry of path if the file still has the stamp that the entry was made with.
-func (c *statCache) lookup(path string, s stamp) (cacheEntry, bool) {
-	c.mu.Lock()
-	e, ok := c.fresh[path]
-	c.mu.Unlock()
-	if !ok {
-		e, ok = c.loaded[path]
+// lookup returns the entry of path if the file still has the stamp that the entry was made with. near
+// is the caller's place in the table, see find.
+func (c *statCache) lookup(path string, s stamp, near *int) (cacheEntry, bool) {
+	if c.renewed.Load() {
+		c.mu.Lock()
+		e, ok := c.fresh[path]
+		c.mu.Unlock()
+		if ok {
+			return e, e.stamp == s
+		}
 	}
+	e, ok := c.loaded.find(path, near)
 	return e, ok && e.stamp == s
 }
 
@@ -159,6 +195,7 @@ func (c *statCache) put(path string, e cacheEntry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fresh[path] = e
+	c.renewed.Store(true)
 }
 
 // save writes the cache file if there is anything new. Of two processes that save at once the later
@@ -169,10 +206,10 @@ func (c *statCache) save(now time.Time) error {
 	if c.path == "" || len(c.fresh) == 0 {
 		return nil
 	}
-	all := make(map[string]cacheEntry, len(c.loaded)+len(c.fresh))
-	for p, e := range c.loaded {
-		if now.UnixNano()-e.hashed < int64(forgetAfter) {
-			all[p] = e
+	all := make(map[string]cacheEntry, len(c.loaded.at)+len(c.fresh))
+	for i := range c.loaded.at {
+		if e := c.loaded.entry(i); now.UnixNano()-e.hashed < int64(forgetAfter) {
+			all[string(c.loaded.key(i))] = e
 		}
 	}
 	maps.Copy(all, c.fresh)
@@ -182,6 +219,5 @@ func (c *statCache) save(now time.Time) error {
 	if err := writeDurable(c.path, encodeCache(all), 0o644); err != nil {
 		return fmt.Errorf("save the digest cache: %w", err)
 	}
-	c.loaded, c.fresh = all, map[string]cacheEntry{}
 	return nil
 }

@@ -8,11 +8,9 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 )
 
 // Digest is the content of one file.
@@ -35,7 +33,7 @@ func (x *Index) DigestFile(p string) (Digest, error) {
 	if err != nil {
 		return Digest{}, fmt.Errorf("digest %w", err)
 	}
-	out, err := x.digestAll([]string{clean})
+	out, err := x.view().digestAll([]string{clean})
 	if err != nil {
 		return Digest{}, err
 	}
@@ -52,25 +50,27 @@ type memo struct {
 // chunkFiles is how many files of one folder a worker takes at a time.
 const chunkFiles = 128
 
-// digestAll digests clean paths, each once in the life of the Index's memory.
-func (x *Index) digestAll(paths []string) ([]FileDigest, error) {
-	mem := x.memos()
+// digestAll digests clean paths, each once in the life of the view.
+func (v *view) digestAll(paths []string) ([]FileDigest, error) {
 	memos := make([]*memo, len(paths))
-	b := &batch{x: x}
+	b := &batch{x: v.x, v: v}
 	done := make(chan struct{})
 	slab := make([]memo, 0, len(paths)) // one allocation; never grown, so pointers into it stay good
-	mem.mu.Lock()
+	v.mu.Lock()
+	if len(v.digests) == 0 {
+		v.digests = make(map[string]*memo, len(paths))
+	}
 	for i, p := range paths {
-		m := mem.digests[p]
+		m := v.digests[p]
 		if m == nil {
 			slab = append(slab, memo{done: done})
 			m = &slab[len(slab)-1]
-			mem.digests[p] = m
+			v.digests[p] = m
 			b.jobs = append(b.jobs, job{path: p, memo: m})
 		}
 		memos[i] = m
 	}
-	mem.mu.Unlock()
+	v.mu.Unlock()
 	b.run()
 	// Own work first, then wait for others: no two batches can wait for each other.
 	close(done)
@@ -100,62 +100,52 @@ type job struct {
 // once and grouped by folder, then the large ones, largest first, so that none is left for the end.
 type batch struct {
 	x    *Index
+	v    *view
 	jobs []job
 
-	next  atomic.Int64
 	mu    sync.Mutex
 	large []job
 	pool  buffers
 }
 
 func (b *batch) run() {
-	slices.SortFunc(b.jobs, func(p, q job) int {
-		return strings.Compare(path.Dir(p.path), path.Dir(q.path))
-	})
+	// Paths come sorted, so the files of a folder stand together but for its subfolders.
 	var chunks [][]job
 	for from := 0; from < len(b.jobs); {
-		to, dir := from, path.Dir(b.jobs[from].path)
-		for to < len(b.jobs) && to-from < chunkFiles && path.Dir(b.jobs[to].path) == dir {
+		to, dir := from+1, dirOf(b.jobs[from].path)
+		for to < len(b.jobs) && to-from < chunkFiles && dirOf(b.jobs[to].path) == dir {
 			to++
 		}
 		chunks = append(chunks, b.jobs[from:to])
 		from = to
 	}
-	b.parallel(len(chunks), func(i int) { b.chunk(chunks[i]) })
+	parallel(len(chunks), func(i int) { b.chunk(chunks[i]) })
 	slices.SortFunc(b.large, func(p, q job) int { return int(min(max(q.size-p.size, -1), 1)) })
-	b.parallel(len(b.large), func(i int) { b.one(nil, b.large[i]) })
+	parallel(len(b.large), func(i int) {
+		near := -1
+		b.one(nil, b.large[i], &near)
+	})
 }
 
-// parallel calls f with 0 … n-1. With one call, or one processor, it stays on the caller's goroutine.
-func (b *batch) parallel(n int, f func(i int)) {
-	b.next.Store(0)
-	work := func() {
-		for i := b.next.Add(1) - 1; i < int64(n); i = b.next.Add(1) - 1 {
-			f(int(i))
-		}
+// dirOf is path.Dir for a clean path, without its cost.
+func dirOf(p string) string {
+	if i := strings.LastIndexByte(p, '/'); i >= 0 {
+		return p[:i]
 	}
-	workers := min(n, runtime.GOMAXPROCS(0))
-	if workers <= 1 {
-		work()
-		return
-	}
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(work)
-	}
-	wg.Wait()
+	return "."
 }
 
 func (b *batch) chunk(jobs []job) {
-	dir, err := openDirRef(b.x.root, path.Dir(jobs[0].path))
+	dir, err := openDirRef(b.v.root, dirOf(jobs[0].path))
 	if err != nil {
 		for _, j := range jobs {
 			j.memo.err = explain("digest", j.path, err)
 		}
 		return
 	}
+	near := -1
 	for _, j := range jobs {
-		b.one(dir, j)
+		b.one(dir, j, &near)
 	}
 	if err := dir.Close(); err != nil {
 		jobs[0].memo.err = errors.Join(jobs[0].memo.err, explain("digest", jobs[0].path, err))
@@ -163,11 +153,11 @@ func (b *batch) chunk(jobs []job) {
 }
 
 // one digests a file through its folder dir; a nil dir means that it is large and its turn has come.
-func (b *batch) one(dir *dirRef, j job) {
+func (b *batch) one(dir *dirRef, j job, near *int) {
 	later := dir != nil
-	d, err := b.attempt(dir, j, later)
+	d, err := b.attempt(dir, j, later, near)
 	if errors.Is(err, ErrChanged) {
-		d, err = b.attempt(dir, j, false)
+		d, err = b.attempt(dir, j, false, near)
 	}
 	if errors.Is(err, errLater) {
 		return
@@ -178,7 +168,7 @@ func (b *batch) one(dir *dirRef, j job) {
 // errLater says that a file was put on the list of large ones.
 var errLater = errors.New("later")
 
-func (b *batch) attempt(dir *dirRef, j job, later bool) (d Digest, err error) {
+func (b *batch) attempt(dir *dirRef, j job, later bool, near *int) (d Digest, err error) {
 	started := b.x.opt.Now().UnixNano()
 	st, f, err := b.locate(dir, j.path)
 	if err != nil {
@@ -189,9 +179,9 @@ func (b *batch) attempt(dir *dirRef, j job, later bool) (d Digest, err error) {
 			err = errors.Join(err, explain("digest", j.path, f.Close()))
 		}
 	}()
-	known, hit := b.x.cache.lookup(j.path, st)
+	known, hit := b.x.cache.lookup(b.v.key+j.path, st, near)
 	if hit && !b.x.recheck(j.path, &known, started) {
-		b.x.count(func(s *Stats) { s.Hits++ })
+		b.x.hits.Add(1)
 		return Digest{Hex: hex.EncodeToString(known.sum[:]), Size: st.size}, nil
 	}
 	if later && st.size >= bufBytes {
@@ -210,14 +200,14 @@ func (b *batch) attempt(dir *dirRef, j job, later bool) (d Digest, err error) {
 	if err != nil {
 		return Digest{}, explain("digest", j.path, err)
 	}
-	b.x.cache.put(j.path, cacheEntry{stamp: st, hashed: started, sum: sum})
-	b.x.count(func(s *Stats) {
-		s.Hashed++
-		s.Bytes += n
-		if hit && known.sum != sum {
-			s.Silent = append(s.Silent, j.path)
-		}
-	})
+	b.x.cache.put(b.v.key+j.path, cacheEntry{stamp: st, hashed: started, sum: sum})
+	b.x.hashed.Add(1)
+	b.x.bytes.Add(n)
+	if hit && known.sum != sum {
+		b.x.mu.Lock()
+		b.x.silent = append(b.x.silent, j.path)
+		b.x.mu.Unlock()
+	}
 	return Digest{Hex: hex.EncodeToString(sum[:]), Size: n}, nil
 }
 
@@ -235,7 +225,7 @@ func (b *batch) locate(dir *dirRef, p string) (stamp, handle, error) {
 			return stamp{}, nil, notRegular("digest", p, mode)
 		}
 	}
-	f, err := openRegular(b.x.root, p)
+	f, err := openRegular(b.v.root, p)
 	if err != nil {
 		return stamp{}, nil, err
 	}
@@ -277,10 +267,4 @@ func (b *batch) read(f handle, st stamp, p string) (sum [sha256.Size]byte, n int
 // recheck reports whether a cached digest is to be taken again from the bytes.
 func (x *Index) recheck(p string, e *cacheEntry, now int64) bool {
 	return x.opt.Verify > 0 && rand.Float64() < x.opt.Verify || e.due(p, now)
-}
-
-func (x *Index) count(f func(*Stats)) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	f(&x.stats)
 }

@@ -88,10 +88,11 @@ func within(dir, p string) bool {
 // rules apply, except to what a pattern names without a wildcard: a file named so is returned when it
 // exists, a folder named so stands for all files below it. No match is an empty list, not an error.
 //
-// A folder is listed once in the life of an Index, and equal pattern sets are answered from memory.
+// A folder is listed once in the life of an Index, and equal pattern sets are answered from memory:
+// the slice is shared between callers, read it only.
 func (x *Index) Glob(patterns []string) ([]string, error) {
-	found, err := x.glob(patterns)
-	return slices.Clone(found.paths), err
+	found, err := x.view().glob(patterns)
+	return slices.Clip(found.paths), err
 }
 
 // globbed is the answer to one set of patterns.
@@ -100,20 +101,20 @@ type globbed struct {
 	missing []string // patterns without a wildcard that name nothing
 }
 
-func (x *Index) glob(patterns []string) (globbed, error) {
+func (v *view) glob(patterns []string) (globbed, error) {
 	set := slices.Clone(patterns)
 	slices.Sort(set)
 	set = slices.Compact(set)
-	return x.memos().globs.get(strings.Join(set, "\x00"), func() (globbed, error) { return x.globSet(set) })
+	return v.globs.get(strings.Join(set, "\x00"), func() (globbed, error) { return v.globSet(set) })
 }
 
-func (x *Index) globSet(set []string) (globbed, error) {
+func (v *view) globSet(set []string) (globbed, error) {
 	var out globbed
 	var pats []pattern
 	var starts []string
 	for _, text := range set {
 		if !hasMeta(text) {
-			found, isDir, err := x.named(text)
+			found, isDir, err := v.named(text)
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
 				out.missing = append(out.missing, text)
@@ -131,7 +132,7 @@ func (x *Index) globSet(set []string) (globbed, error) {
 		if err != nil {
 			return globbed{}, err
 		}
-		_, isDir, err := x.named(p.base)
+		_, isDir, err := v.named(p.base)
 		switch {
 		case errors.Is(err, fs.ErrNotExist), err == nil && !isDir:
 			continue
@@ -142,7 +143,7 @@ func (x *Index) globSet(set []string) (globbed, error) {
 	}
 	if len(starts) > 0 {
 		slices.Sort(starts)
-		found, err := x.memos().tree.collect(slices.Compact(starts),
+		found, err := v.tree.collect(slices.Compact(starts),
 			func(p string) bool { return slices.ContainsFunc(pats, func(g pattern) bool { return g.match(p) }) },
 			func(p string) bool { return slices.ContainsFunc(pats, func(g pattern) bool { return g.under(p) }) })
 		if err != nil {
@@ -156,12 +157,12 @@ func (x *Index) globSet(set []string) (globbed, error) {
 }
 
 // named returns the clean form of a path that names a regular file or a folder, and which it is.
-func (x *Index) named(p string) (clean string, isDir bool, err error) {
+func (v *view) named(p string) (clean string, isDir bool, err error) {
 	clean, err = cleanPath(p)
 	if err != nil {
 		return "", false, fmt.Errorf("path %w", err)
 	}
-	fi, err := x.root.Stat(clean)
+	fi, err := v.root.Stat(clean)
 	switch {
 	case err != nil:
 		return "", false, explain("read", clean, err)

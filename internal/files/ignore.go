@@ -2,7 +2,6 @@ package files
 
 import (
 	"fmt"
-	"path"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -45,9 +44,9 @@ type ruleChain struct {
 	rules  []rule
 }
 
-// ignored reports whether the rules leave p out. The last matching line of the deepest file decides.
-func (c *ruleChain) ignored(p string, isDir bool) bool {
-	name := path.Base(p)
+// ignored reports whether the rules leave out path p, whose last element is name. The last matching
+// line of the deepest file decides.
+func (c *ruleChain) ignored(p, name string, isDir bool) bool {
 	if alwaysIgnored(name, isDir) {
 		return true
 	}

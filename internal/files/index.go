@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,17 +34,23 @@ type Index struct {
 	// onRead, if set, is called before a file is read: the place for a test to write to it.
 	onRead func(path string)
 
-	mu    sync.Mutex
-	cur   *memory
-	stats Stats
+	hits, hashed, bytes atomic.Int64
+
+	mu      sync.Mutex
+	cur     *view
+	folders int64 // listed before the last Refresh
+	silent  []string
 }
 
-// memory is what an Index remembers until Refresh.
-type memory struct {
-	tree    *tree
-	globs   onceMap[globbed]
-	sets    onceMap[setDigest]
-	sources onceMap[SourceDigest]
+// view is one folder with what was seen of it: the project until Refresh, or a frozen copy.
+type view struct {
+	x      *Index
+	root   *os.Root
+	key    string // in front of paths in the stat cache
+	tree   *tree
+	globs  onceMap[globbed]
+	sets   onceMap[setDigest]
+	source onceMap[SourceDigest]
 
 	mu      sync.Mutex
 	digests map[string]*memo
@@ -80,15 +87,15 @@ func OpenWith(root, cachePath string, opt Options) (*Index, error) {
 		return nil, explain("open the project folder", root, err)
 	}
 	x := &Index{root: r, opt: opt, cache: loadCache(cachePath)}
-	x.cur = x.newMemory()
+	x.cur = x.newView(x.root, "", true)
 	return x, nil
 }
 
-func (x *Index) newMemory() *memory {
-	return &memory{tree: newTree(x.root, true, x.opt.MaxFiles), digests: map[string]*memo{}}
+func (x *Index) newView(root *os.Root, key string, rules bool) *view {
+	return &view{x: x, root: root, key: key, tree: newTree(root, rules, x.opt.MaxFiles), digests: map[string]*memo{}}
 }
 
-func (x *Index) memos() *memory {
+func (x *Index) view() *view {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.cur
@@ -99,18 +106,21 @@ func (x *Index) memos() *memory {
 func (x *Index) Refresh() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.stats.Folders += x.cur.tree.dirs.Load()
-	x.cur = x.newMemory()
+	x.folders += x.cur.tree.dirs.Load()
+	x.cur = x.newView(x.root, "", true)
 }
 
 // Stats returns what was done so far.
 func (x *Index) Stats() Stats {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	s := x.stats
-	s.Folders += x.cur.tree.dirs.Load()
-	s.Silent = slices.Sorted(slices.Values(s.Silent))
-	return s
+	return Stats{
+		Folders: x.folders + x.cur.tree.dirs.Load(),
+		Hits:    x.hits.Load(),
+		Hashed:  x.hashed.Load(),
+		Bytes:   x.bytes.Load(),
+		Silent:  slices.Sorted(slices.Values(x.silent)),
+	}
 }
 
 // Close writes the stat cache back if it changed, and closes the folder. The Index is of no use after.

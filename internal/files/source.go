@@ -18,25 +18,27 @@ type setDigest struct {
 
 // DigestSet returns the digest of the files that patterns match, see Glob, and of each of them. The
 // set's digest covers paths relative to the project folder: renaming a file changes it. A pattern
-// without a wildcard that names nothing is an error; a pattern set that matches nothing is not.
+// without a wildcard that names nothing is an error; a pattern set that matches nothing is not. The
+// slice is shared between callers: read it only.
 func (x *Index) DigestSet(patterns []string) (setHex string, files []FileDigest, err error) {
+	v := x.view()
 	key := strings.Join(slices.Sorted(slices.Values(patterns)), "\x00")
-	set, err := x.memos().sets.get(key, func() (setDigest, error) {
-		found, err := x.glob(patterns)
+	set, err := v.sets.get(key, func() (setDigest, error) {
+		found, err := v.glob(patterns)
 		if err != nil {
 			return setDigest{}, err
 		}
 		if len(found.missing) > 0 {
 			return setDigest{}, fmt.Errorf("digest %s: %w; correct the name, or use a pattern if it need not exist", strings.Join(found.missing, ", "), fs.ErrNotExist)
 		}
-		files, err := x.digestAll(found.paths)
+		files, err := v.digestAll(found.paths)
 		if err != nil {
 			return setDigest{}, err
 		}
 		sum, err := sumSet(files, ".")
 		return setDigest{sum, files}, err
 	})
-	return set.hex, slices.Clone(set.files), err
+	return set.hex, slices.Clip(set.files), err
 }
 
 // sumSet digests the set of files, sorted by path, with paths relative to base.
@@ -62,7 +64,7 @@ type SourceDigest struct {
 	// Hex is the digest of the bytes for a single file, else the digest of the set, with paths
 	// relative to Base: the same files elsewhere are the same version.
 	Hex   string
-	Files []FileDigest // sorted by path
+	Files []FileDigest // sorted by path; shared between callers, read it only
 	Bytes int64        // of all files
 	IsDir bool         // the source is a folder or a glob, however many files it holds
 	Base  string       // the folder, or for a glob the folder before the first wildcard; "." for a file
@@ -71,18 +73,19 @@ type SourceDigest struct {
 // DigestSource digests a dataset's source inside the project: a file, a folder with all below it, or a
 // glob. Ignore rules apply to what lies below, not to what source itself names. No file is an error.
 func (x *Index) DigestSource(source string) (SourceDigest, error) {
-	d, err := x.memos().sources.get(source, func() (SourceDigest, error) {
-		s, err := x.resolve(source)
+	v := x.view()
+	d, err := v.source.get(source, func() (SourceDigest, error) {
+		s, err := v.resolve(source)
 		if err != nil {
 			return SourceDigest{}, err
 		}
-		s.Files, err = x.digestAll(s.paths)
+		files, err := v.digestAll(s.paths)
 		if err != nil {
 			return SourceDigest{}, err
 		}
-		return s.finish()
+		return s.finish(files)
 	})
-	d.Files = slices.Clone(d.Files)
+	d.Files = slices.Clip(d.Files)
 	return d, err
 }
 
@@ -92,8 +95,9 @@ type resolved struct {
 	paths []string
 }
 
-// finish fills in what follows from the digests of the files.
-func (s *resolved) finish() (SourceDigest, error) {
+// finish fills in the digests of the files and what follows from them.
+func (s *resolved) finish(files []FileDigest) (SourceDigest, error) {
+	s.Files = files
 	for _, f := range s.Files {
 		s.Bytes += f.Size
 	}
@@ -107,14 +111,14 @@ func (s *resolved) finish() (SourceDigest, error) {
 }
 
 // resolve finds the files of a source. A file whose name looks like a pattern is that file.
-func (x *Index) resolve(source string) (*resolved, error) {
-	clean, isDir, err := x.named(source)
+func (v *view) resolve(source string) (*resolved, error) {
+	clean, isDir, err := v.named(source)
 	switch {
 	case err == nil && !isDir:
 		return &resolved{SourceDigest: SourceDigest{Base: "."}, paths: []string{clean}}, nil
 	case err == nil:
 		all := pattern{base: clean, all: true}
-		paths, err := x.memos().tree.collect([]string{clean}, all.match, all.under)
+		paths, err := v.tree.collect([]string{clean}, all.match, all.under)
 		if err != nil {
 			return nil, err
 		}
@@ -126,7 +130,7 @@ func (x *Index) resolve(source string) (*resolved, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, err := x.glob([]string{source})
+	got, err := v.glob([]string{source})
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,8 @@ type node struct {
 
 // entry is one name in a folder. A link stands as what it leads to.
 type entry struct {
-	name  string
+	path  string // from the root
+	name  string // last element of path
 	isDir bool
 	// err says why the entry can be neither read nor entered: a device, a link out, a loop. It
 	// concerns a caller only if it wants this entry, or for mayHold one below it.
@@ -82,20 +83,45 @@ func (t *tree) load(p string, n *node) {
 		}
 	}
 	n.entries = make([]entry, 0, len(list))
+	prefix := p + "/"
+	if p == "." {
+		prefix = ""
+	}
 	for _, de := range list {
-		e := t.classify(path.Join(p, de.Name()), de)
-		if t.rules && n.rules.ignored(path.Join(p, e.name), e.isDir || e.mayHold) {
+		e := t.classify(prefix+de.Name(), de)
+		if t.rules && n.rules.ignored(e.path, e.name, e.isDir || e.mayHold) {
 			continue
 		}
 		n.entries = append(n.entries, e)
 	}
-	slices.SortFunc(n.entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(n.entries, compareEntries)
+}
+
+// compareEntries orders names as the paths below them are ordered: a folder "a" counts as "a/", which
+// comes after "a.txt". A walk in this order yields sorted paths without sorting them.
+func compareEntries(a, b entry) int {
+	n := min(len(a.name), len(b.name))
+	if c := strings.Compare(a.name[:n], b.name[:n]); c != 0 {
+		return c
+	}
+	return next(a, n) - next(b, n)
+}
+
+// next returns the byte of e's path after n bytes of its name, -1 at the end.
+func next(e entry, n int) int {
+	switch {
+	case len(e.name) > n:
+		return int(e.name[n])
+	case e.isDir:
+		return '/'
+	}
+	return -1
 }
 
 // readDir lists p in pieces, so that the cap is kept before a huge folder is in memory.
 func (t *tree) readDir(p string) (list []fs.DirEntry, err error) {
 	t.dirs.Add(1)
-	f, err := t.root.OpenFile(p, openDirFlags, 0)
+	f, err := openDir(t.root, p)
 	if err != nil {
 		return nil, explain("list", p, err)
 	}
@@ -133,7 +159,7 @@ func (t *tree) ownRules(p string, list []fs.DirEntry, above *ruleChain) (*ruleCh
 }
 
 func (t *tree) classify(p string, de fs.DirEntry) entry {
-	e := entry{name: de.Name()}
+	e := entry{path: p, name: p[len(p)-len(de.Name()):]}
 	switch mode := de.Type(); {
 	case mode.IsRegular():
 	case mode.IsDir():
@@ -178,7 +204,10 @@ func (t *tree) follow(p string, e *entry) {
 // collect returns, sorted, the files at and below the folders starts that match. Folders for which
 // under is false are not entered. An entry that cannot be read is an error only if it is wanted.
 func (t *tree) collect(starts []string, match, under func(p string) bool) ([]string, error) {
-	w := &collector{tree: t, match: match, under: under, stack: slices.Clone(starts), errs: map[string]error{}}
+	w := &collector{
+		tree: t, match: match, under: under,
+		stack: slices.Clone(starts), visited: map[string][]*entry{}, errs: map[string]error{},
+	}
 	w.wake = sync.NewCond(&w.mu)
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
@@ -188,8 +217,27 @@ func (t *tree) collect(starts []string, match, under func(p string) bool) ([]str
 	if len(w.errs) > 0 {
 		return nil, joinErrors(sortedErrors(w.errs))
 	}
-	slices.Sort(w.out)
-	return slices.Compact(w.out), nil
+	out := make([]string, 0, w.files)
+	for _, s := range starts {
+		out = w.gather(out, s)
+	}
+	if len(starts) > 1 {
+		slices.Sort(out)
+		out = slices.Compact(out)
+	}
+	return out, nil
+}
+
+// gather appends the files found below dir, in order.
+func (w *collector) gather(out []string, dir string) []string {
+	for _, e := range w.visited[dir] {
+		if e.isDir {
+			out = w.gather(out, e.path)
+		} else {
+			out = append(out, e.path)
+		}
+	}
+	return out
 }
 
 // sortedErrors returns the errors in the order of their paths.
@@ -211,12 +259,13 @@ type collector struct {
 	tree         *tree
 	match, under func(p string) bool
 
-	mu    sync.Mutex
-	wake  *sync.Cond
-	stack []string // folders to visit
-	busy  int      // folders being visited
-	out   []string
-	errs  map[string]error
+	mu      sync.Mutex
+	wake    *sync.Cond
+	stack   []string            // folders to visit
+	busy    int                 // folders being visited
+	visited map[string][]*entry // by folder: the files that match and the folders to enter
+	files   int                 // matches so far
+	errs    map[string]error
 }
 
 func (w *collector) run() {
@@ -233,24 +282,32 @@ func (w *collector) run() {
 		w.stack = w.stack[:len(w.stack)-1]
 		w.busy++
 		w.mu.Unlock()
-		files, dirs, errs := w.visit(dir)
+		found, errs := w.visit(dir)
 		w.mu.Lock()
 		w.busy--
-		w.out = append(w.out, files...)
 		for p, err := range errs {
 			w.errs[p] = err
 		}
-		// After the cap every further folder fails alike: stop, with one error.
 		if errors.Is(errs[dir], ErrTooMany) {
-			w.stack, w.errs = nil, map[string]error{dir: errs[dir]}
-			dirs = nil
+			// After the cap every further folder fails alike: stop, with one error.
+			w.stack, w.errs, found = nil, map[string]error{dir: errs[dir]}, nil
 		}
-		w.stack = append(w.stack, dirs...)
+		if _, again := w.visited[dir]; !again {
+			w.visited[dir] = found
+			for _, e := range found {
+				if e.isDir {
+					w.stack = append(w.stack, e.path)
+				} else {
+					w.files++
+				}
+			}
+		}
 		w.wake.Broadcast()
 	}
 }
 
-func (w *collector) visit(dir string) (files, dirs []string, errs map[string]error) {
+// visit returns the entries of dir that are wanted, and what is wrong with those that cannot be had.
+func (w *collector) visit(dir string) (found []*entry, errs map[string]error) {
 	fail := func(p string, err error) {
 		if errs == nil {
 			errs = map[string]error{}
@@ -260,27 +317,18 @@ func (w *collector) visit(dir string) (files, dirs []string, errs map[string]err
 	n := w.tree.node(dir)
 	if n.err != nil {
 		fail(dir, n.err)
-		return nil, nil, errs
-	}
-	prefix := dir + "/"
-	if dir == "." {
-		prefix = ""
+		return nil, errs
 	}
 	for i := range n.entries {
 		e := &n.entries[i]
-		p := prefix + e.name
 		switch {
 		case e.err != nil:
-			if w.match(p) || e.mayHold && w.under(p) {
-				fail(p, e.err)
+			if w.match(e.path) || e.mayHold && w.under(e.path) {
+				fail(e.path, e.err)
 			}
-		case e.isDir:
-			if w.under(p) {
-				dirs = append(dirs, p)
-			}
-		case w.match(p):
-			files = append(files, p)
+		case e.isDir && w.under(e.path), !e.isDir && w.match(e.path):
+			found = append(found, e)
 		}
 	}
-	return files, dirs, errs
+	return found, errs
 }
