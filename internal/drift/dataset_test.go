@@ -57,7 +57,7 @@ func TestAReportListsColumnsByNameAndIsNeverNull(t *testing.T) {
 
 func TestCorrectionsAdjustTestsAndLeaveDistances(t *testing.T) {
 	in := []Result{
-		tested("a", 0.01, 0.05), tested("b", 0.04, 0.05), tested("c", 0.03, 0.05), tested("d", 0.005, 0.05),
+		tested("a", 0.01, 0.05), tested("b", 0.04, 0.05), tested("c", 0.039, 0.05), tested("d", 0.005, 0.05),
 		{Column: "e", Method: PSI, Statistic: 0.3, Threshold: 0.1, Drifted: true},
 	}
 	tests := []struct {
@@ -67,8 +67,8 @@ func TestCorrectionsAdjustTestsAndLeaveDistances(t *testing.T) {
 		wantDrifted  []bool
 	}{
 		{"none", NoCorrection, nil, []bool{true, true, true, true, true}},
-		{"bonferroni multiplies by the number of tests", Bonferroni, []float64{0.04, 0.16, 0.12, 0.02}, []bool{true, false, false, true, true}},
-		{"fdr divides by the rank", FDR, []float64{0.02, 0.04, 0.04, 0.02}, []bool{true, true, true, true, true}},
+		{"bonferroni multiplies by the number of tests", Bonferroni, []float64{0.04, 0.16, 0.156, 0.02}, []bool{true, false, false, true, true}},
+		{"fdr divides by the rank, and a larger p-value bounds a smaller", FDR, []float64{0.02, 0.04, 0.04, 0.02}, []bool{true, true, true, true, true}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

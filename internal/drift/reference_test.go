@@ -102,6 +102,10 @@ func TestPValuesAgreeWithSciPyInEveryRegion(t *testing.T) {
 			N, M, Steps int
 			P           float64
 		}
+		Large []struct {
+			N, M, Shift  int
+			Statistic, P float64
+		}
 		Tables []struct {
 			Ref, Cur     []int
 			Statistic, P float64
@@ -124,15 +128,44 @@ func TestPValuesAgreeWithSciPyInEveryRegion(t *testing.T) {
 			t.Errorf("exactEqual(%d, %d) = %v, want %v", c.N, c.Steps, got, c.P)
 		}
 	}
+	for _, c := range want.Large {
+		got, err := Compare(residues(c.N, 7919, 0), residues(c.M, 104729, c.Shift), ColumnOptions{Method: KS})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !close9(got.Statistic, c.Statistic) || !close9(*got.PValue, c.P) {
+			t.Errorf("ks of %d and %d rows = %v, %v, want %v, %v", c.N, c.M, got.Statistic, *got.PValue, c.Statistic, c.P)
+		}
+	}
 	for _, c := range want.Tables {
 		statistic, p := chiSquareHomogeneity(table{ref: c.Ref, cur: c.Cur, refRows: total(c.Ref), curRows: total(c.Cur)})
 		if !close9(statistic, c.Statistic) || !close9(p, c.P) {
 			t.Errorf("homogeneity of %v and %v = %v, %v, want %v, %v", c.Ref, c.Cur, statistic, p, c.Statistic, c.P)
 		}
 	}
-	if len(want.Tails) < 200 || len(want.Lattice) < 50 || len(want.Tables) < 5 {
-		t.Errorf("scipy.json holds only %d tails, %d lattices, %d tables", len(want.Tails), len(want.Lattice), len(want.Tables))
+	if len(want.Tails) < 200 || len(want.Lattice) < 50 || len(want.Large) < 7 || len(want.Tables) < 7 {
+		t.Errorf("scipy.json holds only %d tails, %d lattices, %d large, %d tables", len(want.Tails), len(want.Lattice), len(want.Large), len(want.Tables))
 	}
+}
+
+func TestStirlingsErrorIsThatOfTheLogGamma(t *testing.T) {
+	for k := 1; k < 200; k++ {
+		x := float64(k)
+		lg, _ := math.Lgamma(x + 1)
+		want := lg - (x+0.5)*math.Log(x) + x - 0.5*math.Log(2*math.Pi)
+		if got := stirlingError(k); math.Abs(got-want) > 1e-12 {
+			t.Errorf("stirlingError(%d) = %v, want %v", k, got, want)
+		}
+	}
+}
+
+// residues is a sample that reference.py builds alike.
+func residues(rows, factor, shift int) Sample {
+	s := Sample{Name: "x", Numeric: true}
+	for i := range rows {
+		s.Numbers = append(s.Numbers, float64(i*factor%100003+shift))
+	}
+	return s
 }
 
 func total(counts []int) int {

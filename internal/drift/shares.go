@@ -73,8 +73,7 @@ func tabulateBins(ref, cur *column, n int) (table, error) {
 
 // sturgesEdges returns the edges of ⌈log2(n)+1⌉ equal bins, computed step by
 // step as numpy.histogram_bin_edges and linspace do, so that a number close to
-// an edge falls on the same side. A range of zero is widened by a half each
-// way.
+// an edge falls on the same side. A range of zero makes one bin of no width.
 func sturgesEdges(ref, cur *column, n int) ([]float64, error) {
 	low, high := ref.bounds()
 	curLow, curHigh := cur.bounds()
@@ -87,10 +86,6 @@ func sturgesEdges(ref, cur *column, n int) ([]float64, error) {
 	// The span over the bin width is not always exactly log2(n)+1.
 	if width := span / (math.Log2(float64(n)) + 1); width > 0 {
 		bins = int(math.Ceil(span / width))
-	}
-	if span == 0 {
-		low, high = low-0.5, high+0.5
-		span = high - low
 	}
 	edges := make([]float64, bins+1)
 	step := span / float64(bins)
@@ -111,7 +106,8 @@ func countBins(numbers, edges []float64) []int {
 	low := edges[0]
 	scale := float64(len(counts)) / (edges[len(edges)-1] - low)
 	for _, v := range numbers {
-		// Guess the bin, then let the edges themselves decide.
+		// Guess the bin, then let the edges themselves decide. The guess is
+		// NaN, and so 0, if the bins have no width.
 		i := 0
 		if guess := (v - low) * scale; guess >= float64(last) {
 			i = last

@@ -1,11 +1,13 @@
 """Writes scipy.json: what SciPy says where drift.json has no case.
 
-    python3 scipy.py > scipy.json
+    python3 reference.py > scipy.json
 
 tails: P(D_n >= d) of the one-sample statistic (scipy.stats.kstwo), which
 ks_2samp takes beyond 10,000 rows, in every region of its algorithm.
 lattice: exact two-sample p-values (scipy.stats.ks_2samp, method exact), for
 samples whose greatest gap is steps/lcm(n, m).
+large: whole tests (scipy.stats.ks_2samp, method auto) beyond 10,000 rows, of
+i*7919 mod 100003 for i < n against j*104729 mod 100003 + shift for j < m.
 tables: tests of homogeneity (scipy.stats.chi2_contingency).
 """
 import json
@@ -43,6 +45,13 @@ for n, m in ((2, 1), (3, 2), (7, 5), (10, 10), (12, 8), (40, 40), (25, 200), (60
         if r.pvalue > 1e-290:
             lattice.append({"n": n, "m": m, "steps": steps, "p": float(r.pvalue)})
 
+large = []
+for n, m, shift in ((10001, 1, 60000), (12000, 35, 9000), (300, 11000, 7000), (10001, 77, 100), (20001, 20000, 800), (40000, 50001, 0), (30000, 10000, 1500)):
+    a = np.arange(n) * 7919 % 100003
+    b = np.arange(m) * 104729 % 100003 + shift
+    r = stats.ks_2samp(a, b)
+    large.append({"n": n, "m": m, "shift": shift, "statistic": float(r.statistic), "p": float(r.pvalue)})
+
 tables = []
 for ref, cur in (
     ([679, 322], [1752, 748]), ([5, 5], [5, 5]), ([10, 0], [0, 10]), ([3, 1], [2, 2]),
@@ -53,7 +62,7 @@ for ref, cur in (
 
 print("{")
 print(f' "source": "scipy {scipy.__version__}, numpy {np.__version__}",')
-for name, rows in (("tails", tails), ("lattice", lattice), ("tables", tables)):
+for name, rows in (("tails", tails), ("lattice", lattice), ("large", large), ("tables", tables)):
     body = ",\n  ".join(json.dumps(row) for row in rows)
     print(f' "{name}": [\n  {body}\n ]' + ("" if name == "tables" else ","))
 print("}")
