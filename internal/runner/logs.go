@@ -126,31 +126,35 @@ func (f folder) copyLog(w io.Writer, offset int64) (_ int64, err error) {
 
 // trimLog cuts a log that has outgrown limit: the first half of limit stays, then a line says what is missing, then come the last lines
 // before the cut. The command keeps writing to the end of the same file and notices nothing. Between two looks the file may outgrow the limit, and
-// what is written in the moment of the cut may be lost.
-func trimLog(path string, limit int64) (err error) {
+// what is written in the moment of the cut may be lost. It takes and returns how many bytes have been cut out so far.
+func trimLog(path string, limit, already int64) (cut int64, err error) {
 	info, err := os.Stat(path)
 	if err != nil || info.Size() <= limit {
-		return err
+		return already, err
 	}
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
-		return err
+		return already, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	head, keep := limit/2, min(limit/8, 64<<10)
 	last := make([]byte, keep)
 	n, err := file.ReadAt(last, info.Size()-keep)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+		return already, err
 	}
 	last = last[:n]
 	if i := bytes.IndexByte(last, '\n'); i >= 0 {
 		last = last[i+1:]
 	}
 	if err := file.Truncate(head); err != nil {
-		return fmt.Errorf("cut log: %w", err)
+		return already, fmt.Errorf("cut log: %w", err)
 	}
-	cut := fmt.Sprintf("\n[ml: the log outgrew %d bytes; %d bytes were cut out here]\n", limit, info.Size()-head-int64(len(last)))
-	_, err = file.Write(append([]byte(cut), last...))
-	return err
+	cut = already + info.Size() - head - int64(len(last))
+	mark := fmt.Sprintf("\n[ml: the log outgrew %d bytes; %d bytes were cut out here]\n", limit, cut)
+	if already > 0 {
+		cut -= int64(len(mark)) // The mark of the cut before went with this one.
+	}
+	_, err = file.Write(append([]byte(mark), last...))
+	return cut, err
 }

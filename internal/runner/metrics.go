@@ -98,6 +98,9 @@ func (p *metricsParser) members(at string, on func(at, key string) error) error 
 		if !ok {
 			return nil // The closing brace: the decoder lets nothing else stand here.
 		}
+		if word, ok := nonFinite(key); ok {
+			return fmt.Errorf("%s has %s as a key; a key is a text in quotes", place(at), word)
+		}
 		where := key
 		if at != "" {
 			where = at + "." + key
@@ -189,7 +192,7 @@ func describe(t json.Token) string {
 	return "null"
 }
 
-// mark stands before a non-finite number that was made a string. JSON strings cannot hold it raw, and no metric needs it.
+// mark stands before a non-finite number that was made a string. Only the words of an error depend on it.
 const mark = "\x7f\x7fnon-finite "
 
 func nonFinite(s string) (string, bool) {

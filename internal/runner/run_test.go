@@ -3,9 +3,12 @@
 package runner
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -434,6 +437,9 @@ func TestAKilledRunnerTakesItsCommandAlongAndIsLost(t *testing.T) {
 	if err := proc.Kill(st.Runner, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	if runtime.GOOS == "linux" {
+		eventually(t, "the kernel ended the command, without anybody looking", func() bool { return !leader.Alive() })
+	}
 	st = mustWait(t, dir)
 	if st.Phase != Lost || !strings.Contains(st.Message, "died without recording an outcome") {
 		t.Errorf("%+v", st)
@@ -569,5 +575,44 @@ func TestNothingInheritedReachesTheRunOrKeepsAForeignPipeOpen(t *testing.T) {
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestFollowGivesTheWholeLogAndEndsWithTheRun(t *testing.T) {
+	dir := folderFor(t)
+	spec := shell(t, `echo one; while [ ! -e go ]; do sleep 0.02; done; echo two >&2`)
+	mustStart(t, dir, spec)
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := Follow(within(t), dir, w)
+		done <- errors.Join(err, w.Close())
+	}()
+	log := bufio.NewReader(r)
+	if line, err := log.ReadString('\n'); err != nil || line != "one\n" { // Before the command has ended.
+		t.Fatalf("%q %v", line, err)
+	}
+	if err := os.WriteFile(filepath.Join(spec.Dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(log)
+	if err != nil || string(rest) != "two\n" {
+		t.Errorf("%q %v", rest, err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALoudCommandIsHeldToTheLogLimitAndNotDisturbed(t *testing.T) {
+	dir := folderFor(t)
+	spec := shell(t, `echo first; i=0; while [ $i -lt 8 ]; do head -c 200000 /dev/zero | tr '\0' 'x'; echo; sleep 0.12; i=$((i+1)); done; echo last`)
+	spec.LogLimit = 100_000
+	if st := outcome(t, dir, spec); st.Phase != Succeeded || st.LastLogLines[len(st.LastLogLines)-1] != "last" {
+		t.Fatalf("%+v", st)
+	}
+	log := content(t, LogPath(dir, 0))
+	if !strings.HasPrefix(log, "first\n") || !strings.Contains(log, "[ml: the log outgrew 100000 bytes; ") || len(log) > 600_000 {
+		t.Errorf("%d bytes", len(log))
 	}
 }

@@ -55,7 +55,8 @@ type rank struct {
 	cmd    *exec.Cmd
 	waitEr error
 	reaped bool
-	first  bool // It was the first to fail.
+	first  bool  // It was the first to fail.
+	cut    int64 // Bytes cut out of its log.
 }
 
 // run returns when no process of the command is left.
@@ -390,7 +391,8 @@ func (s *supervisor) prepare() (*modelGuard, error) {
 
 func (s *supervisor) trimLogs() {
 	for _, r := range s.ranks {
-		if err := trimLog(LogPath(string(s.folder), r.n), s.spec.LogLimit); err != nil {
+		var err error
+		if r.cut, err = trimLog(LogPath(string(s.folder), r.n), s.spec.LogLimit, r.cut); err != nil {
 			s.problems = append(s.problems, err)
 		}
 	}
