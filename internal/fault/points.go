@@ -1,0 +1,31 @@
+package fault
+
+// The points, in the order in which a first commit, an apply's lease and a
+// backup pass them. A durable step has one on each side.
+const (
+	StateCreateBefore       = "state.create.before"
+	StateCreateRename       = "state.create.rename"
+	StateCreateAfter        = "state.create.after"
+	StateCommitBefore       = "state.commit.before"
+	StateCommitSync         = "state.commit.sync" // with :error, the commit fails as if fsync had
+	StateCommitAfter        = "state.commit.after"
+	StateSerialBefore       = "state.serial.before"
+	StateSerialAfter        = "state.serial.after"
+	StateLeaseAcquired      = "state.lease.acquired"
+	StateBackupBeforeRename = "state.backup.before_rename"
+	StateBackupAfterRename  = "state.backup.after_rename"
+	StateRestoreBefore      = "state.restore.before_rename"
+	StateRestoreAfter       = "state.restore.after_rename"
+)
+
+// Points lists every name, so that tests can visit each and compare the list
+// with the calls in the source.
+func Points() []string {
+	return []string{
+		StateCreateBefore, StateCreateRename, StateCreateAfter,
+		StateCommitBefore, StateCommitSync, StateCommitAfter,
+		StateSerialBefore, StateSerialAfter, StateLeaseAcquired,
+		StateBackupBeforeRename, StateBackupAfterRename,
+		StateRestoreBefore, StateRestoreAfter,
+	}
+}
