@@ -24,15 +24,19 @@ func (s *Store) Checkout(digest, dst string) (err error) {
 	if err != nil {
 		return wrap(err)
 	}
-	if _, err := os.Lstat(dst); err == nil {
+	same := func() error {
 		if err := s.holds(dst, m); err != nil {
-			return wrap(fmt.Errorf("%s is there and holds something else: %w; remove it or choose another folder", dst, err))
+			return fmt.Errorf("%s is there and holds something else: %w; remove it or choose another folder", dst, err)
 		}
 		return nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return wrap(err)
 	}
-	err = stage(dst, func(tmp string) error { return s.materialise(m, tmp) })
+	_, err = os.Lstat(dst)
+	switch {
+	case err == nil:
+		err = same()
+	case errors.Is(err, fs.ErrNotExist):
+		err = stage(dst, false, func(tmp string) error { return s.materialise(m, tmp) }, same)
+	}
 	if err != nil {
 		return wrap(err)
 	}

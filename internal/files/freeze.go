@@ -35,10 +35,15 @@ func (x *Index) Freeze(src, wantHex, dst string) error {
 	if err != nil {
 		return fmt.Errorf("freeze %s: %w", src, err)
 	}
-	if have, err := x.frozen(dst); err == nil && have == want {
+	same := func() error {
+		have, err := x.frozen(dst)
+		if err == nil && have != want {
+			err = fmt.Errorf("%s holds %s, not %s", dst, have, want)
+		}
+		return err
+	}
+	if same() == nil {
 		return nil
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("freeze %s: look at %s: %w", src, dst, err)
 	}
 	// A new view: files that came since the plan are part of what the source is now.
 	s, err := x.newView(x.root, "", true).resolve(src)
@@ -48,13 +53,13 @@ func (x *Index) Freeze(src, wantHex, dst string) error {
 	if err != nil {
 		return fmt.Errorf("freeze %s: %w", src, err)
 	}
-	err = stage(dst, func(tmp string) error {
+	err = stage(dst, true, func(tmp string) error {
 		d, err := x.copySource(s, tmp)
 		if err == nil && d.Hex != want {
 			err = fmt.Errorf("%w: the plan read %s, now it is %s; plan again", ErrMoved, want, d.Hex)
 		}
 		return err
-	})
+	}, same)
 	if err != nil {
 		return fmt.Errorf("freeze %s: %w", src, err)
 	}
@@ -167,8 +172,9 @@ func copyFile(root *os.Root, p, dst string, perm fs.FileMode, pool *buffers) (c 
 }
 
 // stage calls fill with a path beside dst that does not exist yet, makes what fill put there durable,
-// and moves it to dst, replacing what was there. On an error dst stays as it was.
-func stage(dst string, fill func(tmp string) error) (err error) {
+// and moves it to dst. A folder that came to stand at dst meanwhile, or before, is what same says: right
+// (nil), and stays, or wrong, and is put aside if replace is set. On an error dst stays as it was.
+func stage(dst string, replace bool, fill func(tmp string) error, same func() error) (err error) {
 	parent := filepath.Dir(dst)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return err
@@ -185,14 +191,22 @@ func stage(dst string, fill func(tmp string) error) (err error) {
 	if err := syncTree(dir); err != nil {
 		return fmt.Errorf("make %s durable: %w", dst, err)
 	}
-	// A folder cannot be renamed over another one, nor a file over a folder.
-	if old, err := os.Lstat(dst); err == nil && (old.IsDir() || !old.Mode().IsRegular()) {
+	// A file takes the place of a file in one step; nothing takes the place of a folder with files.
+	if renamed := os.Rename(tmp, dst); renamed != nil {
+		if _, err := os.Lstat(dst); err != nil {
+			return renamed
+		}
+		if err := same(); err == nil {
+			return nil
+		} else if !replace {
+			return err
+		}
 		if err := os.Rename(dst, filepath.Join(dir, "old")); err != nil {
 			return err
 		}
-	}
-	if err := os.Rename(tmp, dst); err != nil {
-		return err
+		if err := os.Rename(tmp, dst); err != nil {
+			return err
+		}
 	}
 	return syncDir(parent)
 }

@@ -41,6 +41,11 @@ func compilePattern(text string) (pattern, error) {
 	}
 	base, rest := doublestar.SplitPattern(clean)
 	p := pattern{text: clean, base: base, all: rest == "**"}
+	if strings.HasSuffix(clean, "/**") {
+		// As in a shell, "*/**" is what lies in folders: doublestar would match files beside them too.
+		clean += "/*"
+		p.text = clean
+	}
 	if !strings.ContainsAny(clean, `{[\`) {
 		p.segs = strings.Split(clean, "/")
 	}

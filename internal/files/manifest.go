@@ -87,6 +87,10 @@ func DecodeManifest(data []byte) (Manifest, error) {
 	if err := m.check(); err != nil {
 		return Manifest{}, fmt.Errorf("manifest: %w", err)
 	}
+	// One manifest, one spelling: no field twice, no other spacing, no text that JSON would mend.
+	if again, err := m.Encode(); err != nil || !bytes.Equal(again, data) {
+		return Manifest{}, errors.Join(errors.New("manifest: it is not in its canonical form"), err)
+	}
 	return m, nil
 }
 

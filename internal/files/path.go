@@ -70,6 +70,8 @@ func explain(verb, p string, err error) error {
 		return fmt.Errorf("%s %s: it is or passes through a link that is absolute or leads %w; copy the data into the folder, or list the link in .mlignore", verb, p, ErrOutside)
 	case errors.Is(err, syscall.ELOOP):
 		return fmt.Errorf("%s %s: the links lead in a circle: %w", verb, p, cause)
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%s %s: a part of the path is a file, not a folder: %w", verb, p, fs.ErrNotExist)
 	}
 	return fmt.Errorf("%s %s: %w", verb, p, cause)
 }
