@@ -299,6 +299,10 @@ func TestASecondCancelWithLessGraceIsObeyed(t *testing.T) {
 		t.Errorf("the first Cancel: %v", err)
 	}
 	cancel()
+	// Not lost: then the runner did not do it, and was killed for that.
+	if st, err := Read(dir); err != nil || st.Phase != Cancelled || st.Signal != "SIGKILL" {
+		t.Errorf("%+v %v", st, err)
+	}
 }
 
 func TestACancelledRunNeverStarts(t *testing.T) {
@@ -426,7 +430,7 @@ func TestManyRunnersOnOneFolderRunTheCommandOnce(t *testing.T) {
 
 func TestAKilledRunnerTakesItsCommandAlongAndIsLost(t *testing.T) {
 	dir := folderFor(t)
-	spec := shell(t, `echo ran >> oracle; sh -c 'echo $$ > child; exec sleep 60' & echo $$ > leader; wait`)
+	spec := shell(t, `echo ran >> oracle; env -i PATH="$PATH" sh -c 'echo $$ > child; exec sleep 60' & echo $$ > leader; wait`)
 	mustStart(t, dir, spec)
 	child, leader := pidFrom(t, filepath.Join(spec.Dir, "child")), pidFrom(t, filepath.Join(spec.Dir, "leader"))
 	eventually(t, "process.json", func() bool { return content(t, filepath.Join(dir, processFile)) != "" })
@@ -465,11 +469,61 @@ func TestAPowerCutBetweenMarkerAndCommandIsLost(t *testing.T) {
 	if err := orElse(err, f.make, func() error { return f.prepare(full) }, torn); err != nil {
 		t.Fatal(err)
 	}
+	runDirectly(t, dir, spec)
+	if done, err := f.forbid(spec.ID); done || err != nil {
+		t.Errorf("a run that may have begun was recorded as never begun: %v %v", done, err)
+	}
 	if st := outcome(t, dir, spec); st.Phase != Lost {
 		t.Errorf("%+v", st)
 	}
 	if got := content(t, filepath.Join(spec.Dir, "oracle")); got != "" {
 		t.Error("the command ran")
+	}
+}
+
+// runDirectly is a runner whose starter has died.
+func runDirectly(t *testing.T, dir string, spec Spec) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], Subcommand, dir)
+	cmd.Env = spec.carried(os.Environ())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestARunnerThatFindsACancelRunsNothing(t *testing.T) {
+	dir := folderFor(t)
+	spec := shell(t, "echo ran >> oracle")
+	f := folder(dir)
+	full, err := spec.resolve(dir)
+	ask := func() error { return f.write(cancelFile, cancelRequest{Grace: time.Second}) }
+	if err := orElse(err, f.make, func() error { return f.prepare(full) }, ask); err != nil {
+		t.Fatal(err)
+	}
+	runDirectly(t, dir, spec)
+	if st, err := Read(dir); err != nil || st.Phase != Cancelled {
+		t.Errorf("%+v %v", st, err)
+	}
+	if got := content(t, filepath.Join(spec.Dir, "oracle")); got != "" {
+		t.Error("the command ran")
+	}
+}
+
+// A runner may record its outcome and end between two looks of a reader.
+func TestAnEndingRunIsNeverTakenForLost(t *testing.T) {
+	f := folder(t.TempDir())
+	begin := func() error { return f.create(startedFile, begun{}) }
+	if err := orElse(f.write(specFile, Spec{ID: "r1"}), begin); err != nil {
+		t.Fatal(err)
+	}
+	if err := begin(); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a run can begin twice: %v", err)
+	}
+	st, err := f.statusBy(func() (bool, error) {
+		return false, f.write(statusFile, Status{ID: "r1", Phase: Succeeded})
+	})
+	if err != nil || st.Phase != Succeeded {
+		t.Errorf("%+v %v", st, err)
 	}
 }
 

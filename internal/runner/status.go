@@ -89,7 +89,10 @@ func Read(dir string) (Status, error) {
 	return f.status()
 }
 
-func (f folder) status() (Status, error) {
+func (f folder) status() (Status, error) { return f.statusBy(f.held) }
+
+// statusBy asks held whether a runner holds the lock.
+func (f folder) statusBy(held func() (bool, error)) (Status, error) {
 	if st, ok, err := f.outcome(); ok || err != nil {
 		return st, err
 	}
@@ -106,13 +109,13 @@ func (f folder) status() (Status, error) {
 	if err != nil || !started {
 		return st, err
 	}
-	held, err := f.held()
+	running, err := held()
 	if err != nil {
 		return Status{}, err
 	}
 	b := f.begun()
 	st.Started, st.Runner = b.At, b.Runner
-	if held {
+	if running {
 		st.Phase, st.Message = Running, fmt.Sprintf("running under process %d", b.Runner.PID)
 		return st, nil
 	}
