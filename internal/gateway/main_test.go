@@ -1,0 +1,232 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// The test binary is also the gateway and the model server that the tests run
+// as real processes.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "__gateway" {
+		os.Exit(Main(os.Args[2]))
+	}
+	if len(os.Args) == 2 && os.Args[1] == "__model" {
+		os.Exit(modelServer())
+	}
+	os.Exit(m.Run())
+}
+
+// modelServer is a small model server. FAIL_EVERY=n fails every n-th
+// prediction, DELAY slows each down, DIE ends at once with a last word, VALUE
+// is the prediction.
+func modelServer() int {
+	if why := os.Getenv("DIE"); why != "" {
+		fmt.Fprintln(os.Stderr, why)
+		return 7
+	}
+	delay, _ := time.ParseDuration(os.Getenv("DELAY"))
+	every, _ := strconv.ParseInt(os.Getenv("FAIL_EVERY"), 10, 64)
+	value := os.Getenv("VALUE")
+	if value == "" {
+		value = "0"
+	}
+	if host := os.Getenv("PREDICTOR_HOST"); host != "" {
+		return serveModel(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			resp, err := http.Post("http://"+host+r.URL.Path, "application/json", r.Body)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadGateway)
+				return
+			}
+			defer resp.Body.Close()
+			w.Header().Set("X-Transformed", "yes")
+			w.WriteHeader(resp.StatusCode)
+			_, _ = io.Copy(w, resp.Body)
+		}))
+	}
+	var n atomic.Int64
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if delay > 0 {
+			<-time.After(delay)
+		}
+		if r.Method == http.MethodPost && every > 0 && n.Add(1)%every == 0 {
+			http.Error(w, `{"error":"injected"}`, http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"predictions": [%s]}`, value)
+	})
+	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { os.Exit(9) })
+	mux.HandleFunc("/wait", func(w http.ResponseWriter, r *http.Request) {
+		d, _ := time.ParseDuration(r.URL.Query().Get("for"))
+		<-time.After(d)
+		_, _ = io.WriteString(w, "waited")
+	})
+	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(os.Environ())
+	})
+	return serveModel(mux)
+}
+
+func serveModel(h http.Handler) int {
+	err := http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), h)
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+// rig is a gateway process on a folder of its own.
+type rig struct {
+	t   *testing.T
+	dir string
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: filepath.Join(t.TempDir(), "gw")}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := Stop(ctx, r.dir, time.Second); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("gateway log:\n%s", logTail(folder(r.dir).log()))
+		}
+	})
+	return r
+}
+
+func (r *rig) start() {
+	r.t.Helper()
+	if err := Start(r.t.Context(), []string{os.Args[0]}, r.dir); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// desired is a deployment of the test model server with the given version.
+func desired(version int, env ...string) Desired {
+	d := Desired{
+		Name: "m", Address: "deployment.m",
+		Model: Version{Number: version, Digest: fmt.Sprintf("sha256:%d", version)},
+		Server: Server{Command: []string{os.Args[0], "__model"}, Env: map[string]string{
+			"VALUE": strconv.Itoa(version),
+		}},
+		Readiness: Readiness{Timeout: 20 * time.Second},
+		Rollout:   Rollout{Strategy: Rolling},
+		Drain:     5 * time.Second,
+		Capture:   Capture{Enabled: true},
+	}
+	for _, kv := range env {
+		k, v, _ := strings.Cut(kv, "=")
+		d.Server.Env[k] = v
+	}
+	return d
+}
+
+// apply applies d and waits for its outcome.
+func (r *rig) apply(d Desired) Live {
+	r.t.Helper()
+	return r.wait(r.begin(d))
+}
+
+func (r *rig) begin(d Desired) int64 {
+	r.t.Helper()
+	gen, err := Apply(r.t.Context(), r.dir, d)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return gen
+}
+
+func (r *rig) wait(gen int64) Live {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	defer cancel()
+	live, err := Wait(ctx, r.dir, gen, func(m string) { r.t.Log(m) })
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return live
+}
+
+// until polls Read until ok or a deadline.
+func (r *rig) until(what string, ok func(Live) bool) Live {
+	r.t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		live, err := Read(r.dir)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if ok(live) {
+			return live
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			r.t.Fatalf("%s did not come; live: %+v", what, live)
+		}
+	}
+}
+
+func (r *rig) live() Live {
+	r.t.Helper()
+	live, err := Read(r.dir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return live
+}
+
+// answer is what a client saw.
+type answer struct {
+	status  int
+	version string
+	id      string
+	body    string
+	header  http.Header
+}
+
+func (r *rig) post(path, body string) (answer, error) {
+	return r.do(http.MethodPost, path, body, nil)
+}
+
+func (r *rig) do(method, path, body string, header http.Header) (answer, error) {
+	req, err := http.NewRequest(method, r.live().Endpoint+path, strings.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	if header != nil {
+		req.Header = header
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header.Get("ML-Model-Version"), resp.Header.Get("ML-Prediction-Id"), string(data), resp.Header}, err
+}
+
+func (r *rig) mustPost(path, body string) answer {
+	r.t.Helper()
+	a, err := r.post(path, body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return a
+}
