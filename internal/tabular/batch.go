@@ -1,5 +1,7 @@
 package tabular
 
+import "github.com/parquet-go/parquet-go"
+
 // Batch is up to BatchRows rows of one file as columns. It is valid until the next call of Reader.Next; its strings stay valid.
 type Batch struct {
 	Rows    int
@@ -7,8 +9,10 @@ type Batch struct {
 	File    string // path of the file that the rows come from
 	Row     int64  // 1-based data row, in File, of the batch's first row
 
-	lines []string    // JSON Lines: the exact source line of each row
-	rows  parquetRows // Parquet: the rows as the file holds them
+	lines []string      // JSON Lines: the exact source line of each row
+	rows  []parquet.Row // Parquet: the rows as the file holds them
+
+	schema *parquet.Schema // Parquet: the file's schema
 }
 
 // Column is one column of a batch or a table. Where Nulls[i] is set, Num[i] is 0 and Str[i] is empty.

@@ -25,7 +25,7 @@ type csvSource struct {
 
 type span struct{ from, to uint32 }
 
-func openCSV(in *input, limits Limits) (source, error) {
+func openCSV(in *input, limits Limits) (*csvSource, error) {
 	s := &csvSource{lines: newLines(in, limits)}
 	if err := s.skipBOM(); err != nil {
 		return nil, s.fail("", err)

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/parquet-go/parquet-go"
 )
 
 // BatchRows is the most rows of a batch. A batch is also cut when its text passes batchBytes, so that long rows stay few.
@@ -30,7 +32,7 @@ type frame struct {
 	rows  int
 	cells []cells
 	lines []string
-	raw   parquetRows
+	raw   []parquet.Row
 }
 
 func (f *frame) reset(columns int) {
@@ -61,6 +63,7 @@ type Reader struct {
 	fileRow int64 // rows read of the open file
 	rows    int64 // rows read of all files
 	first   []string
+	schema  *parquet.Schema // of the first Parquet file
 	infer   []*inference
 	buffers []*colBuffer
 	frame   frame
@@ -69,7 +72,7 @@ type Reader struct {
 	err     error
 }
 
-// Open opens paths, sorted, as one table and reads its first batch, from which Schema is known. Every file must have the same columns.
+// Open opens paths, sorted and each once, as one table and reads its first batch, from which Schema is known. Every file must have the same columns.
 // Cancelling ctx ends the read with the context's error.
 func Open(ctx context.Context, paths []string, opts Options) (*Reader, error) {
 	if len(paths) == 0 {
@@ -80,7 +83,7 @@ func Open(ctx context.Context, paths []string, opts Options) (*Reader, error) {
 			return nil, fmt.Errorf("open data: column %s has the unknown type %q; use number, integer, string, category, bool or timestamp", clip(f.Name), f.Type)
 		}
 	}
-	r := &Reader{ctx: ctx, paths: slices.Sorted(slices.Values(paths)), opts: opts, limits: opts.Limits.withDefaults()}
+	r := &Reader{ctx: ctx, paths: slices.Compact(slices.Sorted(slices.Values(paths))), opts: opts, limits: opts.Limits.withDefaults()}
 	var err error
 	if r.format, err = commonFormat(r.paths, opts.Format); err != nil {
 		return nil, err
@@ -219,11 +222,21 @@ func (r *Reader) openNext() error {
 	r.in, r.fileRow = in, 0
 	switch r.format {
 	case formatCSV:
-		r.src, err = openCSV(in, r.limits)
+		var c *csvSource
+		if c, err = openCSV(in, r.limits); err == nil {
+			r.src = c
+		}
 	case formatJSONL:
 		r.src = openJSONL(in, r.limits)
 	default:
-		r.src, err = openParquet(in, compression, r.limits, r.opts.TempDir)
+		var p *parquetSource
+		if p, err = openParquet(in, compression, r.limits, r.opts.TempDir); err == nil {
+			r.src = p
+			if r.schema == nil {
+				r.schema = p.meta.schema
+			}
+			err = r.sameSchema(p)
+		}
 	}
 	if err != nil {
 		if cerr := in.changed(); cerr != nil {
@@ -231,6 +244,7 @@ func (r *Reader) openNext() error {
 		}
 		return r.atFile(err)
 	}
+	r.align() // a table without rows has columns all the same
 	return r.sameColumns()
 }
 
@@ -241,6 +255,17 @@ func (r *Reader) sameColumns() error {
 		r.first = slices.Clone(names)
 	} else if r.format != formatJSONL && !slices.Equal(r.first, names) {
 		return &Error{File: r.in.path, Err: fmt.Errorf("its columns differ from those of %s: %s; give every file of the table the same columns in the same order", r.paths[0], columnDiff(r.first, names))}
+	}
+	return nil
+}
+
+// sameSchema holds a later Parquet file to the first one's exact schema, as split files have only one.
+func (r *Reader) sameSchema(p *parquetSource) error {
+	if err := r.sameColumns(); err != nil {
+		return err
+	}
+	if have := p.meta.schema.String(); have != r.schema.String() {
+		return &Error{File: r.in.path, Err: fmt.Errorf("its Parquet schema differs from that of %s (a type, or what may be null); write both with one schema", r.paths[0])}
 	}
 	return nil
 }
@@ -298,7 +323,7 @@ func (r *Reader) finish() error {
 		}
 		columns = append(columns, inf.column(c, f.rows, r.buffers[i]))
 	}
-	r.batch = Batch{Rows: f.rows, Columns: columns, File: r.in.path, Row: r.fileRow + 1, lines: f.lines, rows: f.raw}
+	r.batch = Batch{Rows: f.rows, Columns: columns, File: r.in.path, Row: r.fileRow + 1, lines: f.lines, rows: f.raw, schema: r.schema}
 	r.fileRow += int64(f.rows)
 	return nil
 }
@@ -324,4 +349,13 @@ func absentCells(rows int) *cells {
 		c.kinds[i] = kindNull
 	}
 	return c
+}
+
+// emptyBatch has the columns of the table and no rows.
+func (r *Reader) emptyBatch() *Batch {
+	b := &Batch{schema: r.schema}
+	for _, f := range r.Schema() {
+		b.Columns = append(b.Columns, Column{Name: f.Name, Type: f.Type})
+	}
+	return b
 }
