@@ -132,23 +132,24 @@ type Signal struct {
 // same commit that records the outcome. OpID is what the outside object
 // carries, so a restart finds its work again under the recorded id.
 type Intent struct {
-	OpID     string             `json:"op_id"` // ULID; a run's id is its op id
-	Address  resource.Address   `json:"address"`
-	Provider string             `json:"provider"`
-	Action   resource.Action    `json:"action"`
-	Inputs   resource.Digest    `json:"inputs,omitempty"`
-	Parts    resource.Parts     `json:"parts,omitempty"`
-	Policy   resource.Parts     `json:"policy,omitempty"`
-	Judge    resource.Parts     `json:"judge,omitempty"`
-	Rows     map[string]int64   `json:"rows,omitempty"`
-	Trigger  bool               `json:"trigger,omitempty"`
-	Probes   map[string]string  `json:"probes,omitempty"`
-	Reasons  []resource.Reason  `json:"reasons,omitempty"`
-	Spec     json.RawMessage    `json:"spec,omitempty"`
-	Deps     []resource.Address `json:"deps,omitempty"`
-	Seen     map[string]int64   `json:"seen,omitempty"`
-	Epoch    int64              `json:"epoch"` // of the lease it was written under
-	Started  time.Time          `json:"started"`
+	OpID      string             `json:"op_id"` // ULID; a run's id is its op id
+	Address   resource.Address   `json:"address"`
+	Provider  string             `json:"provider"`
+	Action    resource.Action    `json:"action"`
+	Inputs    resource.Digest    `json:"inputs,omitempty"`
+	Parts     resource.Parts     `json:"parts,omitempty"`
+	Policy    resource.Parts     `json:"policy,omitempty"`
+	Judge     resource.Parts     `json:"judge,omitempty"`
+	Rows      map[string]int64   `json:"rows,omitempty"`
+	Trigger   bool               `json:"trigger,omitempty"`
+	Probes    map[string]string  `json:"probes,omitempty"`
+	Reasons   []resource.Reason  `json:"reasons,omitempty"`
+	Spec      json.RawMessage    `json:"spec,omitempty"`
+	Deps      []resource.Address `json:"deps,omitempty"`
+	Protected bool               `json:"protected,omitempty"`
+	Seen      map[string]int64   `json:"seen,omitempty"`
+	Epoch     int64              `json:"epoch"` // of the lease it was written under
+	Started   time.Time          `json:"started"`
 }
 
 // Pin holds an object at a version, whatever newer ones pass, until unpinned.
@@ -191,6 +192,7 @@ type Snapshot struct {
 	Root        resource.Digest
 	Records     map[resource.Address]*Record
 	Versions    map[resource.Address][]*Version // ascending by number
+	Counters    map[resource.Address]int        // highest version number ever given out
 	Signals     map[resource.Address][]*Signal  // by monitor, sorted by name
 	Pins        map[resource.Address]*Pin
 	Quarantines map[resource.Address][]*Quarantine
