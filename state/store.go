@@ -17,6 +17,9 @@ var (
 	ErrCorrupt = errors.New("the state is damaged")
 	// ErrNewer: the state was written by a newer format.
 	ErrNewer = errors.New("the state was written by a newer version of ml")
+	// ErrOlder: the file is older than what was last written here (an old copy was
+	// put back, or it was deleted); the message says how to accept it.
+	ErrOlder = errors.New("the state is not the newest one")
 	// ErrReadOnly: an earlier fsync failed; this process must not write any more.
 	ErrReadOnly = errors.New("the state is read-only after a failed write")
 )
