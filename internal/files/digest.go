@@ -96,8 +96,8 @@ type job struct {
 	size int64
 }
 
-// batch digests jobs with as many workers as there are processors: first all files, small ones at
-// once and grouped by folder, then the large ones, largest first, so that none is left for the end.
+// batch digests jobs in parallel: first all files, small ones at once and grouped by folder, then the
+// large ones, largest first, so that none is left for the end.
 type batch struct {
 	x    *Index
 	v    *view
@@ -119,9 +119,9 @@ func (b *batch) run() {
 		chunks = append(chunks, b.jobs[from:to])
 		from = to
 	}
-	parallel(len(chunks), func(i int) { b.chunk(chunks[i]) })
+	parallel(len(chunks), ioWorkers(), func(i int) { b.chunk(chunks[i]) })
 	slices.SortFunc(b.large, func(p, q job) int { return int(min(max(q.size-p.size, -1), 1)) })
-	parallel(len(b.large), func(i int) {
+	parallel(len(b.large), cpuWorkers(), func(i int) {
 		near := -1
 		b.one(nil, b.large[i], &near)
 	})

@@ -266,7 +266,7 @@ func (s *Store) Verify(digest string) error {
 		return err
 	}
 	errs := make([]error, len(m.Files))
-	parallel(len(m.Files), func(i int) { errs[i] = s.checkBlob(m.Files[i]) })
+	parallel(len(m.Files), cpuWorkers(), func(i int) { errs[i] = s.checkBlob(m.Files[i]) })
 	if err := joinErrors(slices.DeleteFunc(errs, func(err error) bool { return err == nil })); err != nil {
 		return fmt.Errorf("artifact %s: %w", digest, err)
 	}
