@@ -126,7 +126,7 @@ func (f folder) copyLog(w io.Writer, offset int64) (_ int64, err error) {
 
 // trimLog cuts a log that has outgrown limit: the first half of limit stays, then a line says what is missing, then come the last lines
 // before the cut. The command keeps writing to the end of the same file and notices nothing. Between two looks the file may outgrow the limit, and
-// what is written in the moment of the cut may be lost. It takes and returns how many bytes have been cut out so far.
+// what is written in the microseconds between the last read and the cut is lost. It takes and returns how many bytes have been cut out so far.
 func trimLog(path string, limit, already int64) (cut int64, err error) {
 	info, err := os.Stat(path)
 	if err != nil || info.Size() <= limit {
@@ -138,23 +138,38 @@ func trimLog(path string, limit, already int64) (cut int64, err error) {
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	head, keep := limit/2, min(limit/8, 64<<10)
-	last := make([]byte, keep)
-	n, err := file.ReadAt(last, info.Size()-keep)
-	if err != nil && !errors.Is(err, io.EOF) {
+	last, err := readToEnd(file, info.Size()-keep, 8*keep)
+	if err != nil {
 		return already, err
 	}
-	last = last[:n]
+	end := info.Size() - keep + int64(len(last))
 	if i := bytes.IndexByte(last, '\n'); i >= 0 {
 		last = last[i+1:]
 	}
 	if err := file.Truncate(head); err != nil {
 		return already, fmt.Errorf("cut log: %w", err)
 	}
-	cut = already + info.Size() - head - int64(len(last))
+	cut = already + end - head - int64(len(last))
 	mark := fmt.Sprintf("\n[ml: the log outgrew %d bytes; %d bytes were cut out here]\n", limit, cut)
 	if already > 0 {
 		cut -= int64(len(mark)) // The mark of the cut before went with this one.
 	}
 	_, err = file.Write(append([]byte(mark), last...))
 	return cut, err
+}
+
+// readToEnd reads a growing file until nothing more comes, or enough is there: a writer faster than this is not waited for.
+func readToEnd(file *os.File, offset, enough int64) ([]byte, error) {
+	var out []byte
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := file.ReadAt(buf, offset+int64(len(out)))
+		out = append(out, buf[:n]...)
+		switch {
+		case err != nil && !errors.Is(err, io.EOF):
+			return nil, err
+		case n == 0, int64(len(out)) >= enough:
+			return out, nil
+		}
+	}
 }

@@ -663,7 +663,7 @@ func TestALoudCommandIsHeldToTheLogLimitAndNotDisturbed(t *testing.T) {
 	spec := shell(t, `echo first; i=0; while [ $i -lt 8 ]; do head -c 200000 /dev/zero | tr '\0' 'x'; echo; sleep 0.12; i=$((i+1)); done; echo last`)
 	spec.LogLimit = 100_000
 	if st := outcome(t, dir, spec); st.Phase != Succeeded || st.LastLogLines[len(st.LastLogLines)-1] != "last" {
-		t.Fatalf("%+v", st)
+		t.Fatalf("%s, the log ends with %q", st.Phase, clip(strings.Join(st.LastLogLines, "|"), 200))
 	}
 	log := content(t, LogPath(dir, 0))
 	if !strings.HasPrefix(log, "first\n") || !strings.Contains(log, "[ml: the log outgrew 100000 bytes; ") || len(log) > 600_000 {
