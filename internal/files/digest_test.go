@@ -107,6 +107,22 @@ func TestASetsDigestCoversPathsAndContents(t *testing.T) {
 	}
 }
 
+// Paths are sorted as bytes, where "a-b/" comes before "a.txt" and that before "a/".
+func TestAFolderIsDigestedInTheOrderOfItsPaths(t *testing.T) {
+	x := open(t, project(t, map[string]string{"a-b/c": "1", "a.txt": "2", "a/b": "3", "a0": "4", "ab": "5"}))
+	s, err := x.DigestSource(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := ""
+	for i, p := range []string{"a-b/c", "a.txt", "a/b", "a0", "ab"} {
+		lines += hexOf(fmt.Sprint(i+1)) + "  " + p + "\n"
+	}
+	if s.Hex != hexOf(lines) {
+		t.Errorf("%v are not in order", s.Files)
+	}
+}
+
 func TestALineBreakInANameIsAnError(t *testing.T) {
 	x := open(t, project(t, map[string]string{"a\nb": ""}))
 	if _, err := x.DigestSource("."); err == nil || !strings.Contains(err.Error(), `a\nb`) {

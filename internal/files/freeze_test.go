@@ -180,3 +180,31 @@ func TestAFrozenCopyIsNotReadAgainWhenItDidNotMove(t *testing.T) {
 		}
 	}
 }
+
+// Two processes may bring the same folder at once.
+func TestAFolderThatAppearsMeanwhileStaysUnlessItIsToBeReplaced(t *testing.T) {
+	for _, c := range []struct {
+		replace   bool
+		same      error
+		want      string
+		wantError bool
+	}{
+		{false, nil, "theirs", false},
+		{true, nil, "theirs", false},
+		{false, errors.New("other"), "theirs", true},
+		{true, errors.New("other"), "ours", false},
+	} {
+		parent := t.TempDir()
+		dst := filepath.Join(parent, "v")
+		err := stage(dst, c.replace, func(tmp string) error {
+			write(t, filepath.Join(tmp, "f"), "ours")
+			write(t, filepath.Join(dst, "f"), "theirs")
+			return nil
+		}, func() error { return c.same })
+		got, err2 := os.ReadFile(filepath.Join(dst, "f"))
+		if (err != nil) != c.wantError || err2 != nil || string(got) != c.want {
+			t.Errorf("%+v: %q, %v, %v", c, got, err, err2)
+		}
+		onlyEntry(t, parent, "v")
+	}
+}

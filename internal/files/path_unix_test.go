@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // readers are all ways to have a file of the project read by name.
@@ -184,5 +185,53 @@ func TestNamesThatDifferOnlyByCaseAreReported(t *testing.T) {
 	}
 	if got := CaseCollisions([]string{"a", "b", "a/b"}); len(got) != 0 {
 		t.Errorf("no collision, got %v", got)
+	}
+}
+
+// H14: between the look at a name and its opening, a FIFO can take the place of the file.
+func TestAFileThatTurnsIntoAFIFOIsNotWaitedFor(t *testing.T) {
+	dir := project(t, map[string]string{"f": "x"})
+	file, fifo, f := filepath.Join(dir, "file"), filepath.Join(dir, "fifo"), filepath.Join(dir, "f")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	x := open(t, dir)
+	stop := make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			if err := errors.Join(os.Rename(f, file), os.Rename(fifo, f), os.Rename(f, fifo), os.Rename(file, f)); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	reads := make(chan int)
+	go func() {
+		n := 0
+		for range 20_000 {
+			if data, err := x.ReadFile("f", 10); err == nil && string(data) == "x" {
+				n++
+			}
+		}
+		reads <- n
+	}()
+	select {
+	case n := <-reads:
+		if n == 0 {
+			t.Error("the file was never read")
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("a reader waits for the FIFO's writer")
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

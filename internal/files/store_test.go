@@ -388,3 +388,44 @@ func FuzzDecodeManifest(f *testing.F) {
 		}
 	})
 }
+
+// D18.
+func TestAModelThatIsStillBeingWrittenIsNotStored(t *testing.T) {
+	s := newStore(t, StoreOptions{})
+	dir := project(t, map[string]string{"model": strings.Repeat("m", 8*bufBytes)})
+	f, err := os.OpenFile(filepath.Join(dir, "model"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, writes := make(chan struct{}), make(chan error)
+	go func() {
+		for {
+			_, err := f.WriteString("+")
+			select {
+			case writes <- err:
+			case <-stop:
+				close(writes)
+				return
+			default:
+			}
+		}
+	}()
+	if err := <-writes; err != nil {
+		t.Fatal(err)
+	}
+	if d, _, err := s.PutDir(dir); !errors.Is(err, ErrChanged) {
+		t.Errorf("stored as %s, %v", d, err)
+	}
+	close(stop)
+	for err := range writes {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := blobsOf(t, s); len(got) != 0 {
+		t.Errorf("it left %v", got)
+	}
+}
