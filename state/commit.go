@@ -17,6 +17,13 @@ const (
 	HeadKey = "head"
 )
 
+// maxValue and maxKey bound one entry in bytes: far above what any block needs,
+// and below what would make a reader's memory the victim of one value.
+const (
+	maxValue = 64 << 20
+	maxKey   = 4 << 10
+)
+
 // Head is what a state knows of itself.
 type Head struct {
 	Lineage string `json:"lineage"`
@@ -161,6 +168,24 @@ func putJSON(t *Overlay, bucket, key string, v any) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", DescribeKey(bucket, key), err)
 	}
+	if len(raw) > maxValue {
+		return fmt.Errorf("write %s: it has %d bytes, at most %d can be stored", DescribeKey(bucket, key), len(raw), maxValue)
+	}
+	if len(key) > 2*maxKey {
+		return fmt.Errorf("write %s: the key %.40q… is longer than %d bytes", bucket, key, 2*maxKey)
+	}
 	t.Put(bucket, key, raw)
 	return nil
+}
+
+// Raise lifts the serial and the epoch of a state above those of another head:
+// for a copy that takes the place of what was written since.
+func Raise(t *Overlay, above Head) (Head, error) {
+	h, err := ReadHead(t)
+	if err != nil {
+		return Head{}, err
+	}
+	h.Serial = max(h.Serial, above.Serial) + 1
+	h.Epoch = max(h.Epoch, above.Epoch)
+	return h, putJSON(t, BucketMeta, HeadKey, h)
 }

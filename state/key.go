@@ -27,7 +27,11 @@ func addressKey(a resource.Address) (string, error) {
 			return "", fmt.Errorf("the address %q holds a control character", a.String())
 		}
 	}
-	return a.Module + fieldSep + a.Kind + fieldSep + a.Name + fieldSep + a.Key, nil
+	key := a.Module + fieldSep + a.Kind + fieldSep + a.Name + fieldSep + a.Key
+	if len(key) > maxKey {
+		return "", fmt.Errorf("the address %.60q… is longer than %d bytes", key, maxKey)
+	}
+	return key, nil
 }
 
 // parseKey reads an address key, and what follows it after partSep.

@@ -31,11 +31,17 @@ func decodeMeta(e Entry) (any, error) {
 
 // Load builds a snapshot from the entries of a table, in any order; runs in
 // full are checked and left out. It decodes on all cores, keeps none of the
-// entries' memory, and errors with ErrCorrupt naming the first entry (by
-// position) that does not decode.
-func Load(entries []Entry) (*Snapshot, error) {
+// values' memory, and errors with ErrCorrupt naming an entry that does not
+// decode. open, where it is not nil, is called first for each entry, from
+// several goroutines, and replaces its stored value with the plain one.
+func Load(entries []Entry, open func(*Entry) error) (*Snapshot, error) {
 	decoded := make([]any, len(entries))
 	if err := eachChunk(len(entries), func(i int) (err error) {
+		if open != nil {
+			if err := open(&entries[i]); err != nil {
+				return err
+			}
+		}
 		decoded[i], err = decodeEntry(entries[i])
 		if err != nil && !errors.Is(err, ErrNewer) && !errors.Is(err, ErrCorrupt) {
 			err = fmt.Errorf("%w: %w", ErrCorrupt, err)

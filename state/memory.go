@@ -50,7 +50,7 @@ func (m *memory) Snapshot(ctx context.Context) (*Snapshot, error) {
 			return nil, err
 		}
 	}
-	return Load(entries)
+	return Load(entries, nil)
 }
 
 // Commit applies the ops to a copy on top and keeps it when all went well.

@@ -196,6 +196,7 @@ func (s *suite) allOrNothing() {
 }
 
 func (s *suite) opShape() {
+	s.commit(state.Op{PutRecord: s.record("check.z")})
 	s.refused("one field set, not 0", state.Op{})
 	s.refused("one field set, not 2", state.Op{PutRecord: s.record("check.a"), CloseIntent: "x"})
 }
@@ -460,6 +461,7 @@ func (s *suite) lease() {
 }
 
 func (s *suite) leaseOps() {
+	s.commit(state.Op{PutRecord: s.record("check.a")})
 	s.refused("taken with Acquire", state.Op{PutLease: &state.Lease{Epoch: 7}})
 	s.refused("by its holder only", state.Op{DropLease: true})
 }
