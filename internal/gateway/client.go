@@ -35,8 +35,9 @@ func Start(ctx context.Context, exe []string, dir string) error {
 	if _, alive := running(f); alive {
 		return nil
 	}
-	if len(exe) == 0 {
-		return errors.New("start gateway: no program given")
+	program, err := programPath(exe)
+	if err != nil {
+		return fmt.Errorf("start gateway: %w", err)
 	}
 	if err := os.MkdirAll(f.logs(), 0o700); err != nil {
 		return fmt.Errorf("start gateway: %w", err)
@@ -45,7 +46,7 @@ func Start(ctx context.Context, exe []string, dir string) error {
 	if err != nil {
 		return fmt.Errorf("start gateway: %w", err)
 	}
-	cmd := exec.Command(exe[0], append(append([]string(nil), exe[1:]...), "__gateway", abs)...)
+	cmd := exec.Command(program, append(append([]string(nil), exe[1:]...), "__gateway", abs)...)
 	cmd.Dir = abs
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	if err := detach(cmd); err != nil {
@@ -58,6 +59,18 @@ func Start(ctx context.Context, exe []string, dir string) error {
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	return awaitStart(ctx, f, exited)
+}
+
+// programPath makes a relative path absolute, since the gateway runs in its
+// own folder; a bare name is looked up in PATH.
+func programPath(exe []string) (string, error) {
+	if len(exe) == 0 || exe[0] == "" {
+		return "", errors.New("no program given")
+	}
+	if filepath.Base(exe[0]) == exe[0] {
+		return exe[0], nil
+	}
+	return filepath.Abs(exe[0])
 }
 
 // awaitStart returns when a gateway is up: the one just started, or another
@@ -231,7 +244,7 @@ func Stop(ctx context.Context, dir string, drain time.Duration) error {
 		return fmt.Errorf("stop gateway: %w", err)
 	}
 	// Twice: for the requests, and for servers that ignore SIGTERM.
-	limit := 2*drain + killGrace + 5*time.Second
+	limit := 2*drain + killGrace + 2*time.Second
 	if awaitGone(ctx, p.Process, limit) {
 		return nil
 	}

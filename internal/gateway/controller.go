@@ -350,15 +350,16 @@ func (c *controller) shift(weight int) {
 	c.route()
 }
 
-// promote makes the candidate the current version. The state is written
-// first: a gateway killed right after comes back with the new version.
+// promote makes the candidate the current version. Traffic moves before the
+// outcome is told, and the old servers go after it is on disk: a gateway that
+// is killed in between still finds what its state.json names.
 func (c *controller) promote(now time.Time) {
 	old := c.current
 	c.closeMirror()
 	c.current, c.candidate = c.candidate, nil
 	c.settle(PhaseReady, "ready")
-	c.publish(now)
 	c.route()
+	c.publish(now)
 	c.retire(old)
 }
 

@@ -48,7 +48,7 @@ type Version struct {
 func (v Version) String() string { return fmt.Sprintf("version %d", v.Number) }
 
 // Server is a command that serves HTTP on 127.0.0.1:$PORT. Its environment is
-// PATH, HOME and LANG, then Env, then PORT, ML_MODEL_DIR (unless Env has it),
+// PATH, HOME and LANG as the gateway was started with them, then Env, then PORT, ML_MODEL_DIR (unless Env has it),
 // and for a transformer PREDICTOR_HOST (host:port).
 type Server struct {
 	Command []string          `json:"command"`
@@ -88,7 +88,8 @@ type Rollout struct {
 	Strategy string `json:"strategy"`
 	// Steps are percentages of the traffic, rising; empty is 10, 50, 100.
 	Steps []int `json:"steps,omitempty"`
-	// Interval is how long a step lasts at least.
+	// Interval is how long a step lasts at least; 0 is 30 s where a step means
+	// something.
 	Interval time.Duration `json:"interval,omitempty"`
 	Abort    Abort         `json:"abort"`
 	// OnNoTraffic is Hold (default), Promote or AbortIt.
@@ -161,6 +162,10 @@ func (d Desired) withDefaults() Desired {
 	}
 	if r.OnNoTraffic == "" {
 		r.OnNoTraffic = Hold
+	}
+	// With nothing to measure, blue_green need not keep the old version.
+	if measured := r.Abort.ErrorRate != nil || r.Abort.P99 != nil; measured || r.Strategy == Canary || r.Strategy == Shadow {
+		or(&r.Interval, 30*time.Second)
 	}
 	or(&r.MaxWait, 10*r.Interval)
 	if r.ShadowRequests <= 0 && r.ShadowDuration <= 0 {

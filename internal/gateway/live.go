@@ -13,12 +13,12 @@ type Phase string
 // returns on; a held rollout goes on by itself when requests come.
 const (
 	PhaseStarting Phase = "starting"
-	PhaseReady Phase = "ready"
-	PhaseRolling Phase = "rolling"
-	PhaseHeld Phase = "held"
-	PhaseAborted Phase = "aborted"
-	PhaseFailed Phase = "failed"
-	PhaseStopped Phase = "stopped"
+	PhaseReady    Phase = "ready"
+	PhaseRolling  Phase = "rolling"
+	PhaseHeld     Phase = "held"
+	PhaseAborted  Phase = "aborted"
+	PhaseFailed   Phase = "failed"
+	PhaseStopped  Phase = "stopped"
 )
 
 // Live is what a gateway reports of itself.

@@ -5,14 +5,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // The test binary is also the gateway and the model server that the tests run
@@ -24,7 +28,53 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "__model" {
 		os.Exit(modelServer())
 	}
-	os.Exit(m.Run())
+	if len(os.Args) == 3 && os.Args[1] == "__squat" {
+		os.Exit(squat(os.Args[2]))
+	}
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// squat holds a port until it is killed or its parent's test is over.
+func squat(port string) int {
+	l, err := net.Listen("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer l.Close()
+	<-time.After(time.Minute)
+	return 0
+}
+
+// losePort has somebody else take the port of this server, the first three
+// times that it is started; file keeps one pid per time.
+func losePort(file string) bool {
+	pids, _ := os.ReadFile(file)
+	if strings.Count(string(pids), "\n") >= 3 {
+		return false
+	}
+	thief := exec.Command(os.Args[0], "__squat", os.Getenv("PORT"))
+	if err := detach(thief); err != nil {
+		return false
+	}
+	if err := thief.Start(); err != nil {
+		return false
+	}
+	for {
+		c, err := net.Dial("tcp", "127.0.0.1:"+os.Getenv("PORT"))
+		if err == nil {
+			_ = c.Close()
+			break
+		}
+	}
+	pids = fmt.Appendf(pids, "%d\n", thief.Process.Pid)
+	return os.WriteFile(file, pids, 0o600) == nil
 }
 
 // modelServer is a small model server. FAIL_EVERY=n fails every n-th
@@ -34,6 +84,10 @@ func modelServer() int {
 	if why := os.Getenv("DIE"); why != "" {
 		fmt.Fprintln(os.Stderr, why)
 		return 7
+	}
+	if file := os.Getenv("LOSE_PORT"); file != "" && losePort(file) {
+		fmt.Fprintln(os.Stderr, "address already in use")
+		return 1
 	}
 	delay, _ := time.ParseDuration(os.Getenv("DELAY"))
 	every, _ := strconv.ParseInt(os.Getenv("FAIL_EVERY"), 10, 64)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -76,7 +77,7 @@ func startProcess(sp *spawner, s Server, env map[string]string, logName string) 
 	if info, err := logFile.Stat(); err == nil {
 		p.logAt = info.Size()
 	}
-	cmd := exec.Command(s.Command[0], s.Command[1:]...)
+	cmd := exec.Command(lookUp(s.Command[0], s.Env["PATH"]), s.Command[1:]...)
 	cmd.Dir = s.Dir
 	cmd.Env = environment(s.Env, env, port)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
@@ -101,6 +102,24 @@ func startProcess(sp *spawner, s Server, env map[string]string, logName string) 
 		close(p.exited)
 	}()
 	return p, nil
+}
+
+// lookUp finds a bare command name in the declared PATH, as a shell would (a
+// virtual environment's python3, for example). What is not found there is left
+// to exec, which knows the gateway's own PATH and words the error.
+func lookUp(name, path string) string {
+	if path == "" || filepath.Base(name) != name {
+		return name
+	}
+	for _, dir := range filepath.SplitList(path) {
+		if !filepath.IsAbs(dir) {
+			continue
+		}
+		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return found
+		}
+	}
+	return name
 }
 
 // environment is clean but for PATH, HOME and LANG, so that a server sees the

@@ -85,7 +85,8 @@ func (x *exchange) end() {
 	if x.u != nil {
 		x.u.leave()
 	}
-	if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // the value of a panic, compared as net/http does
+	cause, _ := panicked.(error)
+	if panicked != nil && !errors.Is(cause, http.ErrAbortHandler) {
 		x.p.log.Error("request handler failed", "panic", panicked, "stack", string(debug.Stack()))
 		if !x.wrote {
 			x.refuse(http.StatusInternalServerError, "the gateway failed on this request; its log says why")
@@ -125,6 +126,10 @@ func (x *exchange) book() {
 }
 
 func (x *exchange) serve(r *http.Request) {
+	if r.ProtoMajor != 1 { // net/http hands over the preface of HTTP/2
+		x.refuse(http.StatusHTTPVersionNotSupported, "only HTTP/1 is spoken here")
+		return
+	}
 	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
 		x.refuse(http.StatusMethodNotAllowed, "method "+r.Method+" is not passed on")
 		return
@@ -362,7 +367,7 @@ func (x *exchange) refuse(status int, message string) {
 	switch status {
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", "1")
-	case http.StatusRequestEntityTooLarge, http.StatusBadRequest, http.StatusNotImplemented:
+	case http.StatusRequestEntityTooLarge, http.StatusBadRequest, http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
 		h.Set("Connection", "close") // the rest of the body is not ours to read
 	}
 	x.entry.Status, x.wrote = status, true
