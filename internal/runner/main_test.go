@@ -6,16 +6,20 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/continuo-ml/continuo/internal/proc"
 )
 
 // TestMain lets this test binary be the detached runner, and two other programs that tests start and kill.
@@ -29,7 +33,30 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "cancel" {
 		os.Exit(report(Cancel(context.Background(), os.Args[2], 5*time.Second)))
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(patient{m})
+}
+
+// patient lets the last runners end before goleak looks: a program built with -race takes a second to exit.
+type patient struct{ m *testing.M }
+
+func (p patient) Run() int {
+	code := p.m.Run()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(20 * time.Second); ; {
+		all, err := proc.List()
+		if err != nil {
+			return max(code, report(err))
+		}
+		if !slices.ContainsFunc(all, func(q proc.Process) bool { return q.Parent == os.Getpid() }) {
+			return code
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			return max(code, report(errors.New("children of the tests do not end")))
+		}
+	}
 }
 
 func report(err error) int {

@@ -18,8 +18,9 @@ const (
 	cancelSlack = 10 * time.Second
 )
 
-// Wait returns the outcome of the run in dir when it is over; [Lost], too, is an outcome, and then nothing of the run lives any more. onProgress, which may be nil, gets every
-// line of progress from the first on. It errors if ctx ends before, or if nobody is about to start the run.
+// Wait returns the outcome of the run in dir when it is over; [Lost], too, is an outcome, and then nothing of the run lives any more.
+// onProgress, which may be nil, gets every line of progress from the first on. It errors if ctx ends before, or if nobody is about to
+// start the run.
 func Wait(ctx context.Context, dir string, onProgress func(Progress)) (Status, error) {
 	f, err := openFolder(dir)
 	if err != nil {
