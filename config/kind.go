@@ -43,10 +43,15 @@ type Kind struct {
 	Versioned bool
 	// PinAttr is the attribute that rollback pins ("model"), or "".
 	PinAttr string
+	// Notify lists the addresses of the notifiers that are told when a signal
+	// turns; nil for kinds without alerts.
+	Notify func(spec cty.Value) []string
 	// Signals lists the signal names that a monitor may give, as output attributes.
 	Signals []string
 
 	body, outputs *resource.Schema
+	outputsType   cty.Type  // what a reference to a block gives
+	unknown       cty.Value // that, before anything is known
 }
 
 // Problem is a contradiction found by Kind.Check. Path names the attribute or
@@ -92,7 +97,18 @@ func newKinds(list []Kind) (Kinds, error) {
 			return nil, fmt.Errorf("outputs of kind %q: %w", k.Name, err)
 		}
 		k.body, k.outputs = body, out
+		k.outputsType = out.Type()
+		k.unknown = unknownObject(k.outputsType)
 		ks[k.Name] = &k
 	}
 	return ks, nil
+}
+
+// unknownObject is an object of which only the attributes' names and types are known.
+func unknownObject(t cty.Type) cty.Value {
+	attrs := make(map[string]cty.Value, len(t.AttributeTypes()))
+	for n, at := range t.AttributeTypes() {
+		attrs[n] = cty.UnknownVal(at)
+	}
+	return cty.ObjectVal(attrs)
 }

@@ -92,7 +92,7 @@ func monitorKind() Kind {
 		Doc:  "Watches a deployment's requests and answers, window by window, and records a signal for drift, performance and latency, which a training's retrain block may listen to.",
 		Spec: Monitor{}, Outputs: MonitorOutputs{},
 		Signals: []string{"drift", "performance", "latency"},
-		Check:   checkMonitor,
+		Check:   checkMonitor, Notify: notified,
 	}
 }
 
@@ -108,4 +108,19 @@ func checkMonitor(v cty.Value) []Problem {
 		ps = append(ps, Problem{"window", "A window has requests or a duration", "Write window = { requests = 200 } or window = { duration = \"24h\" }."})
 	}
 	return ps
+}
+
+// notified lists the notifiers of the alert block.
+func notified(v cty.Value) []string {
+	alert, ok := known(v, "alert")
+	if !ok {
+		return nil
+	}
+	var out []string
+	for _, n := range blocks(alert, "notify") {
+		if a, ok := known(n, "address"); ok {
+			out = append(out, a.AsString())
+		}
+	}
+	return out
 }

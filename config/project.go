@@ -27,6 +27,12 @@ type Options struct {
 	// Loading never fetches: a module that is not there is a diagnostic that
 	// says to run `ml init`.
 	Modules string
+	// Hash makes a keyed hash of a sensitive value, for Project.Digest; nil
+	// leaves sensitive values out of it.
+	Hash func(string) string
+	// Exe is the command that starts this program, for evaluations that need
+	// limits of their own; without it they are refused.
+	Exe []string
 }
 
 // VarInput is one variable's value from outside. Exactly one of Text and Value
@@ -172,6 +178,8 @@ const (
 	MaxProjectBytes = 32 << 20
 	MaxDepth        = 64
 	MaxPrefixRun    = 64
+	MaxChain        = 10_000 // operators and operands in a row
+	MaxExponent     = 308    // of ten, of a number literal
 	MaxValueBytes   = 16 << 20
 	MaxInstances    = 100_000
 	MaxEvalTime     = 10 * time.Second

@@ -37,6 +37,15 @@ type Model struct {
 	Address string             `ml:"address" doc:"Address of the training."`
 }
 
+// ModelOf is the value that refers to a version by its parts.
+func ModelOf(training resource.Address, number int, digest resource.Digest, uri string, metrics map[string]float64, params map[string]any) Model {
+	m := Model{Name: training.Name, Version: number, Digest: string(digest), URI: uri, Metrics: metrics, Address: training.String()}
+	if params != nil {
+		m.Params = params
+	}
+	return m
+}
+
 // Data is the value of a dataset or of one of its splits, as inputs take it.
 type Data struct {
 	Address string `ml:"address" doc:"Address of the dataset."`

@@ -1,0 +1,390 @@
+package config
+
+import (
+	"fmt"
+	"math/big"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// decoder turns one block's body into a value.
+type decoder struct {
+	ctx   *hcl.EvalContext
+	diags hcl.Diagnostics
+	// feedback stands in for the attributes that list signals.
+	feedback cty.Value
+	// sensitive collects the paths of marked values; nil when nothing can be marked.
+	sensitive map[string]bool
+	marks     bool
+	heavy     bool
+	provider  string // the one that serves the block
+	// ranges are where attributes stand, for contradictions found afterwards.
+	ranges map[string]hcl.Range
+	track  bool
+}
+
+func (d *decoder) err(rng hcl.Range, summary, detail string, args ...any) {
+	d.diags = append(d.diags, errAt(rng, summary, detail, args...))
+}
+
+// body decodes the attributes and nested blocks of one body.
+func (d *decoder) body(b *hclsyntax.Body, spec *bodySpec, ctx *hcl.EvalContext, path string) map[string]cty.Value {
+	vals := make(map[string]cty.Value, len(spec.attrs)+len(spec.blocks)+1)
+	found := 0
+	for i := range spec.attrs {
+		a := &spec.attrs[i]
+		attr, ok := b.Attributes[a.Name]
+		if !ok {
+			if a.Required {
+				d.err(b.MissingItemRange(), "Missing attribute", "Add %s = …: %s", a.Name, a.Doc)
+			}
+			vals[a.Name] = a.absent
+			continue
+		}
+		found++
+		vals[a.Name] = d.attribute(attr, a, ctx, join(path, a.Name))
+	}
+	if found < len(b.Attributes) {
+		d.unknownAttributes(b, spec)
+	}
+	d.nested(b, spec, ctx, path, vals)
+	return vals
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+func (d *decoder) unknownAttributes(b *hclsyntax.Body, spec *bodySpec) {
+	for name, a := range b.Attributes {
+		if _, ok := spec.byName[name]; ok || spec.meta[name] {
+			continue
+		}
+		if _, ok := spec.blocks[name]; ok {
+			d.err(a.NameRange, "Block written as an attribute", "%q is a block here: write %s { … } without an equals sign.", name, name)
+			continue
+		}
+		d.err(a.NameRange, "Unknown attribute", "There is no attribute %q here.%s", name, didYouMean(name, spec.names()))
+	}
+}
+
+// attribute evaluates, converts and checks one attribute.
+func (d *decoder) attribute(attr *hclsyntax.Attribute, a *attrSpec, ctx *hcl.EvalContext, path string) cty.Value {
+	rng := attr.Expr.Range()
+	if d.track {
+		d.ranges[path] = rng
+	}
+	if a.Feedback {
+		return d.feedback
+	}
+	v, diags := attr.Expr.Value(ctx)
+	if diags.HasErrors() {
+		d.diags = append(d.diags, clean(diags)...)
+		return cty.UnknownVal(a.absent.Type())
+	}
+	if d.marks {
+		v = d.unmark(v, path)
+	}
+	if d.heavy {
+		if n := valueBytes(v, MaxValueBytes); n > MaxValueBytes {
+			d.err(rng, "Value too large", "The value of %s is larger than %d MiB; keep data in files and name them.", a.Name, MaxValueBytes>>20)
+			return cty.UnknownVal(a.absent.Type())
+		}
+	}
+	return d.convert(v, a, rng)
+}
+
+func (d *decoder) convert(v cty.Value, a *attrSpec, rng hcl.Range) cty.Value {
+	if v.IsNull() {
+		if a.Required {
+			d.err(rng, "Missing attribute", "%s is null, but a value is needed: %s", a.Name, a.Doc)
+		}
+		return a.absent
+	}
+	if a.ref && !d.isReference(v, a, rng) {
+		return cty.UnknownVal(a.absent.Type())
+	}
+	if !v.Type().Equals(a.Type) && a.Type != cty.DynamicPseudoType {
+		c, err := convert.Convert(v, a.Type)
+		if err != nil {
+			d.err(rng, "Wrong type", "%s: %s. %s", a.Name, sentence(err), a.Doc)
+			return cty.UnknownVal(a.absent.Type())
+		}
+		v = c
+	}
+	if problem := a.shape.check(v, a.Name); problem != "" {
+		d.err(rng, "Invalid value", "%s", problem)
+	}
+	return v
+}
+
+// sentence is an error as part of a sentence, without an end of its own.
+func sentence(err error) string { return strings.TrimSuffix(err.Error(), ".") }
+
+// isReference says whether an object is what the attribute takes, such as a
+// model. Conversion alone would not: absent attributes become null.
+func (d *decoder) isReference(v cty.Value, a *attrSpec, rng hcl.Range) bool {
+	t := v.Type()
+	if t == cty.DynamicPseudoType {
+		return true
+	}
+	if t.IsObjectType() {
+		missing := slices.ContainsFunc(a.refWith, func(n string) bool { return !t.HasAttribute(n) })
+		if !missing {
+			return true
+		}
+	}
+	d.err(rng, "Wrong type", "%s does not take this %s. %s", a.Name, t.FriendlyName(), a.Doc)
+	return false
+}
+
+// unmark takes sensitivity off a value and remembers where it was.
+func (d *decoder) unmark(v cty.Value, path string) cty.Value {
+	plain, marks := v.UnmarkDeepWithPaths()
+	for _, m := range marks {
+		d.sensitive[path+pathText(m.Path)] = true
+	}
+	return plain
+}
+
+func pathText(p cty.Path) string {
+	var b strings.Builder
+	for _, s := range p {
+		switch x := s.(type) {
+		case cty.GetAttrStep:
+			b.WriteString("." + x.Name)
+		case cty.IndexStep:
+			if x.Key.Type() == cty.String {
+				b.WriteString("." + x.Key.AsString())
+				continue
+			}
+			b.WriteString("[" + x.Key.AsBigFloat().Text('f', 0) + "]")
+		}
+	}
+	return b.String()
+}
+
+// nested decodes the blocks of a body.
+func (d *decoder) nested(b *hclsyntax.Body, spec *bodySpec, ctx *hcl.EvalContext, path string, vals map[string]cty.Value) {
+	var groups map[string][]cty.Value
+	unknown := map[string]bool{}
+	if len(b.Blocks) > 0 {
+		groups = d.group(b, spec, ctx, path, vals, unknown)
+	}
+	for _, name := range spec.order {
+		blk := spec.blocks[name]
+		got := groups[name]
+		switch {
+		case unknown[name] && blk.Many:
+			vals[name] = cty.DynamicVal
+		case unknown[name]:
+			vals[name] = cty.UnknownVal(blk.body.null.Type())
+		case blk.Many:
+			vals[name] = cty.TupleVal(got)
+		case len(got) == 0:
+			vals[name] = blk.body.null
+		default:
+			vals[name] = got[0]
+		}
+		if blk.Needed && len(got) == 0 && !unknown[name] {
+			d.err(b.MissingItemRange(), "Missing block", "Add a %s block: %s", name, blk.Doc)
+		}
+	}
+	for name, p := range spec.providers {
+		if name == d.provider && vals[name] == cty.NilVal {
+			vals[name] = p.null
+		}
+	}
+}
+
+// group decodes the blocks in file order and collects them by name.
+func (d *decoder) group(b *hclsyntax.Body, spec *bodySpec, ctx *hcl.EvalContext, path string, vals map[string]cty.Value, unknown map[string]bool) map[string][]cty.Value {
+	groups := map[string][]cty.Value{}
+	seen := map[string]hcl.Range{}
+	for _, blk := range b.Blocks {
+		switch {
+		case spec.blocks[blk.Type] != nil:
+			bs := spec.blocks[blk.Type]
+			label, ok := d.label(blk, bs, seen)
+			if !ok {
+				continue
+			}
+			groups[blk.Type] = append(groups[blk.Type], d.block(blk.Body, bs, ctx, path, label))
+		case blk.Type == "dynamic":
+			d.dynamic(blk, spec, ctx, path, groups, unknown)
+		case spec.providers[blk.Type] != nil:
+			d.providerBlock(blk, spec.providers[blk.Type], ctx, path, vals, seen)
+		case spec.meta[blk.Type]:
+		default:
+			d.unknownBlock(blk, spec)
+		}
+	}
+	return groups
+}
+
+func (d *decoder) unknownBlock(blk *hclsyntax.Block, spec *bodySpec) {
+	if _, ok := spec.byName[blk.Type]; ok {
+		d.err(blk.TypeRange, "Attribute written as a block", "%q is an attribute here: write %s = …", blk.Type, blk.Type)
+		return
+	}
+	names := append(spec.names(), sortedKeys(spec.providers)...)
+	d.err(blk.TypeRange, "Unknown block", "There is no block %q here.%s", blk.Type, didYouMean(blk.Type, names))
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+func (d *decoder) block(b *hclsyntax.Body, bs *blockSpec, ctx *hcl.EvalContext, path string, label cty.Value) cty.Value {
+	p := join(path, bs.Name)
+	if bs.Many && label != cty.NilVal && label.IsKnown() {
+		p = join(p, label.AsString())
+	}
+	vals := d.body(b, bs.body, ctx, p)
+	if bs.Label != "" {
+		vals[bs.Label] = label
+	}
+	return cty.ObjectVal(vals)
+}
+
+// label checks a nested block's label and that it does not stand twice.
+func (d *decoder) label(blk *hclsyntax.Block, bs *blockSpec, seen map[string]hcl.Range) (cty.Value, bool) {
+	want := 0
+	if bs.Label != "" {
+		want = 1
+	}
+	if len(blk.Labels) != want {
+		if want == 1 {
+			d.err(blk.DefRange(), "Wrong number of labels", "A %s block has one label, its %s: %s \"NAME\" { … }", blk.Type, bs.Label, blk.Type)
+		} else {
+			d.err(blk.DefRange(), "Wrong number of labels", "A %s block has no label: %s { … }", blk.Type, blk.Type)
+		}
+		return cty.NilVal, false
+	}
+	label, key := cty.NilVal, blk.Type
+	if want == 1 {
+		label = cty.StringVal(blk.Labels[0])
+		if bs.Many {
+			key += "\x00" + blk.Labels[0]
+		}
+	}
+	if bs.Many && want == 0 {
+		return label, true
+	}
+	if first, dup := seen[key]; dup {
+		d.duplicate(blk, bs, first)
+		return cty.NilVal, false
+	}
+	seen[key] = blk.DefRange()
+	return label, true
+}
+
+func (d *decoder) duplicate(blk *hclsyntax.Block, bs *blockSpec, first hcl.Range) {
+	if bs.Many {
+		d.err(blk.DefRange(), "Duplicate block", "%s %q stands here already, at %s; give it another label or remove one.", blk.Type, blk.Labels[0], first)
+		return
+	}
+	d.err(blk.DefRange(), "Duplicate block", "Only one %s block may stand here; the first is at %s. Merge them.", blk.Type, first)
+}
+
+func (d *decoder) providerBlock(blk *hclsyntax.Block, p *bodySpec, ctx *hcl.EvalContext, path string, vals map[string]cty.Value, seen map[string]hcl.Range) {
+	if len(blk.Labels) > 0 {
+		d.err(blk.DefRange(), "Wrong number of labels", "A %s block has no label: %s { … }", blk.Type, blk.Type)
+		return
+	}
+	if first, dup := seen[blk.Type]; dup {
+		d.err(blk.DefRange(), "Duplicate block", "Only one %s block may stand here; the first is at %s. Merge them.", blk.Type, first)
+		return
+	}
+	seen[blk.Type] = blk.DefRange()
+	v := d.body(blk.Body, p, ctx, join(path, blk.Type))
+	if blk.Type == d.provider {
+		vals[blk.Type] = cty.ObjectVal(v)
+	}
+}
+
+// check looks at known values only: what is unknown is checked when it is known.
+func (s *shape) check(v cty.Value, name string) string {
+	if v.IsNull() || !v.IsKnown() {
+		return ""
+	}
+	t := v.Type()
+	switch {
+	case t == cty.Number:
+		return s.number(v.AsBigFloat(), name)
+	case t == cty.String:
+		return s.text(v.AsString(), name)
+	case s.fields != nil && t.IsObjectType():
+		for _, f := range sortedKeys(s.fields) {
+			if t.HasAttribute(f) {
+				if p := s.fields[f].check(v.GetAttr(f), name+"."+f); p != "" {
+					return p
+				}
+			}
+		}
+	case s.elem != nil && v.CanIterateElements():
+		for it := v.ElementIterator(); it.Next(); {
+			k, e := it.Element()
+			if p := s.elem.check(e, name+pathText(cty.Path{cty.IndexStep{Key: k}})); p != "" {
+				return p
+			}
+		}
+	}
+	return ""
+}
+
+func (s *shape) number(f *big.Float, name string) string {
+	n, _ := f.Float64()
+	given := strconv.FormatFloat(n, 'g', -1, 64)
+	switch a := s.attr; {
+	case f.IsInf() || n > 1.7e308 || n < -1.7e308:
+		return fmt.Sprintf("%s must be a finite number.", name)
+	case s.integer && !f.IsInt():
+		return fmt.Sprintf("%s must be a whole number, not %s.", name, given)
+	case s.integer && (n > 1<<53 || n < -(1<<53)):
+		return fmt.Sprintf("%s is %s, which is too large; whole numbers go up to 2^53.", name, given)
+	case a.Min != nil && n < *a.Min:
+		return fmt.Sprintf("%s must be %s or more, not %s.", name, strconv.FormatFloat(*a.Min, 'g', -1, 64), given)
+	case a.Max != nil && n > *a.Max:
+		return fmt.Sprintf("%s must be %s or less, not %s.", name, strconv.FormatFloat(*a.Max, 'g', -1, 64), given)
+	}
+	return ""
+}
+
+func (s *shape) text(text, name string) string {
+	a := s.attr
+	if len(a.Enum) > 0 && !slices.Contains(a.Enum, text) {
+		return fmt.Sprintf("%s is %q, which is not one of: %s.%s", name, text, strings.Join(a.Enum, ", "), suggestion(text, a.Enum))
+	}
+	if a.Duration {
+		if _, err := resource.ParseDuration(text); err != nil {
+			return fmt.Sprintf("%s: %s.", name, sentence(err))
+		}
+	}
+	return ""
+}
+
+// suggestion is didYouMean without the list, where the list stands already.
+func suggestion(given string, names []string) string {
+	if s := didYouMean(given, names); strings.HasPrefix(s, " Did") {
+		return s
+	}
+	return ""
+}

@@ -1,0 +1,53 @@
+package config
+
+import (
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// unknownScope knows nothing of any block: every output is unknown.
+type unknownScope struct{}
+
+func (unknownScope) Outputs(resource.Address) cty.Value { return cty.NilVal }
+func (unknownScope) Signal(resource.SignalRef) Signal   { return Signal{} }
+
+// Validate evaluates every block and output as if nothing were known of any
+// other, which finds all that is wrong whatever will be: types, bounds, names.
+func (p *Project) Validate() hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	for _, b := range p.Blocks {
+		_, d := p.Eval(b, unknownScope{})
+		diags = append(diags, d...)
+		diags = append(diags, p.Conditions(b, unknownScope{}, cty.NilVal, false)...)
+	}
+	for _, o := range p.Outputs {
+		_, d := p.EvalOutput(o, unknownScope{})
+		diags = append(diags, d...)
+	}
+	sortDiags(diags)
+	return once(diags)
+}
+
+// once drops diagnostics that say the same of the same place: instances of one
+// block share their lines.
+func once(diags hcl.Diagnostics) hcl.Diagnostics {
+	type key struct {
+		summary, detail string
+		at              hcl.Range
+	}
+	seen := map[key]bool{}
+	var out hcl.Diagnostics
+	for _, d := range diags {
+		k := key{summary: d.Summary, detail: d.Detail}
+		if d.Subject != nil {
+			k.at = *d.Subject
+		}
+		if !seen[k] {
+			seen[k] = true
+			out = append(out, d)
+		}
+	}
+	return out
+}
