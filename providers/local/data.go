@@ -1,0 +1,112 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/continuo-ml/continuo/internal/files"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// frozen is one version of data as it stands in the data folder.
+type frozen struct {
+	digest resource.Digest
+	path   string // file, or folder of several files
+	files  int
+	bytes  int64
+}
+
+// freeze fixes what source is now in the data folder, if it still is the version that was planned; "" takes it as it is. The
+// error of a source that moved matches files.ErrMoved.
+func (e *env) freeze(x *files.Index, source string, planned resource.Digest) (frozen, error) {
+	d, err := x.DigestSource(source)
+	if err != nil && !(planned != "" && errors.Is(err, fs.ErrNotExist)) {
+		return frozen{}, err
+	}
+	if planned == "" {
+		planned = resource.DigestOfHex(d.Hex)
+	}
+	f := frozen{digest: planned, files: len(d.Files), bytes: d.Bytes}
+	f.path = e.frozenAt(planned, source, d.IsDir)
+	if err := mkdir(e.version(planned)); err != nil {
+		return frozen{}, err
+	}
+	// Freeze looks at the source anew, whatever the index remembers.
+	if err := x.Freeze(source, planned.Hex(), f.path); err != nil {
+		return frozen{}, err
+	}
+	return f, nil
+}
+
+// frozenAt is where a version stands: a single file under its own name, for its extension says what it is.
+func (e *env) frozenAt(d resource.Digest, source string, isDir bool) string {
+	if isDir {
+		return filepath.Join(e.version(d), "files")
+	}
+	return filepath.Join(e.version(d), path.Base(path.Clean(filepath.ToSlash(source))))
+}
+
+// remote reports whether a source is an address that only other providers read.
+func remote(source string) bool {
+	return strings.Contains(source, "://") || strings.HasPrefix(source, "git::")
+}
+
+// filesUnder lists the files of a data version, sorted.
+func filesUnder(p string) ([]string, error) {
+	var out []string
+	err := filepath.WalkDir(p, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			out = append(out, p)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list data: %w", err)
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// The formats of tables, as a dataset's `format` names them.
+const (
+	formatCSV     = "csv"
+	formatJSONL   = "jsonl"
+	formatParquet = "parquet"
+)
+
+// formatOf is the format that a file's extension names ("" = none) and its compression ("", "gz", "zst").
+func formatOf(name string) (format, compression string) {
+	name = strings.ToLower(name)
+	for _, c := range []string{"gz", "zst"} {
+		if n, ok := strings.CutSuffix(name, "."+c); ok {
+			name, compression = n, c
+		}
+	}
+	switch path.Ext(filepath.ToSlash(name)) {
+	case ".csv":
+		format = formatCSV
+	case ".jsonl", ".ndjson":
+		format = formatJSONL
+	case ".parquet", ".pq":
+		format = formatParquet
+	}
+	return format, compression
+}
+
+// commonFormat is the one format of all files, or "".
+func commonFormat(names []string) string {
+	format := ""
+	for i, n := range names {
+		f, _ := formatOf(n)
+		if f == "" || i > 0 && f != format {
+			return ""
+		}
+		format = f
+	}
+	return format
+}

@@ -1,0 +1,145 @@
+package local
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/runner"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// spec is how a stage calls the block's command; the caller adds what its kind gives besides.
+func (o *op) spec(name string, x config.Exec) runner.Spec {
+	id := o.req.OpID
+	if name != mainStage {
+		id += "." + name
+	}
+	return runner.Spec{
+		ID: id, Address: o.req.Address.String(), Command: x.Command, Dir: o.env.Root,
+		Env: x.Env, PassEnv: x.PassEnv, Timeout: x.Timeout, Grace: x.Grace,
+	}
+}
+
+// inputs turns a block's `inputs` into paths: data sets and splits are frozen files, models are checked out.
+func (e *env) inputs(values map[string]any) (map[string]string, error) {
+	out := make(map[string]string, len(values))
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		p, err := e.input(values[name])
+		if err != nil {
+			return nil, fmt.Errorf("inputs.%s: %w", name, err)
+		}
+		out[name] = p
+	}
+	return out, nil
+}
+
+func (e *env) input(v any) (string, error) {
+	switch v := v.(type) {
+	case map[string]any:
+		if p, ok := v["path"].(string); ok && p != "" {
+			return e.inputPath(p)
+		}
+		if d, ok := v["digest"].(string); ok && d != "" {
+			return e.checkout(resource.Digest(d))
+		}
+	case string:
+		// `dataset.x.path` is a string too; any other file would be read without being digested.
+		if p := e.abs(v); strings.HasPrefix(p, e.dataDir()+string(filepath.Separator)) {
+			return e.inputPath(v)
+		}
+	}
+	return "", fmt.Errorf("is neither a dataset, a split nor a model; name one, such as dataset.x or dataset.x.split.train")
+}
+
+func (e *env) inputPath(p string) (string, error) {
+	p = e.abs(p)
+	ok, err := exists(p)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s is gone; apply its dataset again, which freezes it anew", e.rel(p))
+	}
+	return p, err
+}
+
+// isModel says whether an input is a model version, which a smoke run takes whole.
+func isModel(v any) bool {
+	m, ok := v.(map[string]any)
+	p, _ := m["path"].(string)
+	return ok && p == ""
+}
+
+// params turns a block's `params` into the object that the command gets.
+func params(v any) (map[string]any, error) {
+	switch v := v.(type) {
+	case nil:
+		return map[string]any{}, nil
+	case map[string]any:
+		return v, nil
+	}
+	return nil, fmt.Errorf("params: is %T; write an object such as params = { epochs = 300 }", v)
+}
+
+// merged is base with what over holds in its place.
+func merged(base, over map[string]any) map[string]any {
+	out := make(map[string]any, len(base)+len(over))
+	maps.Copy(out, base)
+	maps.Copy(out, over)
+	return out
+}
+
+// progress turns the command's progress lines into events. what names the stage, or is "".
+func (o *op) progress(what string) func(runner.Progress) {
+	return func(p runner.Progress) {
+		o.emit(resource.Event{
+			Type: resource.EventProgress, Message: progressText(what, p),
+			Step: p.Step, Of: p.Of, Values: p.Values,
+		})
+	}
+}
+
+func progressText(what string, p runner.Progress) string {
+	var b strings.Builder
+	if what != "" {
+		b.WriteString(what + ": ")
+	}
+	num := func(f float64) string { return strconv.FormatFloat(f, 'g', 6, 64) }
+	b.WriteString("step " + num(p.Step))
+	if p.Of > 0 {
+		b.WriteString(" of " + num(p.Of))
+	}
+	for _, k := range slices.Sorted(maps.Keys(p.Values)) {
+		b.WriteString(", " + k + " " + num(p.Values[k]))
+	}
+	return b.String()
+}
+
+// warn tells of a virtual environment that the command will not see.
+func (o *op) warn(x config.Exec) {
+	if o.env.LookupEnv == nil || slices.ContainsFunc(x.PassEnv, func(p string) bool {
+		ok, err := path.Match(p, "VIRTUAL_ENV")
+		return ok && err == nil
+	}) {
+		return
+	}
+	if v, ok := o.env.LookupEnv("VIRTUAL_ENV"); ok && v != "" {
+		o.log("the virtual environment %s is active but not passed on; add pass_env = [\"VIRTUAL_ENV\"] if the command needs it", v)
+	}
+}
+
+// checkout puts the files of a model where commands can read them, and returns the folder.
+func (e *env) checkout(d resource.Digest) (string, error) {
+	s, err := e.artifacts()
+	if err != nil {
+		return "", err
+	}
+	dir := e.checkedOut(d)
+	if err := s.Checkout(d.Hex(), dir); err != nil {
+		return "", fmt.Errorf("model %s: %w", d.Short(), err)
+	}
+	return dir, nil
+}

@@ -1,0 +1,207 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/runner"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// op is one operation and its folder, which carries the operation's id. An operation is one or more stages, each a runner
+// folder: the main one is the operation's folder itself, others (smoke, trial-001, champion, batch-00000) lie in it. A stage
+// happens at most once, so an operation that was interrupted goes on where it stopped.
+type op struct {
+	env *env
+	req providers.ApplyRequest
+	dir string
+}
+
+// runRef is what records and runs keep of an operation.
+type runRef struct {
+	Op string `json:"op"`
+	// Digest is the artifact that it made, Path the file.
+	Digest resource.Digest `json:"digest,omitempty"`
+	Path   string          `json:"path,omitempty"`
+}
+
+const (
+	mainStage  = ""
+	resultFile = "result.json"
+)
+
+// begin finds the operation of a request. Adopting one of which nothing ever ran is ErrAbsent; one that had begun goes on, since
+// leaving its remaining stages undone would lose the work of those that ran.
+func (e *env) begin(req providers.ApplyRequest) (*op, error) {
+	dir, err := e.opDir(req.OpID)
+	if err != nil {
+		return nil, err
+	}
+	o := &op{env: e, req: req, dir: dir}
+	if !req.Adopt {
+		return o, nil
+	}
+	stages, err := stagesOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	done, err := exists(filepath.Join(dir, resultFile))
+	if err != nil {
+		return nil, err
+	}
+	if !done && !slices.ContainsFunc(stages, func(s stage) bool { return s.status.Phase != runner.Starting }) {
+		return nil, fmt.Errorf("%s: operation %s: %w", req.Address, req.OpID, providers.ErrAbsent)
+	}
+	return o, nil
+}
+
+// opDir is the folder of an operation.
+func (e *env) opDir(id string) (string, error) {
+	if id == "" || !filepath.IsLocal(id) || strings.ContainsAny(id, `/\`) {
+		return "", fmt.Errorf("operation id %q cannot name a folder", id)
+	}
+	return filepath.Join(e.Dir, "runs", id), nil
+}
+
+// recall fills v with what done stored, if the operation is over.
+func (o *op) recall(v any) (bool, error) { return readJSON(filepath.Join(o.dir, resultFile), v) }
+
+// done stores what the operation made. From here on its folder's other files are not needed to answer for it.
+func (o *op) done(v any) error { return writeJSON(filepath.Join(o.dir, resultFile), v) }
+
+func (o *op) at(name string) string { return filepath.Join(o.dir, name) }
+
+func (o *op) ref() runRef { return runRef{Op: o.req.OpID} }
+
+// stage is one runner folder of an operation.
+type stage struct {
+	name   string
+	dir    string
+	status runner.Status
+}
+
+// stagesOf lists the stages that were prepared or begun, in the order in which they began.
+func stagesOf(dir string) ([]stage, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	found := []stage{{mainStage, dir, runner.Status{}}}
+	for _, e := range entries {
+		if e.IsDir() {
+			found = append(found, stage{e.Name(), filepath.Join(dir, e.Name()), runner.Status{}})
+		}
+	}
+	var out []stage
+	for _, s := range found {
+		if s.status, err = runner.Read(s.dir); err != nil {
+			return nil, err
+		}
+		if s.status.Phase != runner.Absent {
+			out = append(out, s)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b stage) int { return a.status.Started.Compare(b.status.Started) })
+	return out, nil
+}
+
+// run brings one stage to its end, whoever began it. It errors when ctx ends first (the stage goes on), and when it was not
+// begun and may not be: the code moved, or the operation was cancelled.
+func (o *op) run(ctx context.Context, name string, x config.Exec, spec runner.Spec, on func(runner.Progress)) (runner.Status, error) {
+	release, err := o.env.slot(ctx)
+	if err != nil {
+		return runner.Status{}, err
+	}
+	defer release()
+	dir := o.at(name)
+	st, err := runner.Read(dir)
+	if err != nil {
+		return st, err
+	}
+	if st.Phase == runner.Absent || st.Phase == runner.Starting {
+		if err := o.start(ctx, dir, x, spec); err != nil {
+			return st, err
+		}
+	}
+	return runner.Wait(ctx, dir, on)
+}
+
+func (o *op) start(ctx context.Context, dir string, x config.Exec, spec runner.Spec) error {
+	if err := o.cancelled(); err != nil {
+		return err
+	}
+	if err := o.env.unmoved(o.req, x); err != nil {
+		return &providers.RunError{Err: err, Ref: o.ref()}
+	}
+	o.warn(x)
+	if err := runner.Start(ctx, dir, spec); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		return &providers.RunError{Err: err, Ref: o.ref()}
+	}
+	// Who cancelled in between saw no such stage yet.
+	if err := o.cancelled(); err != nil {
+		return errors.Join(err, runner.Cancel(ctx, dir, spec.Grace))
+	}
+	return nil
+}
+
+// cancelled errors once someone cancelled the operation: its main stage then can never begin.
+func (o *op) cancelled() error {
+	st, err := runner.Read(o.dir)
+	if err != nil {
+		return err
+	}
+	if st.Phase != runner.Cancelled {
+		return nil
+	}
+	return &providers.RunError{Err: fmt.Errorf("%s: %w", o.req.Address, providers.ErrCancelled), Ref: o.ref()}
+}
+
+// failure says why a stage did not succeed; nil when it did. what names it in the sentence ("smoke run"), or is "".
+func (o *op) failure(what string, st runner.Status) error {
+	if st.Phase == runner.Succeeded {
+		return nil
+	}
+	if what == "" {
+		what = o.req.Address.String()
+	} else {
+		what = o.req.Address.String() + ": " + what
+	}
+	err := fmt.Errorf("%s failed: %s", what, st.Message)
+	switch st.Phase {
+	case runner.Cancelled:
+		err = fmt.Errorf("%s: %w", what, providers.ErrCancelled)
+	case runner.TimedOut:
+		err = fmt.Errorf("%s %s", what, st.Message)
+	case runner.Lost:
+		err = fmt.Errorf("%s was lost: %s", what, st.Message)
+	case runner.Succeeded, runner.Failed, runner.Absent, runner.Starting, runner.Running:
+	}
+	return &providers.RunError{Err: err, Log: st.LastLogLines, Ref: o.ref()}
+}
+
+// emit sends an event about the operation.
+func (o *op) emit(e resource.Event) {
+	e.Address, e.Action = o.req.Address.String(), o.req.Action
+	if e.Time.IsZero() {
+		e.Time = o.env.Now()
+	}
+	o.req.Emit(e)
+}
+
+func (o *op) log(format string, args ...any) {
+	o.emit(resource.Event{Type: resource.EventLog, Message: fmt.Sprintf(format, args...)})
+}

@@ -1,0 +1,145 @@
+package local
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/continuo-ml/continuo/resource"
+)
+
+func (e *env) cachePath() string { return filepath.Join(e.Dir, "cache", "digests") }
+
+func (e *env) dataDir() string { return filepath.Join(e.Dir, "data") }
+
+// version is the folder of one version of data.
+func (e *env) version(d resource.Digest) string { return filepath.Join(e.dataDir(), d.Hex()) }
+
+// checkedOut is where a model's files stand for commands to read.
+func (e *env) checkedOut(d resource.Digest) string {
+	return filepath.Join(e.Dir, "cache", "models", d.Hex())
+}
+
+// kept is a folder that survives attempts at the same inputs: what ("checkpoints", "parts"), then address and inputs.
+func (e *env) kept(what string, addr resource.Address, inputs resource.Digest) string {
+	h := inputs.Hex()
+	return filepath.Join(e.Dir, what, addr.Slug(), h[:min(len(h), 12)])
+}
+
+// artifactsDir is the folder of the artifact store.
+func (e *env) artifactsDir() (string, error) {
+	a := e.Artifacts
+	switch {
+	case a == "":
+		return filepath.Join(e.Dir, "artifacts"), nil
+	case strings.Contains(a, "://"):
+		return "", fmt.Errorf("artifacts %q: the local provider keeps models in a folder; set ml { artifacts } to a path such as \".ml/artifacts\", or train with a cluster provider", a)
+	case filepath.IsAbs(a):
+		return filepath.Clean(a), nil
+	}
+	return filepath.Join(e.Root, filepath.FromSlash(a)), nil
+}
+
+// rel is how a path stands in records: relative to the project with slashes, so that a project may move.
+func (e *env) rel(path string) string {
+	r, err := filepath.Rel(e.Root, path)
+	if err != nil || !filepath.IsLocal(r) {
+		return path
+	}
+	return filepath.ToSlash(r)
+}
+
+// abs is the reverse of rel.
+func (e *env) abs(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(e.Root, filepath.FromSlash(path))
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func mkdir(dir string) error { return os.MkdirAll(dir, 0o755) }
+
+// writeJSON stores v durably: a reader sees all of it or nothing, also after a power cut.
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := mkdir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(path, append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// readJSON fills v and reports whether the file is there.
+func readJSON(path string, v any) (bool, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return false, fmt.Errorf("read %s: %w", path, err)
+	}
+	return true, nil
+}
+
+// settle moves a finished file to its place, read-only and durable, also over one of the same content.
+func settle(from, to string) error {
+	if err := mkdir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	if err := os.Chmod(from, 0o444); err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(filepath.Dir(to)))
+}
+
+// syncDir makes the names in a folder durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync folder: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync folder %s: %w", dir, err)
+	}
+	return nil
+}
+
+// syncFile makes the bytes of a file that someone else wrote durable.
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/runner"
+)
+
+const smokeStage = "smoke"
+
+// smoke runs the command on a few rows first, so that a broken script costs seconds and not the whole training.
+func (t *training) smoke(ctx context.Context, spec config.Training, o *op, in map[string]string, ps map[string]any) error {
+	sm := *spec.Smoke
+	over, err := params(sm.Params)
+	if err != nil {
+		return fmt.Errorf("%s: smoke.%w", o.req.Address, err)
+	}
+	st, err := runner.Read(o.at(smokeStage))
+	if err != nil {
+		return err
+	}
+	small := in
+	if st.Phase == runner.Absent || st.Phase == runner.Starting {
+		if small, err = cutInputs(o.at("smoke-inputs"), spec.Inputs, in, sm.Rows); err != nil {
+			return fmt.Errorf("%s: cut the inputs of the smoke run: %w", o.req.Address, err)
+		}
+		o.log("smoke run on %d rows of each input", sm.Rows)
+	}
+	s := t.call(o, smokeStage, spec, merged(ps, over))
+	s.Inputs, s.Timeout = small, sm.Timeout
+	st, err = o.run(ctx, smokeStage, spec.Exec, s, o.progress("smoke run"))
+	if err != nil {
+		return err
+	}
+	if err := o.failure("smoke run", st); err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(filepath.Join(o.at(smokeStage), "model")), os.RemoveAll(o.at("smoke-inputs")))
+}
+
+// cutInputs writes the first rows of each input below dir. Models, and data that is no table, are taken whole.
+func cutInputs(dir string, values map[string]any, in map[string]string, rows int64) (map[string]string, error) {
+	out := maps.Clone(in)
+	for _, name := range slices.Sorted(maps.Keys(in)) {
+		if isModel(values[name]) {
+			continue
+		}
+		paths, err := filesUnder(in[name])
+		if err != nil {
+			return nil, err
+		}
+		format := commonFormat(paths)
+		if format == "" {
+			continue
+		}
+		root := filepath.Dir(in[name])
+		left := rows
+		for _, p := range paths {
+			rel, err := filepath.Rel(root, p)
+			if err != nil {
+				return nil, err
+			}
+			n, err := cutFile(p, filepath.Join(dir, name, rel), format, left)
+			if err != nil {
+				return nil, err
+			}
+			left -= n
+		}
+		out[name] = filepath.Join(dir, name, filepath.Base(in[name]))
+	}
+	return out, nil
+}
+
+// cutFile copies the first n rows of a table, compressed as it is.
+func cutFile(from, to, format string, n int64) (copied int64, err error) {
+	r, err := openTable(from, format)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if err := mkdir(filepath.Dir(to)); err != nil {
+		return 0, err
+	}
+	f, err := os.Create(to)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	out, err := compressed(f, to)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	w, err := newTableWriter(out, r)
+	if err != nil {
+		return 0, err
+	}
+	copied, err = r.copyTo(w, n)
+	return copied, errors.Join(err, w.close())
+}
+
+// compressed writes as the name's extension says.
+func compressed(w io.Writer, name string) (io.WriteCloser, error) {
+	switch _, c := formatOf(name); c {
+	case "gz":
+		return gzip.NewWriter(w), nil
+	case "zst":
+		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+	}
+	return nopCloser{w}, nil
+}
+
+type nopCloser struct{ io.Writer }
+
+// Close implements io.Closer.
+func (nopCloser) Close() error { return nil }

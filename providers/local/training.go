@@ -1,0 +1,210 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/runner"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
+)
+
+// training runs a command that writes a model: a smoke run, a search for parameters, then the run that counts.
+type training struct{ *env }
+
+// trained is what an ended training remembers, so that its model need not lie in its folder any longer.
+type trained struct {
+	Digest  resource.Digest    `json:"digest"`
+	Bytes   int64              `json:"bytes"`
+	Metrics map[string]float64 `json:"metrics,omitempty"`
+	Params  map[string]any     `json:"params,omitempty"`
+	Commit  string             `json:"commit,omitempty"`
+	Detail  trainingDetail     `json:"detail"`
+}
+
+// trainingDetail is kept with the run.
+type trainingDetail struct {
+	Slices      map[string]map[string]map[string]float64 `json:"slices,omitempty"`
+	Tuning      *tuningDetail                            `json:"tuning,omitempty"`
+	MaxRSSBytes int64                                    `json:"max_rss_bytes,omitempty"`
+	CPUSeconds  float64                                  `json:"cpu_seconds,omitempty"`
+}
+
+// Probe implements providers.Prober.
+func (t *training) Probe(ctx context.Context, req providers.ProbeRequest) (map[string]string, error) {
+	return codeProbe{t.env}.Probe(ctx, req)
+}
+
+// Read implements providers.Typed: a version whose files are gone is missing.
+func (t *training) Read(_ context.Context, req providers.ReadRequest) (providers.Object, error) {
+	var ref runRef
+	if len(req.Record.Ref) > 0 {
+		if err := json.Unmarshal(req.Record.Ref, &ref); err != nil {
+			return providers.Object{}, fmt.Errorf("%s: read its reference: %w", req.Address, err)
+		}
+	}
+	if ref.Digest == "" {
+		return providers.Object{Phase: resource.PhaseReady}, nil
+	}
+	s, err := t.artifacts()
+	if err != nil {
+		return providers.Object{}, err
+	}
+	_, err = s.Manifest(ref.Digest.Hex())
+	if errors.Is(err, fs.ErrNotExist) {
+		return providers.Object{Phase: resource.PhaseMissing, Message: "the model's files are gone from the artifact store"}, nil
+	}
+	if err != nil {
+		return providers.Object{}, fmt.Errorf("%s: %w", req.Address, err)
+	}
+	return providers.Object{Phase: resource.PhaseReady}, nil
+}
+
+// Delete implements providers.Typed. Versions stay until prune; only what waited for a next attempt goes.
+func (t *training) Delete(_ context.Context, req providers.DeleteRequest) error {
+	return os.RemoveAll(filepath.Dir(t.kept("checkpoints", req.Address, "")))
+}
+
+// Apply implements providers.Typed.
+func (t *training) Apply(ctx context.Context, spec config.Training, req providers.ApplyRequest) (providers.Result, error) {
+	if spec.Nodes > 1 {
+		return providers.Result{}, fmt.Errorf("%s: nodes = %d needs a cluster provider, such as kubernetes or kubeflow; this machine is one: set processes_per_node instead", req.Address, spec.Nodes)
+	}
+	o, err := t.begin(req)
+	if err != nil {
+		return providers.Result{}, err
+	}
+	var made trained
+	known, err := o.recall(&made)
+	if err != nil {
+		return providers.Result{}, err
+	}
+	if !known {
+		if made, err = t.execute(ctx, spec, o); err != nil {
+			return providers.Result{}, err
+		}
+		if err := o.done(made); err != nil {
+			return providers.Result{}, err
+		}
+	}
+	err = errors.Join(os.RemoveAll(o.at("model")), os.RemoveAll(t.checkpoints(req)))
+	if err != nil {
+		return providers.Result{}, fmt.Errorf("%s: tidy up: %w", req.Address, err)
+	}
+	return t.result(o, made)
+}
+
+func (t *training) result(o *op, made trained) (providers.Result, error) {
+	dir, err := t.artifactsDir()
+	if err != nil {
+		return providers.Result{}, err
+	}
+	uri := t.rel(filepath.Join(dir, "manifests", made.Digest.Hex()+".json"))
+	a := o.req.Address
+	ref := o.ref()
+	ref.Digest = made.Digest
+	return providers.Result{
+		Outputs: config.TrainingOutputs{
+			Address: a.String(), Metrics: made.Metrics,
+			Model: &config.Model{Name: a.Name, Digest: string(made.Digest), URI: uri, Metrics: made.Metrics, Params: made.Params, Address: a.String()},
+		},
+		Version: &state.Version{
+			Address: a, Digest: made.Digest, URI: uri, Run: o.req.OpID, Inputs: o.req.Inputs,
+			Metrics: made.Metrics, Params: made.Params, Commit: made.Commit, Bytes: made.Bytes, Created: t.Now(),
+		},
+		Ref: ref, Metrics: made.Metrics, Detail: made.Detail,
+		Message: fmt.Sprintf("model %s, %d bytes", made.Digest.Short(), made.Bytes),
+	}, nil
+}
+
+// execute goes through the stages. Each of them happens once, whichever call of Apply reaches it.
+func (t *training) execute(ctx context.Context, spec config.Training, o *op) (trained, error) {
+	store, err := t.artifacts()
+	if err != nil {
+		return trained{}, fmt.Errorf("%s: %w", o.req.Address, err)
+	}
+	in, err := t.inputs(spec.Inputs)
+	if err != nil {
+		return trained{}, fmt.Errorf("%s: %w", o.req.Address, err)
+	}
+	ps, err := params(spec.Params)
+	if err != nil {
+		return trained{}, fmt.Errorf("%s: %w", o.req.Address, err)
+	}
+	if spec.Image != "" {
+		o.log("image %s is not used: the local provider runs the command on this machine", spec.Image)
+	}
+	if spec.Smoke != nil {
+		if err := t.smoke(ctx, spec, o, in, ps); err != nil {
+			return trained{}, err
+		}
+	}
+	var made trained
+	if spec.Tuning != nil {
+		if made.Detail.Tuning, err = t.tune(ctx, spec, o, in, ps); err != nil {
+			return trained{}, err
+		}
+		ps = merged(ps, made.Detail.Tuning.params())
+	}
+	made.Params = ps
+	s := t.call(o, mainStage, spec, ps)
+	s.Inputs, s.CheckpointDir = in, t.checkpoints(o.req)
+	if err := mkdir(filepath.Dir(s.CheckpointDir)); err != nil {
+		return trained{}, err
+	}
+	st, err := o.run(ctx, mainStage, spec.Exec, s, o.progress(""))
+	if err != nil {
+		return trained{}, err
+	}
+	if err := o.failure("", st); err != nil {
+		return trained{}, err
+	}
+	made.Detail.MaxRSSBytes, made.Detail.CPUSeconds = st.MaxRSSBytes, st.CPUSeconds
+	if err := t.measure(o, st, &made); err != nil {
+		return trained{}, err
+	}
+	hex, manifest, err := store.PutDir(o.at("model"))
+	if err != nil {
+		return trained{}, fmt.Errorf("%s: %w", o.req.Address, err)
+	}
+	made.Digest, made.Bytes = resource.DigestOfHex(hex), manifest.Bytes()
+	made.Commit = t.commit(o, spec.Exec)
+	return made, nil
+}
+
+// measure reads the metrics. A training need not write any, but what it writes must be numbers.
+func (t *training) measure(o *op, st runner.Status, made *trained) error {
+	m, err := runner.ReadMetrics(o.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return &providers.RunError{Err: fmt.Errorf("%s: %w", o.req.Address, err), Log: st.LastLogLines, Ref: o.ref()}
+	}
+	made.Metrics, made.Detail.Slices = m.Values, m.Slices
+	return nil
+}
+
+// call is how each stage of a training calls its command.
+func (t *training) call(o *op, name string, spec config.Training, ps map[string]any) runner.Spec {
+	s := o.spec(name, spec.Exec)
+	s.Params, s.Seed, s.NeedModel, s.Processes = ps, spec.Seed, true, spec.ProcessesPerNode
+	return s
+}
+
+// checkpoints is the folder that an attempt finds as the one before left it. Other inputs get another folder: a checkpoint of
+// other data or parameters would be continued without anyone noticing.
+func (t *training) checkpoints(req providers.ApplyRequest) string {
+	in := req.Inputs
+	if in == "" {
+		in = resource.DigestOf([]byte(req.OpID))
+	}
+	return t.kept("checkpoints", req.Address, in)
+}
