@@ -81,6 +81,7 @@ type Exec struct {
 	Unknown []string           `json:"unknown,omitempty"` // paths of Parts that are not known yet
 	Probes  map[string]string  `json:"probes,omitempty"`
 	Record  resource.Digest    `json:"record,omitempty"` // digest of the record that the step rests on; "" = none
+	Live    resource.Digest    `json:"live,omitempty"`   // digest of the live object that the step rests on
 	Deps    []resource.Address `json:"deps,omitempty"`
 	Seen    map[string]int64   `json:"seen,omitempty"`
 	Trigger bool               `json:"trigger,omitempty"` // only a signal, schedule or age (or new data) asked for it
@@ -160,7 +161,9 @@ type Probe struct {
 
 // Options are what the user asked for besides the files.
 type Options struct {
-	Targets     []resource.Address
+	Targets []resource.Address
+	// Only leaves what the targets need as it is recorded (rollback).
+	Only        bool
 	Replace     []resource.Address
 	Destroy     bool
 	RefreshOnly bool

@@ -2,7 +2,6 @@ package providers
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"time"
@@ -17,6 +16,22 @@ import (
 type Provider struct {
 	Name    string
 	Drivers map[string]Driver // by kind
+	// Close, when not nil, writes back caches. It is called once, at the end.
+	Close func() error
+	// Prune, when not nil, removes stored content that nobody refers to.
+	Prune func(ctx context.Context, req PruneRequest) (PruneResult, error)
+}
+
+// PruneRequest says what must stay: content by the hex of its digest, runs by id.
+type PruneRequest struct {
+	KeepDigests, KeepRuns map[string]bool
+	DryRun                bool
+}
+
+// PruneResult lists what was, or with DryRun would be, removed.
+type PruneResult struct {
+	Removed []string
+	Bytes   int64
 }
 
 // Definition is what a provider's package exports through its New: enough to
@@ -110,6 +125,8 @@ type ApplyRequest struct {
 	// driver reads must have them, or it errors: the source moved.
 	Probed map[string]string
 	Adopt  bool
+	// Force skips rollout steps and quarantine: a rollback acts at once.
+	Force bool
 	// Emit takes progress and log events; never nil.
 	Emit func(resource.Event)
 	// Runs reads an address's runs whole, oldest first.
@@ -239,6 +256,12 @@ type Canceller interface {
 	Cancel(ctx context.Context, addr resource.Address, opID string) error
 }
 
+// Importer is implemented by drivers that can take an existing object, named by
+// an id of the outside system, under management. It changes nothing outside.
+type Importer interface {
+	Import(ctx context.Context, id string, req ApplyRequest) (Result, error)
+}
+
 // NotifyRequest carries one alert.
 type NotifyRequest struct {
 	Spec  cty.Value // the notifier's body
@@ -250,11 +273,4 @@ type NotifyRequest struct {
 // Notifier is implemented by drivers of the notifier kind.
 type Notifier interface {
 	Notify(ctx context.Context, req NotifyRequest) error
-}
-
-// Alert is what an Observer's signal may ask to be told.
-type Alert struct {
-	Monitor  resource.Address
-	Signal   *state.Signal
-	Notifier json.RawMessage
 }

@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/planner"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
+)
+
+// DefaultParallelism is how many steps run at once when nobody says.
+const DefaultParallelism = 10
+
+// Engine works on one project. Its fields are set once, before use.
+type Engine struct {
+	Project *config.Project
+	Store   state.Store
+	// Connect makes a provider ready: its name, and its configuration's value.
+	Connect func(ctx context.Context, name string, cfg config.ProviderConfig) (*providers.Provider, error)
+	Now     func() time.Time
+	// Emit takes events; it is called by several goroutines at once.
+	Emit func(resource.Event)
+	// Hash makes a keyed hash of a sensitive value.
+	Hash func(string) string
+	// Commit names the git commit of the project folder, "" outside a checkout.
+	Commit string
+	// Parallel bounds the steps that run at once; 0 = DefaultParallelism.
+	Parallel int
+	// Retry bounds how often a retryable error is tried again.
+	Retry RetryPolicy
+
+	mu        sync.Mutex
+	connected map[string]*providers.Provider
+}
+
+// driver returns the driver for a kind at a provider configuration ("local",
+// "kubernetes.eu"), connecting it on first use.
+func (e *Engine) driver(ctx context.Context, provider, kind string) (providers.Driver, error) {
+	p, err := e.provider(ctx, provider)
+	if err != nil {
+		return nil, err
+	}
+	d := p.Drivers[kind]
+	if d == nil {
+		return nil, fmt.Errorf("provider %q does not serve %s blocks; choose another with provider = …", provider, kind)
+	}
+	return d, nil
+}
+
+func (e *Engine) provider(ctx context.Context, name string) (*providers.Provider, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p := e.connected[name]; p != nil {
+		return p, nil
+	}
+	p, err := e.Connect(ctx, name, e.Project.Providers[name])
+	if err != nil {
+		return nil, fmt.Errorf("connect provider %q: %w", name, err)
+	}
+	if e.connected == nil {
+		e.connected = map[string]*providers.Provider{}
+	}
+	e.connected[name] = p
+	return p, nil
+}
+
+// Close closes the providers that were connected.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var errs []error
+	for name, p := range e.connected {
+		if p.Close != nil {
+			if err := p.Close(); err != nil {
+				errs = append(errs, fmt.Errorf("close provider %q: %w", name, err))
+			}
+		}
+	}
+	e.connected = nil
+	return errors.Join(errs...)
+}
+
+func (e *Engine) emit(ev resource.Event) {
+	if e.Emit == nil {
+		return
+	}
+	if ev.Time.IsZero() {
+		ev.Time = e.Now()
+	}
+	e.Emit(ev)
+}
+
+func (e *Engine) parallel() int {
+	if e.Parallel > 0 {
+		return e.Parallel
+	}
+	return DefaultParallelism
+}
+
+// PlanOptions are the planner's, and whether live state is read.
+type PlanOptions struct {
+	planner.Options
+	NoRefresh bool
+}
+
+// Planned is a plan together with what it was made from, which apply needs.
+type Planned struct {
+	Plan  *planner.Plan
+	Input planner.Input
+}
+
+// Plan reads state, sources and live objects and plans. It executes nothing and
+// writes nothing but caches.
+func (e *Engine) Plan(ctx context.Context, o PlanOptions) (*Planned, error) {
+	snap, err := e.Store.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return e.planOn(ctx, snap, o)
+}
+
+func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions) (*Planned, error) {
+	o.Hash = e.Hash
+	in := planner.Input{Project: e.Project, Prior: snap, Now: e.Now().UTC(), Options: o.Options}
+	in.Live.Commit = e.Commit
+	if !o.NoRefresh {
+		live, err := e.Refresh(ctx, snap)
+		if err != nil {
+			return nil, err
+		}
+		in.Live = live
+	}
+	return &Planned{Plan: planner.Build(in), Input: in}, nil
+}

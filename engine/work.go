@@ -1,0 +1,281 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/fault"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
+)
+
+// work is one journalled operation: what the intent says, and what is needed to
+// do it.
+type work struct {
+	intent *state.Intent
+	kind   *config.Kind
+	driver providers.Driver
+	spec   cty.Value
+	prior  *state.Record
+	// judge is the run whose metrics are judged again, instead of an Apply.
+	judge *state.Run
+}
+
+// request is what the driver gets.
+func (w *work) request(s *Session, adopt bool) providers.ApplyRequest {
+	return providers.ApplyRequest{
+		OpID: w.intent.OpID, Address: w.intent.Address, Action: w.intent.Action,
+		Spec: w.spec, Prior: w.prior, State: s.now.view(w.intent.Address, w.intent.Deps), Inputs: w.intent.Inputs, Probed: w.intent.Probes,
+		Adopt: adopt, Force: s.force,
+		Emit: func(ev resource.Event) {
+			ev.Address = w.intent.Address.String()
+			s.e.emit(ev)
+		},
+		Runs: func(a resource.Address) ([]*state.Run, error) { return s.e.Store.Runs(context.Background(), a) },
+	}
+}
+
+// finish records how a journalled operation ended, in one commit with the end
+// of its intent. It returns the new record; a failed operation is recorded and
+// returned as the error.
+func (s *Session) finish(ctx context.Context, w *work, res providers.Result, failure error) (*state.Record, error) {
+	if failure != nil && interrupted(ctx, failure) {
+		return nil, failure // the intent stays open: the next session settles it
+	}
+	var (
+		rec *state.Record
+		ops []state.Op
+		err error
+	)
+	if failure != nil {
+		rec, ops = s.failed(w, failure)
+	} else if rec, ops, err = s.succeeded(w, res); err != nil {
+		return nil, err
+	}
+	ops = append(ops, state.Op{CloseIntent: w.intent.OpID})
+	fault.Point("engine.done.before")
+	// The work is done whatever happens to this process's context: record it.
+	if err := s.commit(context.WithoutCancel(ctx), ops...); err != nil {
+		return nil, fmt.Errorf("record %s: %w", w.intent.Address, err)
+	}
+	fault.Point("engine.done.after")
+	return rec, failure
+}
+
+func interrupted(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, ctx.Err())
+}
+
+// succeeded builds the record, run and version of an operation that ended well,
+// be its verdict good or bad.
+func (s *Session) succeeded(w *work, res providers.Result) (*state.Record, []state.Op, error) {
+	now := s.e.Now().UTC()
+	rec := w.base(now)
+	rec.Phase, rec.Verdict, rec.Message = resource.PhaseReady, res.Verdict, res.Message
+	if res.Held {
+		rec.Phase = resource.PhaseRunning
+	}
+	rec.Attempt, rec.FailedInputs = 0, ""
+	if res.Verdict != nil && res.Verdict.Time.IsZero() {
+		res.Verdict.Time = now
+	}
+	if err := setRef(rec, res.Ref); err != nil {
+		return nil, nil, err
+	}
+	var ops []state.Op
+	if res.Version != nil {
+		ops = append(ops, s.newVersion(w, res, rec))
+	}
+	outputs, err := w.outputs(res, rec.Version)
+	if err != nil {
+		return nil, nil, err
+	}
+	rec.Outputs = outputs
+	if w.kind.Class == resource.Run && w.judge == nil {
+		run, err := w.run(res, rec, now)
+		if err != nil {
+			return nil, nil, err
+		}
+		rec.Run = run.ID
+		ops = append(ops, state.Op{PutRun: run})
+	}
+	if res.Judged != nil {
+		ops = append(ops, s.judged(w, res)...)
+	}
+	for _, q := range res.Quarantined {
+		ops = append(ops, state.Op{PutQuarantine: &q})
+	}
+	return rec, append(ops, state.Op{PutRecord: rec}), nil
+}
+
+// base is the record that every outcome starts from: the prior one with the
+// intent's inputs.
+func (w *work) base(now time.Time) *state.Record {
+	in := w.intent
+	rec := &state.Record{Created: now}
+	if w.prior != nil {
+		c := *w.prior
+		rec = &c
+	}
+	rec.Address, rec.Provider, rec.Updated = in.Address, in.Provider, now
+	rec.Parts, rec.Inputs, rec.Policy, rec.Judge, rec.Rows = in.Parts, in.Inputs, in.Policy, in.Judge, in.Rows
+	rec.Spec, rec.Deps, rec.Protected = in.Spec, in.Deps, in.Protected
+	rec.Seen = in.Seen
+	return rec
+}
+
+func setRef(rec *state.Record, ref any) error {
+	if ref == nil {
+		return nil
+	}
+	raw, err := json.Marshal(ref)
+	if err != nil {
+		return fmt.Errorf("reference of %s: %w", rec.Address, err)
+	}
+	rec.Ref = raw
+	return nil
+}
+
+// newVersion numbers the version that a run made.
+func (s *Session) newVersion(w *work, res providers.Result, rec *state.Record) state.Op {
+	v := *res.Version
+	v.Address, v.Number, v.Run = w.intent.Address, s.now.nextVersion(w.intent.Address), w.intent.OpID
+	v.Inputs, v.Parts, v.Created = w.intent.Inputs, w.intent.Parts, rec.Updated
+	if v.Commit == "" {
+		v.Commit = s.e.Commit
+	}
+	rec.Version = v.Number
+	return state.Op{PutVersion: &v}
+}
+
+// outputs encodes what the driver returned. Held outputs stay as they were
+// while the verdict is bad, and a new version's number is filled in.
+func (w *work) outputs(res providers.Result, version int) (json.RawMessage, error) {
+	v, ok := res.Outputs.(cty.Value)
+	if !ok {
+		var err error
+		if v, err = resource.Encode(res.Outputs); err != nil {
+			return nil, fmt.Errorf("outputs of %s: %w", w.intent.Address, err)
+		}
+	}
+	attrs := v.AsValueMap()
+	if w.kind.Versioned && res.Version != nil {
+		attrs["version"] = cty.NumberIntVal(int64(version))
+		if m := attrs["model"]; m != cty.NilVal && !m.IsNull() {
+			model := m.AsValueMap()
+			model["version"] = cty.NumberIntVal(int64(version))
+			attrs["model"] = cty.ObjectVal(model)
+		}
+	}
+	if res.Verdict.Bad() {
+		w.hold(attrs)
+	}
+	return state.EncodeValue(cty.ObjectVal(attrs))
+}
+
+// hold keeps the last good value of the outputs that a gate holds.
+func (w *work) hold(attrs map[string]cty.Value) {
+	var prior cty.Value
+	if w.prior != nil && len(w.prior.Outputs) > 0 {
+		if v, err := state.DecodeValue(w.prior.Outputs, w.kind.OutputSchema().Type()); err == nil {
+			prior = v
+		}
+	}
+	for _, a := range w.kind.OutputSchema().Attrs {
+		if !a.Hold {
+			continue
+		}
+		attrs[a.Name] = cty.NullVal(a.Type.WithoutOptionalAttributesDeep())
+		if prior != cty.NilVal && !prior.IsNull() {
+			attrs[a.Name] = prior.GetAttr(a.Name)
+		}
+	}
+}
+
+// run is the entry in the history.
+func (w *work) run(res providers.Result, rec *state.Record, now time.Time) (*state.Run, error) {
+	run := w.runBase(now)
+	run.Phase, run.Metrics, run.Verdict = resource.PhaseReady, res.Metrics, res.Verdict
+	run.Outputs, run.Message, run.Ref = rec.Outputs, res.Message, rec.Ref
+	if res.Version != nil {
+		run.Version = rec.Version
+	} else if res.Judged != nil {
+		run.Version = res.Judged.Number
+	}
+	if res.Detail != nil {
+		raw, err := json.Marshal(res.Detail)
+		if err != nil {
+			return nil, fmt.Errorf("findings of %s: %w", w.intent.Address, err)
+		}
+		run.Detail = raw
+	}
+	return run, nil
+}
+
+func (w *work) runBase(now time.Time) *state.Run {
+	in := w.intent
+	return &state.Run{
+		ID: in.OpID, Address: in.Address, Inputs: in.Inputs, Parts: in.Parts, Reasons: in.Reasons,
+		Trigger: in.Trigger, Started: in.Started, Finished: now,
+	}
+}
+
+// judged keeps a validation's verdict with the version that it judged; one that
+// was pruned meanwhile has it in the run alone.
+func (s *Session) judged(w *work, res providers.Result) []state.Op {
+	v := s.now.version(*res.Judged)
+	if v == nil {
+		return nil
+	}
+	c := *v
+	c.Verdicts = maps.Clone(v.Verdicts)
+	if c.Verdicts == nil {
+		c.Verdicts = map[string]*resource.Verdict{}
+	}
+	c.Verdicts[w.intent.Address.String()] = res.Verdict
+	return []state.Op{{PutVersion: &c}}
+}
+
+// failed builds the record of an operation that errored. What served before
+// stays in the outputs; the verdict closes the gate.
+func (s *Session) failed(w *work, failure error) (*state.Record, []state.Op) {
+	now := s.e.Now().UTC()
+	in := w.intent
+	rec := &state.Record{Created: now, Address: in.Address, Provider: in.Provider, Deps: in.Deps, Spec: in.Spec}
+	if w.prior != nil {
+		c := *w.prior
+		rec = &c
+	}
+	rec.Updated, rec.Phase, rec.Message = now, resource.PhaseFailed, failure.Error()
+	rec.Seen, rec.Protected = in.Seen, in.Protected
+	var ref any
+	var re *providers.RunError
+	if errors.As(failure, &re) {
+		ref = re.Ref
+	}
+	if err := setRef(rec, ref); err != nil {
+		rec.Message += " (" + err.Error() + ")"
+	}
+	var ops []state.Op
+	if w.kind.Class == resource.Run {
+		if rec.FailedInputs == in.Inputs {
+			rec.Attempt++
+		} else {
+			rec.Attempt, rec.FailedInputs = 1, in.Inputs
+		}
+		rec.Verdict = &resource.Verdict{Message: "errored: " + failure.Error(), Time: now}
+		run := w.runBase(now)
+		run.Phase, run.Message, run.Ref = resource.PhaseFailed, failure.Error(), rec.Ref
+		rec.Run = run.ID
+		ops = append(ops, state.Op{PutRun: run})
+	}
+	return rec, append(ops, state.Op{PutRecord: rec})
+}

@@ -1,0 +1,223 @@
+package planner
+
+import (
+	"encoding/json"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
+)
+
+// leaf is one attribute of a body, flattened to its path.
+type leaf struct {
+	path string
+	attr *resource.Attr
+	// text is the canonical JSON of the value, or "" when unknown.
+	text    string
+	unknown bool
+	// by is the block that the value came from, when it is a reference.
+	by string
+	// rows counts the rows of a data input; -1 when it is none or not known.
+	rows int64
+}
+
+// values are a block's flattened attributes by role.
+type values struct {
+	inputs, policy, judge resource.Parts
+	leaves                map[string]*leaf // by path, all roles
+	unknown               []string         // paths of inputs that are not known yet, sorted
+	rows                  map[string]int64
+	hidden                map[string]bool // sensitive paths
+}
+
+// flatten turns a body's value into leaves. Data and models count as their
+// digest; maps and objects are taken apart, lists are kept whole.
+func flatten(schema *resource.Schema, ev config.Evaluated, hash func(string) string) *values {
+	v := &values{inputs: resource.Parts{}, policy: resource.Parts{}, judge: resource.Parts{}, leaves: map[string]*leaf{}, rows: map[string]int64{}, hidden: map[string]bool{}}
+	f := flattener{values: v, ev: ev, hash: hash}
+	f.body(schema, ev.Value, "")
+	sort.Strings(v.unknown)
+	return v
+}
+
+type flattener struct {
+	values *values
+	ev     config.Evaluated
+	hash   func(string) string
+}
+
+func (f *flattener) body(s *resource.Schema, v cty.Value, prefix string) {
+	if v.IsNull() || !v.IsKnown() {
+		return
+	}
+	for i := range s.Attrs {
+		a := &s.Attrs[i]
+		if !a.Feedback && v.Type().HasAttribute(a.Name) {
+			f.value(a, v.GetAttr(a.Name), prefix+a.Name)
+		}
+	}
+	for i := range s.Blocks {
+		b := &s.Blocks[i]
+		if !v.Type().HasAttribute(b.Name) {
+			continue
+		}
+		f.block(b, v.GetAttr(b.Name), prefix+b.Name)
+	}
+}
+
+func (f *flattener) block(b *resource.Block, v cty.Value, path string) {
+	if !b.Many {
+		f.body(b.Schema, v, path+".")
+		return
+	}
+	if v.IsNull() || !v.IsKnown() || !v.CanIterateElements() {
+		return
+	}
+	for i, e := range v.AsValueSlice() {
+		name := strconv.Itoa(i)
+		if b.Label != "" && e.IsKnown() && e.Type().HasAttribute(b.Label) {
+			if l := e.GetAttr(b.Label); l.IsKnown() && !l.IsNull() {
+				name = l.AsString()
+			}
+		}
+		f.body(b.Schema, e, path+"."+name+".")
+	}
+}
+
+// maxFlatDepth bounds how deep values are taken apart; deeper ones are kept whole.
+const maxFlatDepth = 8
+
+func (f *flattener) value(a *resource.Attr, v cty.Value, path string) {
+	if v.IsMarked() {
+		v, _ = v.UnmarkDeep()
+	}
+	f.add(a, v, path, 0)
+}
+
+func (f *flattener) add(a *resource.Attr, v cty.Value, path string, depth int) {
+	if v.IsKnown() && v.IsNull() {
+		return
+	}
+	l := &leaf{path: path, attr: a, rows: -1, by: f.by(path)}
+	switch {
+	case !v.IsKnown():
+		l.unknown = true
+	case isVersioned(v):
+		f.versioned(l, v)
+	case depth < maxFlatDepth && (v.Type().IsObjectType() || v.Type().IsMapType()):
+		for it := v.ElementIterator(); it.Next(); {
+			k, e := it.Element()
+			f.add(a, e, path+"."+k.AsString(), depth+1)
+		}
+		return
+	case v.IsWhollyKnown():
+		l.text = canonical(v)
+	default:
+		l.unknown = true
+	}
+	f.put(l)
+}
+
+// versioned takes a dataset, split or model as its digest.
+func (f *flattener) versioned(l *leaf, v cty.Value) {
+	d := v.GetAttr("digest")
+	if !d.IsKnown() {
+		l.unknown = true
+	} else if !d.IsNull() {
+		l.text = quote(d.AsString())
+	}
+	if a := v.GetAttr("address"); a.IsKnown() && !a.IsNull() {
+		l.by = a.AsString()
+	}
+	if v.Type().HasAttribute("rows") {
+		if r := v.GetAttr("rows"); r.IsKnown() && !r.IsNull() {
+			l.rows, _ = r.AsBigFloat().Int64()
+		}
+	}
+}
+
+func isVersioned(v cty.Value) bool {
+	t := v.Type()
+	return t.IsObjectType() && t.HasAttribute("digest") && t.HasAttribute("address")
+}
+
+func (f *flattener) by(path string) string {
+	if a, ok := f.ev.Sources[path]; ok {
+		return a.String()
+	}
+	return ""
+}
+
+func (f *flattener) put(l *leaf) {
+	v := f.values
+	v.leaves[l.path] = l
+	if l.attr.Sensitive || f.ev.Sensitive[l.path] {
+		v.hidden[l.path] = true
+		if !l.unknown {
+			l.text = quote("hash:" + f.hash(l.text))
+		}
+	}
+	switch l.attr.Role {
+	case resource.RolePolicy:
+		if !l.unknown {
+			v.policy[l.path] = l.text
+		}
+	case resource.RoleJudge:
+		if !l.unknown {
+			v.judge[l.path] = l.text
+		}
+	default:
+		if l.unknown {
+			v.unknown = append(v.unknown, l.path)
+			return
+		}
+		v.inputs[l.path] = l.text
+		if l.rows >= 0 {
+			v.rows[l.path] = l.rows
+		}
+	}
+}
+
+// canonical is the JSON text of a wholly known value with sorted keys.
+func canonical(v cty.Value) string {
+	if !v.IsNull() {
+		switch v.Type() {
+		case cty.String:
+			return quote(v.AsString())
+		case cty.Bool:
+			return strconv.FormatBool(v.True())
+		case cty.Number:
+			return v.AsBigFloat().Text('f', -1)
+		}
+	}
+	raw, err := state.EncodeValue(v)
+	if err != nil {
+		// Capsules and the like cannot stand in a body; the schema refused them.
+		return quote(v.GoString())
+	}
+	return string(raw)
+}
+
+func quote(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return strconv.Quote(s)
+	}
+	return string(b)
+}
+
+// unquoteText shows a part's text as people read it: strings without quotes.
+func unquoteText(text string) string {
+	if strings.HasPrefix(text, `"`) {
+		var s string
+		if json.Unmarshal([]byte(text), &s) == nil {
+			return s
+		}
+	}
+	return text
+}

@@ -1,0 +1,197 @@
+package planner
+
+import (
+	"encoding/json"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
+)
+
+var null = json.RawMessage("null")
+
+// show fills in what people read: the values before and after, the unknown
+// paths, and each change. Sensitive values are masked.
+func (b *builder) show(st *Step, s *subject) {
+	st.Before, st.After = null, null
+	if s.rec != nil && len(s.rec.Spec) > 0 {
+		st.Before = maskRecorded(s.rec.Spec, s.vals)
+	}
+	st.After = after(s)
+	for path, l := range s.vals.leaves {
+		if l.unknown {
+			st.AfterUnknown = append(st.AfterUnknown, path)
+		}
+	}
+	st.AfterUnknown = append(st.AfterUnknown, s.pending...)
+	sort.Strings(st.AfterUnknown)
+	if s.rec != nil {
+		st.Changes = changes(s)
+	}
+}
+
+// after is the planned body as JSON, with null for what is not known yet.
+func after(s *subject) json.RawMessage {
+	v, err := cty.Transform(unmarked(s.value), func(p cty.Path, v cty.Value) (cty.Value, error) {
+		if !v.IsKnown() {
+			return cty.NullVal(v.Type()), nil
+		}
+		return v, nil
+	})
+	if err != nil {
+		return null
+	}
+	raw, err := state.EncodeValue(v)
+	if err != nil {
+		return null
+	}
+	return maskRecorded(raw, s.vals)
+}
+
+func unmarked(v cty.Value) cty.Value {
+	u, _ := v.UnmarkDeep()
+	return u
+}
+
+// maskRecorded hides sensitive attributes in a body's JSON.
+func maskRecorded(raw json.RawMessage, vals *values) json.RawMessage {
+	var paths []string
+	for p, l := range vals.leaves {
+		if l.attr.Sensitive || vals.hidden[p] {
+			paths = append(paths, p)
+		}
+	}
+	if len(paths) == 0 {
+		return raw
+	}
+	var tree any
+	if json.Unmarshal(raw, &tree) != nil {
+		return null
+	}
+	for _, p := range paths {
+		maskAt(tree, p, MaskText)
+	}
+	out, err := json.Marshal(tree)
+	if err != nil {
+		return null
+	}
+	return out
+}
+
+// stored is a body as records keep it: sensitive attributes as keyed hashes.
+func stored(v cty.Value, vals *values) (json.RawMessage, error) {
+	raw, err := state.EncodeValue(unmarked(v))
+	if err != nil || len(vals.hidden) == 0 {
+		return raw, err
+	}
+	var tree any
+	if err := json.Unmarshal(raw, &tree); err != nil {
+		return nil, err
+	}
+	for _, p := range sortedStrings(vals.hidden) {
+		if l := vals.leaves[p]; l != nil {
+			maskAt(tree, p, unquoteText(l.text))
+		}
+	}
+	return json.Marshal(tree)
+}
+
+// MaskText stands for a sensitive value wherever people read.
+const MaskText = "(sensitive)"
+
+// maskAt hides the value at a flattened path in decoded JSON.
+func maskAt(tree any, path, with string) {
+	for path != "" {
+		m, ok := tree.(map[string]any)
+		if !ok {
+			return
+		}
+		key, rest, _ := strings.Cut(path, ".")
+		if _, whole := m[path]; whole { // a map key that has dots in it
+			key, rest = path, ""
+		}
+		if rest == "" {
+			if m[key] != nil {
+				m[key] = with
+			}
+			return
+		}
+		tree, path = descend(m[key], rest)
+	}
+}
+
+// descend steps over the label of a repeated block.
+func descend(v any, path string) (any, string) {
+	list, ok := v.([]any)
+	if !ok {
+		return v, path
+	}
+	label, rest, _ := strings.Cut(path, ".")
+	for i, e := range list {
+		m, ok := e.(map[string]any)
+		if ok && (labelled(m, label) || label == strconv.Itoa(i)) {
+			return m, rest
+		}
+	}
+	return nil, ""
+}
+
+// labelled says whether a repeated block carries the label; whichever attribute
+// the kind fills with it, it is one of the block's strings.
+func labelled(m map[string]any, label string) bool {
+	for _, v := range m {
+		if v == label {
+			return true
+		}
+	}
+	return false
+}
+
+// changes lists every attribute that differs, of all roles.
+func changes(s *subject) []Change {
+	out := []Change{}
+	for _, m := range s.moved {
+		c := Change{Path: m.path, Old: jsonOr(m.old), New: jsonOr(m.new), Unknown: m.unknown, Role: resource.RoleSpec}
+		if m.attr != nil {
+			c.Role = m.attr.Role
+			c.Replaces = m.attr.Immutable && s.blk.Kind.Class == resource.Object
+			c.Sensitive = m.attr.Sensitive || s.vals.hidden[m.path]
+		}
+		out = append(out, c.masked())
+	}
+	for role, pair := range map[resource.Role][2]resource.Parts{
+		resource.RolePolicy: {s.rec.Policy, s.vals.policy}, resource.RoleJudge: {s.rec.Judge, s.vals.judge},
+	} {
+		for _, m := range movedPolicy(pair[0], pair[1]) {
+			c := Change{Path: m.path, Old: jsonOr(m.old), New: jsonOr(m.new), Role: role, Sensitive: s.vals.hidden[m.path]}
+			out = append(out, c.masked())
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Path < out[j].Path })
+	return out
+}
+
+func (c Change) masked() Change {
+	if !c.Sensitive {
+		return c
+	}
+	mask := json.RawMessage(quote(MaskText))
+	if string(c.Old) != "null" {
+		c.Old = mask
+	}
+	if string(c.New) != "null" {
+		c.New = mask
+	}
+	return c
+}
+
+func jsonOr(text string) json.RawMessage {
+	if text == "" {
+		return null
+	}
+	return json.RawMessage(text)
+}
