@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -231,4 +232,96 @@ func TestACandidateIsReplacedByTheNext(t *testing.T) {
 	if got := r.load(10); got["1/200"] != 10 {
 		t.Errorf("answers: %v", got)
 	}
+}
+
+func TestWhatAServerStartedGoesWithItsGateway(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start()
+	file := t.TempDir() + "/child"
+	live := r.apply(desired(1, "CHILD="+file))
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := proc.Of(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := proc.Kill(live.Process, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if !awaitGone(t.Context(), live.Process, 5*time.Second) {
+		t.Fatal("the gateway does not die")
+	}
+	r.start()
+	r.wait(live.Generation)
+	if child.Alive() {
+		t.Errorf("%v outlived its server", child)
+	}
+}
+
+func TestAnAbortedRolloutStaysAbortedAfterARestart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start()
+	r.apply(desired(1))
+	gen := r.begin(canary(2, "FAIL_EVERY=1"))
+	r.until("10 %", func(l Live) bool { return l.Weight == 10 })
+	r.load(100)
+	before := r.wait(gen)
+	if err := proc.Kill(before.Process, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if !awaitGone(t.Context(), before.Process, 5*time.Second) {
+		t.Fatal("the gateway does not die")
+	}
+	r.start()
+	live := r.wait(gen)
+	if live.Phase != PhaseAborted || live.Message != before.Message || live.Current.Number != 1 || len(live.Quarantined) != 1 {
+		t.Errorf("live = %+v", live)
+	}
+	if got := r.load(10); got["1/200"] != 10 {
+		t.Errorf("answers: %v", got)
+	}
+}
+
+func TestALongRequestOutlastsItsVersion(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start()
+	live := r.apply(desired(1))
+	got := make(chan string, 1)
+	go func() {
+		a, err := r.do(http.MethodGet, "/wait?for=1500ms", "", nil)
+		got <- fmt.Sprint(a.version, a.body, err)
+	}()
+	r.until("request in flight", func(Live) bool { return strings.Contains(scrape(t, live.Admin), "ml_gateway_in_flight 1") })
+	after := r.apply(desired(2))
+	if len(after.Servers) != 2 {
+		t.Errorf("the old server does not wait: %+v", after.Servers)
+	}
+	if s := <-got; s != "1waited<nil>" {
+		t.Errorf("the request got %s", s)
+	}
+	r.until("old server gone", func(l Live) bool { return len(l.Servers) == 1 && l.Servers[0].Version == 2 })
+}
+
+// scrape returns the metrics page, or "" while it cannot be had.
+func scrape(t *testing.T, admin string) string {
+	t.Helper()
+	resp, err := http.Get(admin + "/metrics")
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }

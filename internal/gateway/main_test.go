@@ -89,6 +89,15 @@ func modelServer() int {
 		fmt.Fprintln(os.Stderr, "address already in use")
 		return 1
 	}
+	if file := os.Getenv("CHILD"); file != "" {
+		child := exec.Command(os.Args[0], "__squat", "0")
+		if err := child.Start(); err != nil {
+			return 1
+		}
+		if err := os.WriteFile(file, fmt.Append(nil, child.Process.Pid), 0o600); err != nil {
+			return 1
+		}
+	}
 	delay, _ := time.ParseDuration(os.Getenv("DELAY"))
 	every, _ := strconv.ParseInt(os.Getenv("FAIL_EVERY"), 10, 64)
 	value := os.Getenv("VALUE")

@@ -223,6 +223,9 @@ func TestAGatewayKilledInACanaryGoesOnAtItsPort(t *testing.T) {
 	if err := proc.Kill(before.Process, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	if !awaitGone(t.Context(), before.Process, 5*time.Second) {
+		t.Fatal("the gateway does not die")
+	}
 	for _, s := range before.Servers {
 		if !awaitGone(t.Context(), s.Process, 5*time.Second) {
 			t.Errorf("server %v outlived its gateway", s.Process)
@@ -291,16 +294,7 @@ func TestRequestsInFlightFinishWhenTheGatewayStops(t *testing.T) {
 		a, err := r.do(http.MethodGet, "/wait?for=700ms", "", nil)
 		got <- fmt.Sprint(a.status, a.body, err)
 	}()
-	admin := func() string {
-		resp, err := http.Get(live.Admin + "/metrics")
-		if err != nil {
-			return ""
-		}
-		defer resp.Body.Close()
-		data, _ := io.ReadAll(resp.Body)
-		return string(data)
-	}
-	r.until("request in flight", func(Live) bool { return strings.Contains(admin(), "ml_gateway_in_flight 1") })
+	r.until("request in flight", func(Live) bool { return strings.Contains(scrape(t, live.Admin), "ml_gateway_in_flight 1") })
 	if err := Stop(t.Context(), r.dir, 5*time.Second); err != nil {
 		t.Fatal(err)
 	}

@@ -118,6 +118,9 @@ func TestAGzipAnswerIsKeptUnpackedAndABombIsNot(t *testing.T) {
 		_ = z.Close()
 		return b.String()
 	}
+	if got, err := gunzip([]byte(pack(strings.Repeat(" ", 1<<20))), 1000); len(got) != 1001 || err != nil {
+		t.Errorf("%d bytes of a bomb were unpacked, %v", len(got), err)
+	}
 	dir := t.TempDir()
 	w, entries := open(t, dir, Options{MaxBody: 1000})
 	for _, plain := range []string{`{"predictions":[1]}`, strings.Repeat(" ", 5<<20)} {
@@ -448,7 +451,7 @@ func TestAFileSinkCutsATornLineAndSendsItsRecordAgain(t *testing.T) {
 	}
 	target := filepath.Join(dir, "out.jsonl")
 	// A crash after one line and a half, before the cursor moved.
-	if err := os.WriteFile(target, []byte("{\"seq\":1}\n{\"seq\":2,\"id\":"), 0o600); err != nil {
+	if err := os.WriteFile(target, []byte("{\"seq\":1}\n{\"seq\":2,\"id\":\""+strings.Repeat("x", 5000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s, err := NewSink(filepath.Join(dir, "capture"), filepath.Join(dir, "cursor"), Target{File: target}, quiet)
