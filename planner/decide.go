@@ -251,8 +251,8 @@ func (b *builder) probe(s *subject) string {
 
 // compare finds the inputs that moved since the last successful run or apply.
 func (b *builder) compare(s *subject) {
-	if s.rec == nil {
-		return
+	if s.rec == nil || len(s.rec.Parts) == 0 {
+		return // it never succeeded: everything would be new
 	}
 	ignored := s.blk.Lifecycle.IgnoreChanges
 	for _, path := range s.vals.inputs.Paths() {

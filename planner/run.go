@@ -36,6 +36,8 @@ func (b *builder) decideRun(d *decision, s *subject) {
 	}
 	reasons := append(reasonsOf(s.moved), asked...)
 	switch {
+	case len(s.rec.Parts) == 0:
+		b.run(d, s, false, []resource.Reason{{Code: resource.ReasonNew, Message: "has not succeeded yet"}})
 	case len(reasons) == 0 && s.rec.Phase == resource.PhaseFailed && inputs != "" && b.adopt(d, s, inputs, nil):
 	case len(reasons) == 0:
 		b.quietRun(d, s)
