@@ -1,0 +1,343 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/planner"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
+)
+
+// world is a fake outside system: what exists in it, and everything that was
+// asked of it. It stands in where a test is about plans and records, not about
+// processes.
+type world struct {
+	mu      sync.Mutex
+	sources map[string]string // content by source path or command
+	objects map[string]string // address → spec digest
+	ops     map[string]bool   // op ids that had an effect
+	calls   []string
+	bad     map[string]string // address → bad verdict
+	fail    map[string]error  // address → error of the next Apply
+	signals map[string]int64  // epochs by monitor
+	holds   map[string]chan struct{}
+}
+
+func newWorld() *world {
+	return &world{
+		sources: map[string]string{}, objects: map[string]string{}, ops: map[string]bool{},
+		bad: map[string]string{}, fail: map[string]error{}, signals: map[string]int64{}, holds: map[string]chan struct{}{},
+	}
+}
+
+func (w *world) log(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, fmt.Sprintf(format, args...))
+}
+
+// took returns what was asked since the last call, sorted.
+func (w *world) took() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := w.calls
+	w.calls = nil
+	sort.Strings(out)
+	return out
+}
+
+// fakeDriver serves one kind in the world.
+type fakeDriver struct {
+	w    *world
+	kind string
+}
+
+func (d *fakeDriver) Read(_ context.Context, req providers.ReadRequest) (providers.Object, error) {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	if _, ok := d.w.objects[req.Address.String()]; !ok && kindClass(d.kind) == resource.Object {
+		return providers.Object{Phase: resource.PhaseMissing}, nil
+	}
+	return providers.Object{Phase: resource.PhaseReady}, nil
+}
+
+func kindClass(kind string) resource.Class {
+	switch kind {
+	case "dataset", "deployment", "monitor", "notifier":
+		return resource.Object
+	}
+	return resource.Run
+}
+
+func (d *fakeDriver) Probe(_ context.Context, req providers.ProbeRequest) (map[string]string, error) {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	if d.kind == "dataset" {
+		src := req.Spec.GetAttr("source")
+		if src.IsNull() {
+			return nil, nil
+		}
+		content, ok := d.w.sources[src.AsString()]
+		if !ok {
+			return nil, fmt.Errorf("%s: no such file", src.AsString())
+		}
+		return map[string]string{"content": string(resource.DigestOf([]byte(content)))}, nil
+	}
+	return map[string]string{"code": string(resource.DigestOf([]byte(d.w.sources["code of "+req.Address.String()])))}, nil
+}
+
+func (d *fakeDriver) Observe(_ context.Context, req providers.ObserveRequest) ([]*state.Signal, error) {
+	if d.kind != "monitor" {
+		return nil, nil
+	}
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	e := d.w.signals[req.Address.String()]
+	s := &state.Signal{Address: req.Address, Name: "drift", State: resource.SignalGood, Epoch: e, Message: "calm"}
+	if e > 0 {
+		s.State, s.Message = resource.SignalBad, "14 of 30 columns drift"
+	}
+	return []*state.Signal{s}, nil
+}
+
+var errBoom = errors.New("boom")
+
+func (d *fakeDriver) Apply(ctx context.Context, req providers.ApplyRequest) (providers.Result, error) {
+	addr := req.Address.String()
+	d.w.mu.Lock()
+	if req.Adopt && !d.w.ops[req.OpID] {
+		d.w.mu.Unlock()
+		return providers.Result{}, providers.ErrAbsent
+	}
+	hold, fail := d.w.holds[addr], d.w.fail[addr]
+	delete(d.w.fail, addr)
+	if !d.w.ops[req.OpID] {
+		d.w.calls = append(d.w.calls, string(req.Action)+" "+addr)
+	}
+	d.w.ops[req.OpID] = true
+	d.w.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return providers.Result{}, ctx.Err()
+		}
+	}
+	if fail != nil {
+		return providers.Result{}, fail
+	}
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	d.w.objects[addr] = string(req.Inputs)
+	return d.result(req)
+}
+
+func (d *fakeDriver) result(req providers.ApplyRequest) (providers.Result, error) {
+	addr := req.Address.String()
+	verdict := &resource.Verdict{Passed: true, Message: "passed"}
+	if why := d.w.bad[addr]; why != "" {
+		verdict = &resource.Verdict{Message: why}
+	}
+	switch d.kind {
+	case "dataset":
+		digest := req.Probed["content"]
+		data := config.Data{Address: addr, Digest: digest, Path: "/data/" + digest, Rows: int64(len(d.w.sources[req.Spec.GetAttr("source").AsString()]))}
+		return providers.Result{Outputs: config.DatasetOutputs{Data: data, Split: map[string]any{}}, Verdict: verdict}, nil
+	case "check":
+		return providers.Result{Outputs: config.CheckOutputs{Address: addr, Passed: verdict.Passed}, Verdict: verdict}, nil
+	case "training":
+		m := config.Model{Name: req.Address.Name, Digest: string(resource.DigestOf([]byte(req.OpID))), Address: addr, Metrics: map[string]float64{"recall": 0.9}}
+		return providers.Result{
+			Outputs: config.TrainingOutputs{Address: addr, Model: &m},
+			Version: &state.Version{Digest: resource.Digest(m.Digest), Metrics: m.Metrics},
+		}, nil
+	case "validation":
+		var v config.Validation
+		if err := resource.Decode(req.Spec, &v); err != nil {
+			return providers.Result{}, err
+		}
+		training, err := resource.ParseAddress(v.Model.Address)
+		if err != nil {
+			return providers.Result{}, err
+		}
+		return providers.Result{
+			Outputs: config.ValidationOutputs{Address: addr, Model: v.Model, Passed: verdict.Passed},
+			Verdict: verdict, Judged: &state.VersionRef{Address: training, Number: v.Model.Version},
+		}, nil
+	case "deployment":
+		var v config.Deployment
+		if err := resource.Decode(req.Spec, &v); err != nil {
+			return providers.Result{}, err
+		}
+		return providers.Result{Outputs: config.DeploymentOutputs{Address: addr, Endpoint: "http://127.0.0.1:1", Version: v.Model.Version, Digest: v.Model.Digest}}, nil
+	case "monitor":
+		return providers.Result{Outputs: config.MonitorOutputs{Address: addr}}, nil
+	case "notifier":
+		return providers.Result{Outputs: config.NotifierOutputs{Address: addr, Type: "log"}}, nil
+	}
+	return providers.Result{}, fmt.Errorf("no such kind %s", d.kind)
+}
+
+func (d *fakeDriver) Delete(_ context.Context, req providers.DeleteRequest) error {
+	d.w.log("delete %s", req.Address)
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	delete(d.w.objects, req.Address.String())
+	return nil
+}
+
+// Judge passes whatever is asked, and says so.
+func (d *fakeDriver) Judge(_ context.Context, req providers.ApplyRequest, _ *state.Run) (providers.Result, error) {
+	d.w.log("judge %s", req.Address)
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	return d.result(req)
+}
+
+// bench is a project in a folder with a fake world behind it.
+type bench struct {
+	t     *testing.T
+	dir   string
+	w     *world
+	store state.Store
+	now   time.Time
+	vars  []config.VarInput
+}
+
+func newBench(t *testing.T, hcl string) *bench {
+	t.Helper()
+	b := &bench{t: t, dir: t.TempDir(), w: newWorld(), store: state.NewMemory(), now: time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC)}
+	b.write(hcl)
+	return b
+}
+
+func (b *bench) write(hcl string) {
+	b.t.Helper()
+	if err := os.WriteFile(filepath.Join(b.dir, "main.ml.hcl"), []byte(hcl), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) engine() *Engine {
+	b.t.Helper()
+	conf, diags := config.Load(context.Background(), config.Options{
+		Dir: b.dir, Vars: b.vars,
+		Providers: map[string]config.ProviderSchema{"local": {Name: "local", Kinds: []string{"dataset", "check", "training", "validation", "deployment", "monitor", "notifier", "batch_inference"}}},
+	})
+	if diags.HasErrors() {
+		b.t.Fatalf("load: %v", diags)
+	}
+	return &Engine{
+		Project: conf, Store: b.store, Now: func() time.Time { return b.now },
+		Hash: func(s string) string { return "h" + resource.DigestOf([]byte(s)).Hex()[:8] },
+		Connect: func(context.Context, string, config.ProviderConfig) (*providers.Provider, error) {
+			p := &providers.Provider{Name: "local", Drivers: map[string]providers.Driver{}}
+			for _, k := range []string{"dataset", "check", "training", "validation", "deployment", "monitor", "notifier"} {
+				p.Drivers[k] = &fakeDriver{w: b.w, kind: k}
+			}
+			return p, nil
+		},
+		Retry: RetryPolicy{Base: time.Millisecond, Max: 2 * time.Millisecond},
+	}
+}
+
+// plan plans and returns the steps as "action address code,code".
+func (b *bench) plan(o ...planner.Options) []string {
+	b.t.Helper()
+	var opts PlanOptions
+	if len(o) > 0 {
+		opts.Options = o[0]
+	}
+	p, err := b.engine().Plan(context.Background(), opts)
+	if err != nil {
+		b.t.Fatalf("plan: %v", err)
+	}
+	return lines(p.Plan)
+}
+
+func lines(p *planner.Plan) []string {
+	out := []string{}
+	for _, d := range p.Diagnostics {
+		out = append(out, d.Severity+": "+d.Summary)
+	}
+	for _, st := range p.Steps {
+		codes := []string{}
+		for _, r := range st.Reasons {
+			codes = append(codes, string(r.Code))
+		}
+		out = append(out, fmt.Sprintf("%s %s %s", st.Action, st.Address, strings.Join(codes, ",")))
+	}
+	return out
+}
+
+// apply plans and applies under the lease.
+func (b *bench) apply(o ...planner.Options) *Applied {
+	b.t.Helper()
+	var opts PlanOptions
+	if len(o) > 0 {
+		opts.Options = o[0]
+	}
+	e := b.engine()
+	out, err := applyWith(context.Background(), e, opts)
+	if err != nil {
+		b.t.Fatalf("apply: %v", err)
+	}
+	b.now = b.now.Add(time.Minute)
+	return out
+}
+
+func applyWith(ctx context.Context, e *Engine, opts PlanOptions) (*Applied, error) {
+	s, err := e.Begin(ctx, "apply")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if _, err := s.Settle(ctx); err != nil {
+		return nil, err
+	}
+	p, err := s.Plan(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.Apply(ctx, p)
+	return out, err
+}
+
+func (b *bench) wantPlan(want ...string) {
+	b.t.Helper()
+	if got := b.plan(); strings.Join(got, "\n") != strings.Join(want, "\n") {
+		b.t.Fatalf("plan:\n  %s\nwant:\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+}
+
+func (b *bench) wantCalls(want ...string) {
+	b.t.Helper()
+	sort.Strings(want)
+	if got := b.w.took(); strings.Join(got, "\n") != strings.Join(want, "\n") {
+		b.t.Fatalf("asked of the world:\n  %s\nwant:\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+}
+
+func (b *bench) record(addr string) *state.Record {
+	b.t.Helper()
+	snap, err := b.store.Snapshot(context.Background())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	a, err := resource.ParseAddress(addr)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return snap.Records[a]
+}

@@ -1,0 +1,250 @@
+package engine
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/continuo-ml/continuo/planner"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+const loop = `
+dataset "d" { source = "d.csv" }
+check "unit" { command = ["true"] }
+training "m" {
+  depends_on = [check.unit]
+  command    = ["train"]
+  inputs     = { train = dataset.d }
+  params     = { epochs = 3 }
+  retrain { on = [monitor.m.drift] }
+}
+validation "m" {
+  model = training.m.model
+  threshold "recall" { min = 0.5 }
+}
+deployment "m" {
+  model   = validation.m.model
+  command = ["serve"]
+}
+monitor "m" {
+  deployment = deployment.m
+  reference  = dataset.d
+  drift {}
+}
+`
+
+func loopBench(t *testing.T) *bench {
+	b := newBench(t, loop)
+	b.w.sources["d.csv"] = "one"
+	return b
+}
+
+func TestTheFirstPlanMakesEverythingInOrder(t *testing.T) {
+	b := loopBench(t)
+	b.wantPlan("run check.unit new", "create dataset.d new", "run training.m new", "run validation.m new", "create deployment.m new", "create monitor.m new")
+	out := b.apply()
+	if len(out.Failed)+len(out.Blocked) > 0 || len(out.Done) != 6 {
+		t.Fatalf("applied: %+v", out)
+	}
+	b.wantCalls("run check.unit", "create dataset.d", "run training.m", "run validation.m", "create deployment.m", "create monitor.m")
+}
+
+func TestPlanAfterApplyIsEmpty(t *testing.T) {
+	b := loopBench(t)
+	b.apply()
+	b.wantPlan()
+}
+
+func TestNewDataRetrainsGatesAndServes(t *testing.T) {
+	b := loopBench(t)
+	b.apply()
+	b.w.took()
+	b.w.sources["d.csv"] = "two!"
+	b.wantPlan("update dataset.d data_changed", "run training.m data_changed", "run validation.m upstream_changed",
+		"update deployment.m config_changed", "update monitor.m config_changed,config_changed")
+	b.apply()
+	b.wantCalls("update dataset.d", "run training.m", "run validation.m", "update deployment.m", "update monitor.m")
+	if v := b.record("training.m").Version; v != 2 {
+		t.Fatalf("training.m is at version %d, want 2", v)
+	}
+	b.wantPlan()
+}
+
+func TestABadVerdictKeepsWhatServes(t *testing.T) {
+	b := loopBench(t)
+	b.apply()
+	b.w.took()
+	b.w.sources["d.csv"] = "two!"
+	b.w.bad["validation.m"] = "recall 0.4 < 0.5"
+	out := b.apply()
+	b.wantCalls("update dataset.d", "run training.m", "run validation.m", "update monitor.m")
+	if len(out.Bad) != 1 {
+		t.Fatalf("bad verdicts: %v", out.Bad)
+	}
+	if !strings.Contains(string(b.record("validation.m").Outputs), `"version":1`) {
+		t.Fatalf("the gate must hold version 1: %s", b.record("validation.m").Outputs)
+	}
+	b.wantPlan()
+	if out := b.apply(); len(out.Bad) != 1 || len(out.Done) != 0 {
+		t.Fatalf("a failed verdict with unmoved inputs is not run again, and stays bad: %+v", out)
+	}
+}
+
+func TestAGateThatNeverOpenedBlocksWithItsReason(t *testing.T) {
+	b := loopBench(t)
+	b.w.bad["validation.m"] = "recall 0.4 < 0.5"
+	out := b.apply()
+	if got := len(out.Blocked); got != 2 {
+		t.Fatalf("deployment and monitor must be blocked: %+v", out)
+	}
+	b.wantPlan("blocked deployment.m gate_closed,new", "blocked monitor.m gate_closed,new")
+}
+
+func TestAFailedCheckKeepsTheTrainingFromRunning(t *testing.T) {
+	b := loopBench(t)
+	b.w.bad["check.unit"] = "2 tests failed"
+	b.apply()
+	b.wantCalls("run check.unit", "create dataset.d")
+}
+
+func TestASignalAsksForARunOnce(t *testing.T) {
+	b := loopBench(t)
+	b.apply()
+	b.w.took()
+	b.w.signals["monitor.m"] = 1
+	b.wantPlan("run training.m signal", "run validation.m upstream_changed", "update deployment.m config_changed", "update monitor.m config_changed")
+	b.apply()
+	b.wantCalls("run training.m", "run validation.m", "update deployment.m", "update monitor.m")
+	b.wantPlan()
+}
+
+func TestInputsThatRanBeforeAreTakenOver(t *testing.T) {
+	b := loopBench(t)
+	b.apply()
+	b.write(strings.Replace(loop, "epochs = 3", "epochs = 4", 1))
+	b.apply()
+	b.w.took()
+	b.write(loop)
+	if got := b.plan()[0]; got != "update training.m params_changed,adopted" {
+		t.Fatalf("plan: %s", got)
+	}
+	b.apply()
+	for _, c := range b.w.took() {
+		if strings.HasPrefix(c, "run") {
+			t.Errorf("nothing runs again: %s", c)
+		}
+	}
+	if v := b.record("training.m").Version; v != 1 {
+		t.Fatalf("version 1 becomes current again, not %d", v)
+	}
+	b.wantPlan()
+}
+
+func TestAThresholdIsJudgedAgainWithoutRunning(t *testing.T) {
+	b := loopBench(t)
+	b.apply()
+	b.w.took()
+	b.write(strings.Replace(loop, "min = 0.5", "min = 0.6", 1))
+	b.apply()
+	b.wantCalls("judge validation.m")
+	b.wantPlan()
+}
+
+func TestPolicyIsNotedAndNothingRuns(t *testing.T) {
+	b := loopBench(t)
+	b.apply()
+	b.w.took()
+	b.write(strings.Replace(loop, `["train"]`, "[\"train\"]\n  timeout = \"5m\"", 1))
+	b.wantPlan("update training.m config_changed")
+	b.apply()
+	b.wantCalls()
+	b.wantPlan()
+}
+
+func TestAnErroredRunWaitsForARequestOrItsRetries(t *testing.T) {
+	b := loopBench(t)
+	b.w.fail["training.m"] = errBoom
+	out := b.apply()
+	if len(out.Failed) != 1 || len(out.Blocked) != 3 {
+		t.Fatalf("applied: %+v", out)
+	}
+	b.wantPlan("noop training.m failed_before", "blocked validation.m gate_closed,new", "blocked deployment.m gate_closed,new", "blocked monitor.m gate_closed,new")
+	b.write(strings.Replace(loop, `["train"]`, "[\"train\"]\n  retries = 1", 1))
+	if got := b.plan()[0]; got != "run training.m failed_before" {
+		t.Fatalf("with retries: %s", got)
+	}
+	b.apply(planner.Options{Replace: []resource.Address{{Kind: "training", Name: "m"}}})
+	b.wantPlan()
+}
+
+func TestRemovedBlocksGoInReverseOrder(t *testing.T) {
+	b := loopBench(t)
+	b.apply()
+	b.w.took()
+	b.write(`check "unit" { command = ["true"] }`)
+	b.wantPlan("delete monitor.m removed", "delete deployment.m removed", "delete validation.m removed", "delete training.m removed", "delete dataset.d removed")
+	b.apply()
+	if b.record("deployment.m") != nil {
+		t.Fatal("deployment.m is still recorded")
+	}
+	b.wantPlan()
+}
+
+func TestCooldownHoldsBackDataButNotCode(t *testing.T) {
+	b := loopBench(t)
+	b.write(strings.Replace(loop, "retrain { on = [monitor.m.drift] }", "retrain {\n    on = [monitor.m.drift]\n    cooldown = \"2h\"\n  }", 1))
+	b.apply()
+	b.w.sources["d.csv"] = "two!"
+	if got := b.plan()[1]; got != "noop training.m deferred,data_changed" {
+		t.Fatalf("plan: %v", b.plan())
+	}
+	b.w.sources["code of training.m"] = "new code"
+	if got := b.plan()[1]; !strings.HasPrefix(got, "run training.m") {
+		t.Fatalf("new code runs at once: %v", b.plan())
+	}
+	b.w.sources["code of training.m"] = ""
+	b.now = b.now.Add(3 * time.Hour)
+	if got := b.plan()[1]; got != "run training.m data_changed" {
+		t.Fatalf("after the cooldown: %v", b.plan())
+	}
+}
+
+func TestRollbackPinsUntilUnpinned(t *testing.T) {
+	b := loopBench(t)
+	b.apply()
+	b.w.sources["d.csv"] = "two!"
+	b.apply()
+	addr := resource.Address{Kind: "deployment", Name: "m"}
+	s, err := b.engine().Begin(context.Background(), "rollback")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, v, err := s.Rollback(context.Background(), addr, RollbackOptions{Who: "ada"}); err != nil || v.Number != 1 {
+		t.Fatalf("rollback: version %v, %v", v, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(b.record("deployment.m").Outputs), `"version":1`) {
+		t.Fatalf("version 1 must serve: %s", b.record("deployment.m").Outputs)
+	}
+	b.apply()
+	if got := b.plan(); len(got) != 1 || got[0] != "noop deployment.m pinned" {
+		t.Fatalf("plan: %v", got)
+	}
+	s, err = b.engine().Begin(context.Background(), "unpin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Unpin(context.Background(), addr); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.plan()[0]; got != "update deployment.m config_changed" {
+		t.Fatalf("after unpin it moves to version 2: %v", b.plan())
+	}
+}
