@@ -75,14 +75,13 @@ func decodeAs(e Entry) (any, error) {
 	}
 	switch e.Bucket {
 	case BucketRecords:
-		r := &Record{Address: addr}
-		return r, json.Unmarshal(e.Value, &storedRecord{Record: r})
+		return decodeRecord(e.Value, addr)
 	case BucketRuns:
 		r := &Run{Address: addr}
 		return r, json.Unmarshal(e.Value, &storedRun{Run: r})
 	case BucketRunKeys:
-		k := &addressed[RunKey]{addr: addr}
-		return k, json.Unmarshal(e.Value, &k.value)
+		k, err := decodeRunKey(e.Value)
+		return &addressed[RunKey]{addr: addr, value: k}, err
 	case BucketVersions:
 		v := &Version{Address: addr}
 		return v, json.Unmarshal(e.Value, &storedVersion{Version: v})

@@ -1,7 +1,10 @@
 package bolt
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/continuo-ml/continuo/state"
@@ -24,4 +27,45 @@ func newStore(t testing.TB) *Store {
 		}
 	})
 	return s
+}
+
+// commit commits on the present serial.
+func commit(t testing.TB, s *Store, ops ...state.Op) uint64 {
+	t.Helper()
+	snap, err := s.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, err := s.Commit(t.Context(), snap.Serial, ops...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serial
+}
+
+func writeFile(t testing.TB, path string, data []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// wantError wants an error that is target (if not nil) and has the text.
+func wantError(t testing.TB, err, target error, text string) {
+	t.Helper()
+	if err == nil || target != nil && !errors.Is(err, target) || !strings.Contains(err.Error(), text) {
+		t.Errorf("got error %v, want %v with %q", err, target, text)
+	}
 }

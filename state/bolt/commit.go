@@ -51,9 +51,9 @@ func (s *Store) submit(ctx context.Context, w state.Writer, ops func(state.Head)
 func (s *Store) write(ctx context.Context, group []*pending) {
 	s.file.Lock()
 	defer s.file.Unlock()
-	err := s.mayWrite(ctx)
+	metas, err := s.mayWrite(ctx)
 	if err == nil {
-		err = guarded(func() error { return s.writeGroup(group) })
+		err = guarded(func() error { return s.writeGroup(group, metas) })
 		err = s.explain(ctx, err)
 	}
 	if err != nil {
@@ -67,40 +67,40 @@ func (s *Store) write(ctx context.Context, group []*pending) {
 
 // mayWrite makes the file if it is the first time, and otherwise checks the
 // whole structure before bbolt may write into it, unless this Store did so and
-// nobody has written since.
-func (s *Store) mayWrite(ctx context.Context) error {
+// nobody has written since. It returns how many meta pages are valid.
+func (s *Store) mayWrite(ctx context.Context) (metas int, err error) {
 	key := s.failKey()
 	if err, ok := failed.Load(key); ok {
-		return fmt.Errorf("%w: %s: %v; start ml anew once the disk is well", state.ErrReadOnly, s.path, err)
+		return 0, fmt.Errorf("%w: %s: %v; start ml anew once the disk is well", state.ErrReadOnly, s.path, err)
 	}
 	if _, err := os.Lstat(s.path); errors.Is(err, fs.ErrNotExist) {
 		if err := s.checkAbsent(); err != nil {
-			return err
+			return 0, err
 		}
 		if err := s.create(); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	s.mu.Lock()
 	checked := s.checked
 	s.mu.Unlock()
 	var now stamp
-	err := s.read(ctx, func(f *os.File, p *pages) error {
+	err = s.read(ctx, func(f *os.File, p *pages) error {
 		info, err := f.Stat()
 		if err != nil {
 			return err
 		}
-		now = stamp{info, p.txid}
+		now, metas = stamp{info, p.txid}, p.metas
 		if checked.same(now) && p.metas == 2 {
 			return nil
 		}
 		return checkStructure(p)
 	})
 	if err != nil {
-		return s.explain(ctx, err)
+		return 0, s.explain(ctx, err)
 	}
 	s.setChecked(now)
-	return nil
+	return metas, nil
 }
 
 func (s *Store) setChecked(st stamp) {
@@ -134,7 +134,7 @@ func checkStructure(p *pages) error {
 
 // writeGroup runs guarded. It closes what it opened even after a panic of
 // bbolt's, in the order that cannot block: first the transaction, then the file.
-func (s *Store) writeGroup(group []*pending) (err error) {
+func (s *Store) writeGroup(group []*pending, metas int) (err error) {
 	h, err := s.open(s.opts.Timeout, false)
 	if err != nil {
 		return err
@@ -153,7 +153,7 @@ func (s *Store) writeGroup(group []*pending) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.checkWitness(head, 2); err != nil {
+	if err := s.checkWitness(head, metas); err != nil {
 		return err
 	}
 	all := state.NewOverlay(txTable{tx})
@@ -237,6 +237,10 @@ func (s *Store) writeError(err error) error {
 	return fmt.Errorf("%w: %s: %w; start ml anew once the disk is well", state.ErrReadOnly, s.path, err)
 }
 
+// fillPercent packs pages tighter than bbolt's half: a state is read in full at
+// every plan and written a record at a time.
+const fillPercent = 0.9
+
 // writeChanges stores the changes and the root hash that comes of them.
 func writeChanges(tx *bbolt.Tx, sums totals, changes []state.Entry) error {
 	for _, c := range changes {
@@ -244,6 +248,7 @@ func writeChanges(tx *bbolt.Tx, sums totals, changes []state.Entry) error {
 		if b == nil {
 			return damaged("the bucket %s is missing", c.Bucket)
 		}
+		b.FillPercent = fillPercent
 		if old := b.Get([]byte(c.Key)); old != nil {
 			if _, err := unseal(c.Bucket, c.Key, old); err != nil {
 				return err
