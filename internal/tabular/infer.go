@@ -192,7 +192,7 @@ func (inf *inference) inferNumeric(col *Column, c *cells, rows int, buf *colBuff
 			}
 		}
 		num[i] = v
-		if cl == classInteger && math.Abs(v) > exactInt {
+		if cl == classInteger && math.Abs(v) >= exactInt {
 			col.setExact(i, s)
 		}
 	}
@@ -361,7 +361,7 @@ func (b *colBuffer) parseDeclared(col *Column, i, rows int, s string) {
 		return
 	}
 	col.Num[i] = v
-	if col.Type == Integer && math.Abs(v) > exactInt {
+	if col.Type == Integer && math.Abs(v) >= exactInt {
 		col.setExact(i, s)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
@@ -44,6 +43,7 @@ type parquetMeta struct {
 	rows   []int64          // by row group
 	file   *parquet.File    // over the rewritten footer
 	schema *parquet.Schema  // with the library's own choice of encodings, for writing
+	text   string           // of the schema, by which files are compared
 }
 
 // guard turns a panic of the library into an error. This is the only place where hostile bytes meet code that may panic.
@@ -183,6 +183,12 @@ func (w *schemaWalk) element(e *format.SchemaElement) error {
 		if g.left > 0 {
 			return fmt.Errorf("column %s is both a value and a group", clip(e.Name))
 		}
+		if err := checkLeafType(e); err != nil {
+			return fmt.Errorf("column %s: %w", clip(e.Name), err)
+		}
+		if len(w.leaves) == w.limits.Columns {
+			return limitf("columns", "it has more than %d columns", w.limits.Columns)
+		}
 		w.leaf(e, g)
 		w.closeGroups()
 		return nil
@@ -217,7 +223,8 @@ func (w *schemaWalk) closeGroups() {
 // nameLeaves gives a struct's leaves dotted names, and a list that is the only leaf of its field the field's own name.
 func (w *schemaWalk) nameLeaves() {
 	for i := range w.leaves {
-		shared := slices.Index(w.fields, w.fields[i]) != i || (i+1 < len(w.fields) && w.fields[i+1] == w.fields[i])
+		// The leaves of one field are neighbours.
+		shared := (i > 0 && w.fields[i-1] == w.fields[i]) || (i+1 < len(w.fields) && w.fields[i+1] == w.fields[i])
 		if w.leaves[i].maxRep > 0 && !shared {
 			w.leaves[i].name = w.paths[i][0]
 			continue
@@ -296,6 +303,7 @@ func (m *parquetMeta) open(md *format.FileMetaData) error {
 		return err
 	}
 	m.schema = empty.Schema()
+	m.text = m.schema.String()
 	return nil
 }
 

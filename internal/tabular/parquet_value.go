@@ -5,9 +5,11 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -88,6 +90,65 @@ func typeOfLeaf(e *format.SchemaElement) leafType {
 		return leafType{native: Number}
 	}
 	return leafType{native: String, kind: leafBytes}
+}
+
+// checkLeafType holds the logical type to the physical types that the specification allows it; the library takes it on trust.
+func checkLeafType(e *format.SchemaElement) error {
+	var allowed []format.Type
+	length := int32(0) // that a fixed-length array must have
+	switch e.LogicalType.Value.(type) {
+	case nil, *format.NullType:
+		return checkConvertedType(e)
+	case *format.StringType, *format.EnumType, *format.JsonType, *format.BsonType, *format.GeometryType, *format.GeographyType:
+		allowed = []format.Type{format.ByteArray}
+	case *format.DecimalType:
+		allowed = []format.Type{format.Int32, format.Int64, format.ByteArray, format.FixedLenByteArray}
+	case *format.DateType:
+		allowed = []format.Type{format.Int32}
+	case *format.TimeType, *format.IntType:
+		allowed = []format.Type{format.Int32, format.Int64}
+	case *format.TimestampType:
+		allowed = []format.Type{format.Int64}
+	case *format.UUIDType:
+		allowed, length = []format.Type{format.FixedLenByteArray}, 16
+	case *format.Float16Type:
+		allowed, length = []format.Type{format.FixedLenByteArray}, 2
+	}
+	if !slices.Contains(allowed, e.Type.V) || (length > 0 && e.TypeLength.V != length) {
+		return fmt.Errorf("the logical type %s does not fit the physical type %s; the file is damaged", e.LogicalType.String(), e.Type.V)
+	}
+	return checkFixed(e)
+}
+
+func checkConvertedType(e *format.SchemaElement) error {
+	if !e.ConvertedType.Valid || e.LogicalType.Value != nil {
+		return checkFixed(e)
+	}
+	var allowed []format.Type
+	switch e.ConvertedType.V {
+	case deprecated.UTF8, deprecated.Enum, deprecated.Json, deprecated.Bson:
+		allowed = []format.Type{format.ByteArray}
+	case deprecated.Decimal:
+		allowed = []format.Type{format.Int32, format.Int64, format.ByteArray, format.FixedLenByteArray}
+	case deprecated.Date, deprecated.TimeMillis, deprecated.Int8, deprecated.Int16, deprecated.Int32, deprecated.Uint8, deprecated.Uint16, deprecated.Uint32:
+		allowed = []format.Type{format.Int32}
+	case deprecated.TimeMicros, deprecated.TimestampMillis, deprecated.TimestampMicros, deprecated.Int64, deprecated.Uint64:
+		allowed = []format.Type{format.Int64}
+	case deprecated.Interval:
+		allowed = []format.Type{format.FixedLenByteArray}
+	}
+	if !slices.Contains(allowed, e.Type.V) {
+		return fmt.Errorf("the converted type %d does not fit the physical type %s; the file is damaged", e.ConvertedType.V, e.Type.V)
+	}
+	return checkFixed(e)
+}
+
+// checkFixed asks for the length of fixed-length values, without which they cannot be told apart.
+func checkFixed(e *format.SchemaElement) error {
+	if e.Type.V == format.FixedLenByteArray && e.TypeLength.V <= 0 {
+		return errors.New("its values have a fixed length that is not told; the file is damaged")
+	}
+	return nil
 }
 
 func unitOf(u format.TimeUnit) time.Duration {
@@ -221,13 +282,13 @@ func (t leafType) integer(n int64) scalar {
 		return s
 	case leafUnsigned:
 		s := scalar{num: float64(uint64(n))}
-		if uint64(n) > exactInt {
+		if uint64(n) >= exactInt {
 			s.exact = strconv.FormatUint(uint64(n), 10)
 		}
 		return s
 	}
 	s := scalar{num: float64(n)}
-	if n > exactInt || n < -exactInt {
+	if n >= exactInt || n <= -exactInt {
 		s.exact = strconv.FormatInt(n, 10)
 	}
 	return s

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// exactInt is the largest magnitude up to which float64 holds every integer.
+// exactInt bounds the magnitudes below which float64 holds every integer; at it, a neighbour may have been rounded.
 const exactInt = 1 << 53
 
 // isNull reports whether a CSV cell is null: empty, NA, N/A, NaN, nan, null or NULL. JSON has its own null and uses no tokens.

@@ -52,24 +52,25 @@ func (f *frame) reset(columns int) {
 // Reader streams the rows of several files as one table. It keeps the context of Open, because Next has no parameter for it: the context
 // bounds the whole read. A Reader is not safe for concurrent use.
 type Reader struct {
-	ctx     context.Context
-	paths   []string
-	format  string
-	opts    Options
-	limits  Limits
-	next    int // index in paths of the file to open next
-	in      *input
-	src     source
-	fileRow int64 // rows read of the open file
-	rows    int64 // rows read of all files
-	first   []string
-	schema  *parquet.Schema // of the first Parquet file
-	infer   []*inference
-	buffers []*colBuffer
-	frame   frame
-	batch   Batch
-	ready   bool // batch was read by Open and not handed out yet
-	err     error
+	ctx        context.Context
+	paths      []string
+	format     string
+	opts       Options
+	limits     Limits
+	next       int // index in paths of the file to open next
+	in         *input
+	src        source
+	fileRow    int64 // rows read of the open file
+	rows       int64 // rows read of all files
+	first      []string
+	schema     *parquet.Schema // of the first Parquet file
+	schemaText string
+	infer      []*inference
+	buffers    []*colBuffer
+	frame      frame
+	batch      Batch
+	ready      bool // batch was read by Open and not handed out yet
+	err        error
 }
 
 // Open opens paths, sorted and each once, as one table and reads its first batch, from which Schema is known. Every file must have the same columns.
@@ -233,7 +234,7 @@ func (r *Reader) openNext() error {
 		if p, err = openParquet(in, compression, r.limits, r.opts.TempDir); err == nil {
 			r.src = p
 			if r.schema == nil {
-				r.schema = p.meta.schema
+				r.schema, r.schemaText = p.meta.schema, p.meta.text
 			}
 			err = r.sameSchema(p)
 		}
@@ -264,7 +265,7 @@ func (r *Reader) sameSchema(p *parquetSource) error {
 	if err := r.sameColumns(); err != nil {
 		return err
 	}
-	if have := p.meta.schema.String(); have != r.schema.String() {
+	if p.meta.text != r.schemaText {
 		return &Error{File: r.in.path, Err: fmt.Errorf("its Parquet schema differs from that of %s (a type, or what may be null); write both with one schema", r.paths[0])}
 	}
 	return nil
