@@ -1,0 +1,72 @@
+package report
+
+import (
+	"strings"
+
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// findingRows shows what a verdict rests on, the bad ones first and whole; good
+// ones only where everything is asked for, or when nothing is bad.
+func (v *view) findingRows(w *resource.Verdict) []row {
+	var bad, good []row
+	for _, f := range w.Findings {
+		if r := v.findingRow(f); f.OK {
+			good = append(good, r)
+		} else {
+			bad = append(bad, r)
+		}
+	}
+	if len(bad) == 0 || v.s.Verbose {
+		return append(bad, v.limited(good, maxChanges)...)
+	}
+	return v.limited(bad, maxChanges)
+}
+
+func (v *view) findingRow(f resource.Finding) row {
+	mark, tone := v.s.pick("✗", "x"), Bad
+	switch {
+	case f.OK:
+		mark, tone = v.s.pick("✓", "ok"), Good
+	case f.Severity == "warn":
+		mark, tone = "!", Change
+	}
+	name := f.Path
+	if name == "" {
+		name = f.Name
+	}
+	return row{label: mark + " " + name, tone: tone, value: []span{{findingText(f), Plain}}, note: findingCount(f), long: findingCount(f) == ""}
+}
+
+// findingText says rule, value and limit where the message does not.
+func findingText(f resource.Finding) string {
+	text := f.Message
+	if f.Rule != "" && !strings.Contains(text, f.Rule) {
+		text = join(f.Rule, ": ", text)
+	}
+	if f.Value != nil && !strings.Contains(text, Number(*f.Value)) {
+		text = join(text, ": ", Number(*f.Value))
+	}
+	if f.Limit != nil && !strings.Contains(text, Number(*f.Limit)) {
+		text = join(text, ", ", "limit "+Number(*f.Limit))
+	}
+	return text
+}
+
+func findingCount(f resource.Finding) string {
+	var parts []string
+	if f.Count > 0 {
+		parts = append(parts, Count(int(f.Count))+" times")
+	}
+	if len(f.Samples) > 0 {
+		parts = append(parts, "such as "+strings.Join(f.Samples[:min(len(f.Samples), 5)], ", "))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func join(a, sep, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + sep + b
+}

@@ -1,0 +1,448 @@
+package report
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/continuo-ml/continuo/planner"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// blockOf renders one step.
+func (v *view) blockOf(st *planner.Step) block {
+	sign, tone := v.s.symbol(st.Action)
+	return block{sign: sign, tone: tone, address: st.Address.String(), phrase: v.phrase(st, tone), rows: v.stepRows(st)}
+}
+
+// phrase says in a few words what happens and why: "run: data changed".
+func (v *view) phrase(st *planner.Step, tone Tone) []span {
+	verb, why := v.verb(st), v.why(st)
+	spans := []span{{verb, tone}}
+	if why != "" && verb != "" {
+		why = ": " + why
+	}
+	spans = append(spans, span{why, Plain})
+	if gates := v.gatesBefore(st); len(gates) > 0 && acts(st) {
+		spans = append(spans, span{", if " + addresses(gates, " and ") + " " + passes(gates), Plain})
+	}
+	if st.Exec.Estimate > 0 && acts(st) {
+		spans = append(spans, span{v.s.sep() + "≈ " + Duration(seconds(st.Exec.Estimate)) + " from earlier runs", Faint})
+	}
+	if st.Provider != "" && st.Provider != "local" && acts(st) {
+		spans = append(spans, span{v.s.sep() + "on " + st.Provider, Faint})
+	}
+	return spans
+}
+
+func passes(gates []resource.Address) string {
+	if len(gates) == 1 {
+		return "passes"
+	}
+	return "pass"
+}
+
+func (v *view) verb(st *planner.Step) string {
+	switch {
+	case st.Exec.AdoptRun != "":
+		return "use an earlier run again"
+	case st.Exec.Judge:
+		return "judge again without running"
+	case st.Exec.RecordOnly && st.Action != resource.Move:
+		return "note in the record only"
+	}
+	switch st.Action {
+	case resource.Create:
+		return "create"
+	case resource.Update:
+		return "update"
+	case resource.Replace:
+		if st.Exec.DeleteFirst {
+			return "destroy and create again"
+		}
+		return "replace"
+	case resource.Delete:
+		return "destroy"
+	case resource.RunIt:
+		if isNew(st) {
+			return "run for the first time"
+		}
+		return "run"
+	case resource.Blocked:
+		return "blocked"
+	case resource.Move:
+		if st.From != nil {
+			return "move from " + st.From.String()
+		}
+		return "move"
+	case resource.Import:
+		return "import"
+	case resource.Forget:
+		return "forget, and leave it running"
+	case resource.Noop:
+	}
+	return ""
+}
+
+// movedWord names the codes of inputs that moved; everything else has a phrase
+// of its own.
+func movedWord(c resource.Code) string {
+	switch c { //nolint:exhaustive // only inputs move
+	case resource.ReasonDataChanged:
+		return "data"
+	case resource.ReasonCodeChanged:
+		return "code"
+	case resource.ReasonParamsChanged:
+		return "parameters"
+	case resource.ReasonConfigChanged:
+		return "configuration"
+	case resource.ReasonUpstreamChanged:
+		return "upstream"
+	}
+	return ""
+}
+
+func codeWord(c resource.Code) string {
+	switch c { //nolint:exhaustive // the others say nothing that the verb does not
+	case resource.ReasonSignal:
+		return "signal"
+	case resource.ReasonSchedule:
+		return "schedule"
+	case resource.ReasonMaxAge:
+		return "too old"
+	case resource.ReasonLiveChanged:
+		return "changed outside of ml"
+	case resource.ReasonMissing:
+		return "gone"
+	case resource.ReasonFailedBefore:
+		return "failed before"
+	case resource.ReasonRequested:
+		return "asked for"
+	case resource.ReasonRemoved:
+		return "no file declares it"
+	case resource.ReasonPinned:
+		return "pinned"
+	case resource.ReasonGateClosed:
+		return "gate closed"
+	case resource.ReasonDeferred:
+		return "deferred"
+	case resource.ReasonQuarantined:
+		return "quarantined"
+	}
+	return ""
+}
+
+// why joins what the reasons say: "data and parameters changed, schedule". The
+// only reason that is a sentence of its own stands here whole; inputs that may
+// turn out as they were, once they are known, are not said to have changed.
+func (v *view) why(st *planner.Step) string {
+	var moved, other []string
+	sentence, single := onlySentence(st)
+	for _, r := range st.Reasons {
+		if w := movedWord(r.Code); w != "" {
+			if !pending(st, r) {
+				moved = appendOnce(moved, w)
+			}
+		} else if w := codeWord(r.Code); w != "" && !(single && isSentence(r)) {
+			other = appendOnce(other, w)
+		}
+	}
+	if len(moved) > 0 {
+		other = append([]string{list(moved) + " changed"}, other...)
+	}
+	if single {
+		other = append(other, sentence)
+	}
+	return strings.Join(other, ", ")
+}
+
+// isSentence tells reasons that are printed as text from those that have a row
+// with a path and values.
+func isSentence(r resource.Reason) bool {
+	switch r.Code { //nolint:exhaustive // the others are sentences
+	case resource.ReasonNew, resource.ReasonMoved, resource.ReasonLiveChanged, resource.ReasonImmutable:
+		return false
+	case resource.ReasonSignal, resource.ReasonSchedule, resource.ReasonMaxAge:
+		return r.By == "" && r.Path == ""
+	}
+	return movedWord(r.Code) == ""
+}
+
+func onlySentence(st *planner.Step) (string, bool) {
+	text, n := "", 0
+	for _, r := range st.Reasons {
+		if isSentence(r) {
+			text = sentenceOf(r)
+			n++
+		}
+	}
+	return text, n == 1
+}
+
+// pending says whether what a reason names is not known yet.
+func pending(st *planner.Step, r resource.Reason) bool {
+	for _, c := range st.Changes {
+		if c.Path == r.Path {
+			return c.Unknown
+		}
+	}
+	return r.New == "" && contains(st.AfterUnknown, r.Path)
+}
+
+func appendOnce(to []string, s string) []string {
+	for _, have := range to {
+		if have == s {
+			return to
+		}
+	}
+	return append(to, s)
+}
+
+// list joins words as people do: "a, b and c".
+func list(words []string) string {
+	if n := len(words); n > 1 {
+		return strings.Join(words[:n-1], ", ") + " and " + words[n-1]
+	}
+	return strings.Join(words, "")
+}
+
+func addresses(as []resource.Address, sep string) string {
+	names := make([]string, len(as))
+	for i, a := range as {
+		names[i] = a.String()
+	}
+	return strings.Join(names, sep)
+}
+
+// gatesBefore are the gates that this step waits for. A training also names the
+// gates that will judge it; those come after it and decide nothing about it.
+func (v *view) gatesBefore(st *planner.Step) []resource.Address {
+	var before []resource.Address
+	for _, g := range st.GatedBy {
+		if i, ok := v.at[g]; ok && i < v.at[st.Address] {
+			before = append(before, g)
+		}
+	}
+	return before
+}
+
+const knownText = "(known after"
+
+// maxChanges and maxAttributes bound the rows of changes and of attributes that are shown unless
+// everything is asked for.
+const (
+	maxChanges    = 8
+	maxAttributes = 4
+)
+
+func (v *view) stepRows(st *planner.Step) []row {
+	var rows []row
+	if len(st.Gate) > 0 {
+		rows = append(rows, row{label: "gate:", tone: Note, value: []span{{strings.Join(st.Gate, ", "), Plain}}, long: true})
+	}
+	seen := map[string]bool{}
+	changes := map[string]*planner.Change{}
+	for i := range st.Changes {
+		changes[st.Changes[i].Path] = &st.Changes[i]
+	}
+	replaces := map[string]bool{}
+	for _, r := range st.Reasons {
+		if r.Code == resource.ReasonImmutable {
+			replaces[r.Path] = true
+		}
+	}
+	var moved []row
+	_, single := onlySentence(st)
+	for _, r := range st.Reasons {
+		switch {
+		case r.Code == resource.ReasonNew, r.Code == resource.ReasonMoved && st.Action == resource.Move:
+		case r.Code == resource.ReasonLiveChanged && seen["\x00live"]:
+		case r.Code == resource.ReasonLiveChanged:
+			seen["\x00live"] = true
+			rows = append(rows, v.putBack(st))
+		case movedWord(r.Code) != "" || r.Code == resource.ReasonImmutable:
+			if r.Path != "" && !seen[r.Path] {
+				seen[r.Path] = true
+				moved = append(moved, v.movedRow(st, r, changes[r.Path], replaces[r.Path]))
+			} else if r.Path == "" {
+				rows = append(rows, textRow(r))
+			}
+		case isSentence(r) && single:
+		default:
+			rows = append(rows, v.reasonRow(r))
+		}
+	}
+	if isNew(st) || len(st.Changes) == 0 && st.Action == resource.Create {
+		return append(append(rows, v.limited(moved, maxChanges)...), v.attributes(st)...)
+	}
+	for i := range st.Changes {
+		if c := &st.Changes[i]; !seen[c.Path] {
+			moved = append(moved, v.movedRow(st, resource.Reason{Path: c.Path}, c, replaces[c.Path]))
+		}
+	}
+	return append(rows, v.limited(moved, maxChanges)...)
+}
+
+func (v *view) limited(rows []row, limit int) []row {
+	if v.s.Verbose || len(rows) <= limit+1 {
+		return rows
+	}
+	more := row{label: "…", tone: Faint, value: []span{{Count(len(rows)-limit) + " more", Faint}}}
+	return append(rows[:limit:limit], more)
+}
+
+// movedRow shows one input that moved: its path, before and after, and whose doing it is.
+func (v *view) movedRow(st *planner.Step, r resource.Reason, c *planner.Change, replaces bool) row {
+	out := row{label: r.Path, note: v.note(r)}
+	before, after := reasonValue(r.Old), reasonValue(r.New)
+	unknown := false
+	if c != nil {
+		before, after = v.changeText(c.Old, c.Sensitive), v.changeText(c.New, c.Sensitive)
+		unknown, replaces = c.Unknown, replaces || c.Replaces
+	}
+	unknown = unknown || (r.New == "" && c == nil && contains(st.AfterUnknown, r.Path))
+	if unknown {
+		after = v.knownAfter(st, r)
+		out.note = ""
+	}
+	out.value = v.pair(before, after)
+	if replaces {
+		out.alert = "# forces replacement"
+	}
+	return out
+}
+
+// note is what a reason says beyond its path and values.
+func (v *view) note(r resource.Reason) string {
+	var parts []string
+	plain := r.Message == "" || r.Code == resource.ReasonImmutable
+	if w := movedWord(r.Code); w != "" && !plain {
+		msg := strings.TrimSuffix(strings.SplitN(r.Message, ":", 2)[0], " changed")
+		plain = msg == w || msg == strings.TrimSuffix(w, "s")
+	}
+	if !plain {
+		parts = append(parts, r.Message)
+	}
+	if r.By != "" && !strings.Contains(r.Message, r.By) || plain && r.By != "" {
+		parts = append(parts, "by "+r.By)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// reasonRow shows a reason that is no moved input.
+func (v *view) reasonRow(r resource.Reason) row {
+	switch {
+	case r.Code == resource.ReasonSignal && r.By != "":
+		return row{label: r.By, value: []span{{r.Message, Plain}}, long: true}
+	case (r.Code == resource.ReasonSchedule || r.Code == resource.ReasonMaxAge) && r.Path != "":
+		return row{label: r.Path, value: []span{{r.Message, Plain}}, long: true}
+	}
+	return textRow(r)
+}
+
+func textRow(r resource.Reason) row { return row{value: []span{{sentenceOf(r), Plain}}} }
+
+// sentenceOf is a reason as one sentence, with the values and the cause that its
+// message leaves out.
+func sentenceOf(r resource.Reason) string {
+	text := strings.TrimPrefix(r.Message, "waits: ")
+	if text == "" {
+		text = codeWord(r.Code)
+	}
+	if r.Old != "" && r.New != "" && r.Path != "" && !strings.Contains(text, r.New) {
+		text += " (" + reasonValue(r.Old) + " → " + reasonValue(r.New) + ")"
+	}
+	if r.By != "" && !strings.Contains(text, r.By) {
+		text += ", by " + r.By
+	}
+	return text
+}
+
+// putBack sums up what an update takes back; the values stand in the section on drift.
+func (v *view) putBack(st *planner.Step) row {
+	var paths []string
+	for _, r := range st.Reasons {
+		if r.Code == resource.ReasonLiveChanged && r.Path != "" {
+			paths = append(paths, r.Path)
+		}
+	}
+	if len(paths) == 0 {
+		return textRow(st.Reasons[0])
+	}
+	return row{label: "put back", value: []span{{strings.Join(paths, ", "), Plain}}, long: true}
+}
+
+// knownAfter says which step an unknown value waits for: the one that the
+// reason names, the gate before this step, the only step it needs, or itself.
+func (v *view) knownAfter(st *planner.Step, r resource.Reason) string {
+	who := r.By
+	if who == "" {
+		if gates := v.gatesBefore(st); len(gates) > 0 {
+			who = gates[len(gates)-1].String()
+		}
+	}
+	if who == "" {
+		var acting []string
+		for _, n := range st.Needs {
+			if acts(v.step(n)) {
+				acting = append(acting, n.String())
+			}
+		}
+		if len(acting) == 1 {
+			who = acting[0]
+		}
+	}
+	if who == "" && len(st.Needs) == 0 {
+		who = st.Kind
+	}
+	if who == "" {
+		who = "apply"
+	}
+	return knownText + " " + who + ")"
+}
+
+func (v *view) changeText(raw json.RawMessage, sensitive bool) string {
+	if len(raw) == 0 || string(raw) == "null" {
+		return ""
+	}
+	if sensitive {
+		return sensitiveText
+	}
+	return valueText(raw)
+}
+
+// pair renders before → after; a digest's algorithm is said once.
+func (v *view) pair(before, after string) []span {
+	unset := span{"unset", Faint}
+	if strings.HasPrefix(before, "sha256:") {
+		after = strings.TrimPrefix(after, "sha256:")
+	}
+	if !v.s.Verbose && v.s.Width > 0 {
+		half := max((v.s.Width-2*rowIndent-20)/2, 12)
+		room := half + max(half-textWidth(v.s.Clean(after)), 0)
+		other := half + max(half-textWidth(v.s.Clean(before)), 0)
+		before = v.s.cut(before, room)
+		if !strings.HasPrefix(after, knownText) {
+			after = v.s.cut(after, other)
+		}
+	}
+	spans := []span{{before, Bad}, {" → ", Faint}, {after, Good}}
+	if before == "" {
+		spans[0] = unset
+	}
+	if after == "" {
+		spans[2] = unset
+	}
+	if strings.HasPrefix(after, knownText) {
+		spans[2].tone = Faint
+	}
+	return spans
+}
+
+func contains(list []string, s string) bool {
+	for _, e := range list {
+		if e == s {
+			return true
+		}
+	}
+	return false
+}
