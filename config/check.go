@@ -36,14 +36,7 @@ func needsCommand(v cty.Value) []Problem {
 	if !set(v, "command") {
 		return []Problem{{"", "A command is needed", "Add command = [\"PROGRAM\", \"ARGUMENT\"]: an argument list, not a shell line."}}
 	}
-	return emptyCommand(v)
-}
-
-func emptyCommand(v cty.Value) []Problem {
-	if c, ok := known(v, "command"); ok && c.CanIterateElements() && c.LengthInt() == 0 {
-		return []Problem{{"command", "The command is empty", "Give at least the program: command = [\"python3\", \"train.py\"]."}}
-	}
-	return nil
+	return execProblems(v)
 }
 
 // retries reads the retries attribute of a known spec.

@@ -88,7 +88,7 @@ func datasetKind() Kind {
 }
 
 func checkDataset(v cty.Value) []Problem {
-	var ps []Problem
+	ps := execProblems(v)
 	switch {
 	case set(v, "source") && set(v, "command"):
 		ps = append(ps, Problem{"command", "A dataset has a source or a command, not both", "Remove one: source names data that exists, command makes it."})

@@ -11,8 +11,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
-	"github.com/zclconf/go-cty/cty/convert"
 
+	"github.com/continuo-ml/continuo/config/internal/funcs"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -27,9 +27,6 @@ type decoder struct {
 	marks     bool
 	heavy     bool
 	provider  string // the one that serves the block
-	// ranges are where attributes stand, for contradictions found afterwards.
-	ranges map[string]hcl.Range
-	track  bool
 }
 
 func (d *decoder) err(rng hcl.Range, summary, detail string, args ...any) {
@@ -83,9 +80,6 @@ func (d *decoder) unknownAttributes(b *hclsyntax.Body, spec *bodySpec) {
 // attribute evaluates, converts and checks one attribute.
 func (d *decoder) attribute(attr *hclsyntax.Attribute, a *attrSpec, ctx *hcl.EvalContext, path string) cty.Value {
 	rng := attr.Expr.Range()
-	if d.track {
-		d.ranges[path] = rng
-	}
 	if a.Feedback {
 		return d.feedback
 	}
@@ -117,7 +111,7 @@ func (d *decoder) convert(v cty.Value, a *attrSpec, rng hcl.Range) cty.Value {
 		return cty.UnknownVal(a.absent.Type())
 	}
 	if !v.Type().Equals(a.Type) && a.Type != cty.DynamicPseudoType {
-		c, err := convert.Convert(v, a.Type)
+		c, err := funcs.Convert(v, a.Type)
 		if err != nil {
 			d.err(rng, "Wrong type", "%s: %s. %s", a.Name, sentence(err), a.Doc)
 			return cty.UnknownVal(a.absent.Type())

@@ -96,7 +96,7 @@ func deploymentKind() Kind {
 }
 
 func checkDeployment(v cty.Value) []Problem {
-	ps := emptyCommand(v)
+	ps := execProblems(v)
 	if !set(v, "command") && !set(v, "image") && !set(v, "format") {
 		ps = append(ps, Problem{"", "A deployment needs a server", "Add command = [\"python3\", \"serve.py\"], an image, or a format for a serving runtime."})
 	}

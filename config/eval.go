@@ -1,9 +1,11 @@
 package config
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
 
@@ -345,7 +347,7 @@ func (p *Project) Eval(b *Block, s Scope) (Evaluated, hcl.Diagnostics) {
 	d := b.decl
 	dec := &decoder{
 		marks: p.eval.marks || d.marks, heavy: d.heavy, provider: providerName(b.Provider),
-		feedback: feedbackValue(b.Feedback), sensitive: map[string]bool{}, ranges: map[string]hcl.Range{}, track: d.kind.Check != nil,
+		feedback: feedbackValue(b.Feedback), sensitive: map[string]bool{},
 	}
 	ctx := r.context(b.inst, d.refs, cty.NilVal)
 	dec.diags = r.take()
@@ -367,18 +369,17 @@ func (p *Project) Eval(b *Block, s Scope) (Evaluated, hcl.Diagnostics) {
 
 // problem places a contradiction at the attribute or block that it names.
 func (d *decoder) problem(decl *declaration, p Problem) {
-	rng, ok := d.ranges[p.Path]
-	first, _, _ := strings.Cut(p.Path, ".")
-	if a := decl.body.Attributes[first]; !ok && a != nil {
-		rng, ok = a.SrcRange, true
-	}
-	for _, b := range decl.body.Blocks {
-		if !ok && b.Type == first {
-			rng, ok = b.DefRange(), true
+	rng, body := decl.rng, decl.body
+	for _, step := range strings.Split(p.Path, ".") {
+		if a := body.Attributes[step]; a != nil {
+			rng = a.SrcRange
+			break
 		}
-	}
-	if !ok {
-		rng = decl.rng
+		i := slices.IndexFunc(body.Blocks, func(b *hclsyntax.Block) bool { return b.Type == step })
+		if i < 0 {
+			break
+		}
+		rng, body = body.Blocks[i].DefRange(), body.Blocks[i].Body
 	}
 	d.diags = append(d.diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: p.Summary, Detail: p.Detail, Subject: rng.Ptr()})
 }

@@ -112,6 +112,7 @@ func (r *resolver) providerBlock(top *moduleInst, p *providerDecl) {
 	if schema == nil {
 		schema = &resource.Schema{}
 	}
+	before := len(r.diags)
 	c := &collector{kinds: r.kinds, funcs: r.funcNames}
 	for _, n := range sortedKeys(body.Attributes) {
 		c.expr(body.Attributes[n].Expr)
@@ -122,14 +123,14 @@ func (r *resolver) providerBlock(top *moduleInst, p *providerDecl) {
 	}
 	r.add(c.diags...)
 	(&binder{loader: r.loader, cfg: top.cfg}).refs(c.refs)
-	if r.diags.HasErrors() {
+	if r.diags[before:].HasErrors() {
 		return
 	}
 	if deps := r.deps(c.refs, instance{mod: top}); len(deps) > 0 {
 		r.add(errAt(p.block.DefRange(), "Not known at plan time", "provider must be known before anything runs, but it depends on %s, whose outputs are not. Use variables, locals or files instead.", deps[0]))
 		return
 	}
-	dec := &decoder{marks: r.ev.marks || c.marks, sensitive: map[string]bool{}, ranges: map[string]hcl.Range{}}
+	dec := &decoder{marks: r.ev.marks || c.marks, sensitive: map[string]bool{}}
 	vals := dec.body(&body, newBodySpec(schema, nil, nil), r.run.context(instance{mod: top}, c.refs, cty.NilVal), "")
 	r.add(r.run.take()...)
 	r.add(dec.diags...)

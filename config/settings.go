@@ -75,12 +75,13 @@ func (r *resolver) setting(top *moduleInst, a *hclsyntax.Attribute, t cty.Type) 
 
 // known evaluates an attribute outside of any kind's body.
 func (r *resolver) known(m *moduleInst, a *hclsyntax.Attribute) (cty.Value, bool) {
+	before := len(r.diags)
 	c := &collector{kinds: r.kinds, funcs: r.funcNames}
 	c.expr(a.Expr)
 	r.add(c.diags...)
 	f := &formula{name: a.Name, expr: a.Expr, refs: c.refs, heavy: c.heavy, rng: a.NameRange}
 	(&binder{loader: r.loader, cfg: m.cfg}).refs(f.refs)
-	if r.diags.HasErrors() {
+	if r.diags[before:].HasErrors() {
 		return cty.NilVal, false
 	}
 	v, ok := r.planTime(f, instance{mod: m}, a.Name)

@@ -123,10 +123,10 @@ func checkParameter(v cty.Value, grid bool) []Problem {
 	}
 	var p TuningParameter
 	if err := resource.Decode(v, &p); err != nil {
-		return []Problem{{"tuning.parameter", "This parameter cannot be read", err.Error()}}
+		return []Problem{{"tuning.parameter", "This parameter cannot be searched", err.Error() + ". A double or int has min and max; a categorical has values."}}
 	}
-	problem := func(format string, args ...any) []Problem {
-		return []Problem{{"tuning.parameter", fmt.Sprintf("Parameter %q "+format, append([]any{p.Name}, args...)...), "A double or int has min and max; a categorical has values; a grid of doubles has step."}}
+	problem := func(what string) []Problem {
+		return []Problem{{"tuning.parameter", "This parameter cannot be searched", fmt.Sprintf("Parameter %q %s. A double or int has min and max; a categorical has values; a grid of doubles has step.", p.Name, what)}}
 	}
 	switch {
 	case p.Type == "categorical" && len(p.Values) == 0:

@@ -61,7 +61,7 @@ func validationKind() Kind {
 }
 
 func checkValidation(v cty.Value) []Problem {
-	ps := emptyCommand(v)
+	ps := execProblems(v)
 	if len(blocks(v, "threshold")) == 0 && len(blocks(v, "slice")) == 0 {
 		if a, ok := known(v, "threshold"); !ok || a.LengthInt() == 0 {
 			ps = append(ps, Problem{"", "A validation needs a threshold", "Add threshold \"METRIC\" { min = … }: a gate without a bound would let everything through."})

@@ -7,7 +7,8 @@ import (
 	"github.com/hashicorp/hcl/v2/ext/typeexpr"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
-	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/continuo-ml/continuo/config/internal/funcs"
 )
 
 // variable is a `variable "NAME"` block.
@@ -99,7 +100,7 @@ func (v *variable) convert(val cty.Value) (cty.Value, error) {
 	if v.defaults != nil && !val.IsNull() {
 		val = v.defaults.Apply(val)
 	}
-	return convert.Convert(val, v.typ)
+	return funcs.Convert(val, v.typ)
 }
 
 // rootVars sets the root module's variables from outside.

@@ -24,7 +24,7 @@ func Table(files Files, lim Limits) map[string]function.Function {
 		numbers(), texts(lim), collections(lim), encodings(), conversions(), files.functions(lim),
 	} {
 		for n, f := range group {
-			t[n] = f
+			t[n] = fast(f)
 		}
 	}
 	t["templatefile"] = files.templateFile(t, lim)
@@ -135,12 +135,12 @@ func conversions() map[string]function.Function {
 		"can":          tryfunc.CanFunc,
 		"nonsensitive": nonsensitive,
 		"sensitive":    sensitive,
-		"tobool":       stdlib.MakeToFunc(cty.Bool),
-		"tolist":       stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)),
-		"tomap":        stdlib.MakeToFunc(cty.Map(cty.DynamicPseudoType)),
-		"tonumber":     stdlib.MakeToFunc(cty.Number),
-		"toset":        stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)),
-		"tostring":     stdlib.MakeToFunc(cty.String),
+		"tobool":       to(cty.Bool),
+		"tolist":       to(cty.List(cty.DynamicPseudoType)),
+		"tomap":        to(cty.Map(cty.DynamicPseudoType)),
+		"tonumber":     to(cty.Number),
+		"toset":        to(cty.Set(cty.DynamicPseudoType)),
+		"tostring":     to(cty.String),
 		"try":          tryfunc.TryFunc,
 	}
 }

@@ -1,0 +1,18 @@
+check "new" { command = ["true"] }
+moved { # ERROR: Still declared
+  from = check.new
+  to   = check.newer
+}
+removed { from = check.new }                      # ERROR: Still declared
+import { # ERROR: Unknown block
+  to = check.nope
+  id = "x"
+}
+import {
+  to = check.new
+  id = "x"
+}
+import { # ERROR: Imported twice
+  to = check.new
+  id = "y"
+}

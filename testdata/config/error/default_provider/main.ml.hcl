@@ -1,0 +1,1 @@
+ml { default_provider = 3 }         # ERROR: Wrong type

@@ -1,0 +1,1 @@
+ml { default_provider = [[]] }      # ERROR: Wrong type

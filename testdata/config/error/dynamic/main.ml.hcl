@@ -1,0 +1,23 @@
+dataset "form" {
+  source = "d.csv"
+  dynamic {}                                      # ERROR: Invalid dynamic block
+  dynamic "split" {}                              # ERROR: Invalid dynamic block
+  dynamic "splits" {                              # ERROR: Unknown block
+    for_each = []
+    content {}
+  }
+  dynamic "split" {                               # ERROR: Wrong number of labels
+    for_each = [1]
+    content { fraction = 0.5 }
+  }
+  dynamic "split" {
+    for_each = 5                                  # ERROR: Wrong type
+    labels   = ["x"]
+    content { fraction = 0.5 }
+  }
+  dynamic "split" {                               # ERROR: Duplicate block
+    for_each = [1, 2]
+    labels   = ["same"]
+    content { fraction = 0.1 }
+  }
+}

@@ -1,0 +1,1 @@
+module "empty" { source = "./empty" } # ERROR: Empty module

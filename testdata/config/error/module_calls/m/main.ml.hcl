@@ -1,0 +1,2 @@
+variable "name" { type = string }
+output "x" { value = var.name }

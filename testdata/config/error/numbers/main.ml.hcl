@@ -1,0 +1,1 @@
+locals { a = 1e400 }  # ERROR: Number out of range

@@ -1,0 +1,4 @@
+check "unit" { # ERROR: Provider not configured
+  command  = ["true"]
+  provider = "kubernetes"
+}

@@ -1,0 +1,1 @@
+check "a" { command = ["true", check.a.address] }            # ERROR: Blocks need each other

@@ -1,0 +1,3 @@
+stray = 1
+missing = upper("x")
+block {}

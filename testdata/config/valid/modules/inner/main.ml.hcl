@@ -1,0 +1,3 @@
+variable "data" {}
+
+output "data" { value = var.data }

@@ -1,0 +1,2 @@
+a = "from a file"
+b = 3
