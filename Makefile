@@ -1,0 +1,53 @@
+# The targets that people and CI call. `make help` lists them.
+SHELL := /bin/bash
+GO ?= go
+export CGO_ENABLED ?= 0
+BIN := bin/ml
+
+.PHONY: help build demo test race bench crash mutate fuzz lint fmt generate verify examples clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+build: ## Build bin/ml (and bin/continuo, the same program)
+	$(GO) build -trimpath -o $(BIN) ./cmd/ml
+	ln -sf ml bin/continuo
+
+demo: build ## Walk the quickstart from plan to retraining and back, in about a minute
+	./examples/demo.sh
+
+test: ## Run every test, with the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
+
+examples: build ## Run the examples' tests
+	$(GO) test -count=1 -timeout 10m ./examples/...
+
+bench: build ## Measure, and write docs/benchmarks.md
+	./bench/run.sh
+
+crash: ## 1,000 kills of ml apply, with an oracle outside the state
+	ML_CRASH_KILLS=1000 $(GO) test -count=1 -timeout 60m -run TestCrash -v ./e2e/crash
+
+mutate: ## Break the code in every way on the list; each must turn its test red
+	$(GO) run ./internal/mutate
+
+fuzz: ## Fuzz every target for a minute each
+	./scripts/fuzz.sh 60s
+
+lint: ## golangci-lint, at the pinned version
+	./scripts/lint.sh
+
+fmt: ## Format the code and the examples
+	gofmt -w $$(git ls-files '*.go')
+
+generate: ## Write docs/reference from the kinds
+	$(GO) run ./internal/docgen
+
+verify: ## Formatted, tidy, and generated files up to date
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) mod tidy -diff
+	$(MAKE) generate
+	@git diff --exit-code -- docs/reference || { echo "docs/reference is not up to date: commit what make generate wrote"; exit 1; }
+
+clean: ## Remove what was built
+	rm -rf bin

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/planner"
+	"github.com/continuo-ml/continuo/report"
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
+)
+
+func (a *app) applyCmd() *cobra.Command {
+	var f planFlags
+	var auto bool
+	cmd := &cobra.Command{
+		Use: "apply [PLAN]", Short: "Do what the plan says", Args: cobra.MaximumNArgs(1),
+		Example: "  ml apply\n  ml apply -auto-approve\n  ml apply plan.bin",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.apply(cmd.Context(), f, auto, args)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&auto, "auto-approve", false, "do not ask")
+	return cmd
+}
+
+func (a *app) destroyCmd() *cobra.Command {
+	var f planFlags
+	var auto bool
+	cmd := &cobra.Command{
+		Use: "destroy", Short: "Stop and delete everything; model versions stay until ml prune", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.destroy = true
+			return a.apply(cmd.Context(), f, auto, nil)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&auto, "auto-approve", false, "do not ask")
+	return cmd
+}
+
+// apply plans, asks and applies; or applies a saved plan.
+func (a *app) apply(ctx context.Context, f planFlags, auto bool, args []string) (err error) {
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
+	saved, err := a.readSaved(args)
+	if err != nil {
+		return err
+	}
+	p, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = joinClose(err, p.close()) }()
+	if f.parallel > 0 {
+		p.engine.Parallel = f.parallel
+	}
+	if err := checkAddresses(p, o); err != nil {
+		return err
+	}
+	again := func() {
+		fmt.Fprintln(a.Err, "Cancelling what runs…")
+		if err := p.engine.CancelAll(context.Background()); err != nil {
+			a.printError(err)
+		}
+	}
+	return a.interrupts(ctx, "Stopping: nothing new starts; what runs goes on in the background. Press Ctrl-C again to cancel it.", again,
+		func(ctx context.Context) error { return a.applyLocked(ctx, p, f, o, auto, saved) })
+}
+
+func (a *app) readSaved(args []string) (*engine.SavedPlan, error) {
+	if len(args) == 0 {
+		return nil, nil
+	}
+	dir, err := a.projectDir()
+	if err != nil {
+		return nil, err
+	}
+	key, err := readKey(dir)
+	if err != nil {
+		return nil, err
+	}
+	saved, err := engine.ReadPlan(args[0], key, toolVersion(), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	for name, text := range saved.Vars {
+		a.vars.given = append(a.vars.given, givenVar{text: name + "=" + text})
+	}
+	return saved, nil
+}
+
+// applyLocked holds the lease from before the plan until after the apply, so
+// that what was approved is what runs.
+func (a *app) applyLocked(ctx context.Context, p *project, f planFlags, o engine.PlanOptions, auto bool, saved *engine.SavedPlan) (err error) {
+	wait, cancel := deadline(ctx, f.lockTimeout)
+	s, err := p.engine.Begin(wait, "apply")
+	cancel()
+	if err != nil {
+		return lockHint(err)
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	progress := a.progress(p, 0)
+	if _, err := s.Settle(ctx); err != nil {
+		return errors.Join(err, progress.Close())
+	}
+	if err := progress.Close(); err != nil {
+		return err
+	}
+	planned, err := a.planned(ctx, s, o, saved)
+	if err != nil {
+		return err
+	}
+	if failed(planned.Plan) {
+		return exitCode{code: exitError}
+	}
+	if o.RefreshOnly {
+		return a.recordRefresh(ctx, s, planned, auto)
+	}
+	if changes(planned.Plan) && saved == nil && !auto {
+		if err := a.ask("Apply this plan?"); err != nil {
+			return err
+		}
+	}
+	return a.runPlan(ctx, p, s, planned)
+}
+
+// planned makes or resumes the plan, and shows it.
+func (a *app) planned(ctx context.Context, s *engine.Session, o engine.PlanOptions, saved *engine.SavedPlan) (*engine.Planned, error) {
+	if saved != nil {
+		return s.Resume(ctx, saved)
+	}
+	planned, err := s.Plan(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if !a.json || failed(planned.Plan) {
+		err = a.showPlan(planned.Plan, false)
+	}
+	return planned, err
+}
+
+func (a *app) recordRefresh(ctx context.Context, s *engine.Session, planned *engine.Planned, auto bool) error {
+	if !auto && len(planned.Plan.Drift) > 0 {
+		if err := a.ask("Record this?"); err != nil {
+			return err
+		}
+	}
+	return s.RecordRefresh(ctx, planned)
+}
+
+// runPlan applies, shows progress and sums up.
+func (a *app) runPlan(ctx context.Context, p *project, s *engine.Session, planned *engine.Planned) error {
+	progress := a.progress(p, len(planned.Plan.Steps))
+	if v, ok := progress.(interface{ Expect(*planner.Plan) }); ok {
+		v.Expect(planned.Plan)
+	}
+	began := time.Now()
+	out, err := s.Apply(ctx, planned)
+	if cerr := progress.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	if berr := p.backup(context.WithoutCancel(ctx)); berr != nil {
+		fmt.Fprintf(a.Err, "%s %s\n", a.errStyle().Paint(report.Change, "Warning:"), berr)
+	}
+	if err := a.summary(planned, out, time.Since(began)); err != nil {
+		return err
+	}
+	switch {
+	case len(out.Failed) > 0 || out.Interrupted():
+		return exitCode{code: exitError}
+	case len(out.Bad) > 0:
+		return exitCode{code: exitVerdict}
+	}
+	return nil
+}
+
+// backup writes a verified snapshot beside the state.
+func (p *project) backup(ctx context.Context) error {
+	if _, err := p.store.Backup(ctx); err != nil {
+		return fmt.Errorf("snapshot of the state: %w", err)
+	}
+	return nil
+}
+
+// eventSink shows events until it is closed.
+type eventSink interface {
+	Handle(resource.Event)
+	Close() error
+}
+
+// progress sends the engine's events to the view that fits.
+func (a *app) progress(p *project, steps int) eventSink {
+	var sink eventSink
+	if a.json {
+		sink = report.EventJSON(a.Out)
+	} else {
+		sink = report.NewProgress(a.Out, a.style(), steps)
+	}
+	p.engine.Emit = sink.Handle
+	return sink
+}
+
+// ask reads yes or no from a terminal; without one it is an error, never a hang.
+func (a *app) ask(question string) error {
+	if !a.input || a.In == nil || !term.IsTerminal(int(a.In.Fd())) {
+		return errors.New("this needs an approval and there is nobody to ask; give -auto-approve, or apply a saved plan")
+	}
+	fmt.Fprintf(a.Out, "\n%s Only 'yes' is a yes: ", question)
+	line, err := bufio.NewReader(a.In).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if strings.TrimSpace(line) != "yes" {
+		return errors.New("not approved; nothing was changed")
+	}
+	return nil
+}
+
+func lockHint(err error) error {
+	if errors.Is(err, state.ErrLocked) {
+		return fmt.Errorf("%w; wait for it with -lock-timeout=5m", err)
+	}
+	return err
+}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/user"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/report"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// withSession opens the project, takes the lease and settles before fn.
+func (a *app) withSession(ctx context.Context, doing string, wait time.Duration, fn func(ctx context.Context, p *project, s *engine.Session) error) (err error) {
+	p, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = joinClose(err, p.close()) }()
+	return a.interrupts(ctx, "Stopping.", nil, func(ctx context.Context) (err error) {
+		lockCtx, cancel := deadline(ctx, wait)
+		s, err := p.engine.Begin(lockCtx, doing)
+		cancel()
+		if err != nil {
+			return lockHint(err)
+		}
+		defer func() { err = errors.Join(err, s.Close()) }()
+		if _, err := s.Settle(ctx); err != nil {
+			return err
+		}
+		return fn(ctx, p, s)
+	})
+}
+
+func (a *app) rollbackCmd() *cobra.Command {
+	var to int
+	var why string
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use: "rollback ADDR", Short: "Serve an earlier passed version at once, and pin it", Args: cobra.ExactArgs(1),
+		Example:           "  ml rollback deployment.churn\n  ml rollback deployment.churn -to 2 -why \"wrong units in the feed\"",
+		ValidArgsFunction: a.completeAddresses("deployment"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			addr, err := oneAddress(args)
+			if err != nil {
+				return err
+			}
+			return a.withSession(cmd.Context(), "rollback", wait, func(ctx context.Context, p *project, s *engine.Session) error {
+				return a.rollback(ctx, p, s, addr, engine.RollbackOptions{To: to, Who: who(), Why: why})
+			})
+		},
+	}
+	cmd.Flags().IntVar(&to, "to", 0, "version to serve (default: the passed one before)")
+	cmd.Flags().StringVar(&why, "why", "", "the reason, kept with the pin")
+	cmd.Flags().DurationVar(&wait, "lock-timeout", 0, "how long to wait for the lock")
+	return cmd
+}
+
+func who() string {
+	u, err := user.Current()
+	if err != nil {
+		return "unknown"
+	}
+	return u.Username
+}
+
+func (a *app) rollback(ctx context.Context, p *project, s *engine.Session, addr resource.Address, o engine.RollbackOptions) error {
+	progress := a.progress(p, 1)
+	out, v, err := s.Rollback(ctx, addr, o)
+	if cerr := progress.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	for a, ferr := range out.Errors {
+		return fmt.Errorf("%s is pinned at version %d, but moving it failed: %w; ml apply tries again", a, v.Number, ferr)
+	}
+	if a.json {
+		return a.printJSON(map[string]any{"address": addr, "version": v.Number, "pinned": true})
+	}
+	_, err = fmt.Fprintf(a.Out, "%s %s serves version %d and is pinned there. Newer versions wait until: ml unpin %s\n", a.style().Paint(report.Good, "✓"), addr, v.Number, addr)
+	return err
+}
+
+func (a *app) unpinCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "unpin ADDR", Short: "Let a block follow its newest passed version again", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeAddresses("deployment"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			addr, err := oneAddress(args)
+			if err != nil {
+				return err
+			}
+			return a.withSession(cmd.Context(), "unpin", 0, func(ctx context.Context, _ *project, s *engine.Session) error {
+				if err := s.Unpin(ctx, addr); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(a.Out, "%s %s is unpinned. ml plan shows where it goes now.\n", a.style().Paint(report.Good, "✓"), addr)
+				return err
+			})
+		},
+	}
+}
+
+func (a *app) cancelCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "cancel ADDR", Short: "Stop the run that is going on at a block", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeAddresses(),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			addr, err := oneAddress(args)
+			if err != nil {
+				return err
+			}
+			p, err := a.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer func() { err = joinClose(err, p.close()) }()
+			if err := p.engine.Cancel(cmd.Context(), addr); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.Out, "%s Cancelled what ran at %s.\n", a.style().Paint(report.Good, "✓"), addr)
+			return err
+		},
+	}
+}
+
+func (a *app) checkCmd() *cobra.Command {
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use: "check [ADDR]", Short: "Run the checks that are due, and nothing else", Args: cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeAddresses("check"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withSession(cmd.Context(), "check", wait, func(ctx context.Context, p *project, s *engine.Session) error {
+				return a.check(ctx, p, s, args)
+			})
+		},
+	}
+	cmd.Flags().DurationVar(&wait, "lock-timeout", 0, "how long to wait for the lock")
+	return cmd
+}
+
+func (a *app) check(ctx context.Context, p *project, s *engine.Session, args []string) error {
+	var o engine.PlanOptions
+	for _, b := range p.conf.Blocks {
+		if b.Kind.Name == "check" && (len(args) == 0 || args[0] == b.Addr.String() || args[0] == b.Addr.Block().String()) {
+			o.Targets = append(o.Targets, b.Addr)
+		}
+	}
+	if len(o.Targets) == 0 {
+		if len(args) == 0 {
+			_, err := fmt.Fprintln(a.Out, "No checks are declared.")
+			return err
+		}
+		return fmt.Errorf("no check %s; ml graph names what there is", args[0])
+	}
+	planned, err := a.planned(ctx, s, o, nil)
+	if err != nil {
+		return err
+	}
+	if failed(planned.Plan) {
+		return exitCode{code: exitError}
+	}
+	return a.runPlan(ctx, p, s, planned)
+}
+
+func (a *app) pruneCmd() *cobra.Command {
+	var dry bool
+	cmd := &cobra.Command{
+		Use: "prune", Short: "Remove versions beyond `keep`, and content that nothing uses", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withSession(cmd.Context(), "prune", 0, func(ctx context.Context, p *project, s *engine.Session) error {
+				if err := p.connectAll(ctx); err != nil {
+					return err
+				}
+				out, err := s.Prune(ctx, dry)
+				if err != nil {
+					return err
+				}
+				return a.pruned(out, dry)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would go")
+	return cmd
+}
+
+// connectAll connects every provider that serves a block, so that each prunes.
+func (p *project) connectAll(ctx context.Context) error {
+	return p.engine.ConnectAll(ctx)
+}
+
+func (a *app) pruned(out *engine.Pruned, dry bool) error {
+	if a.json {
+		return a.printJSON(out)
+	}
+	verb := "Removed"
+	if dry {
+		verb = "Would remove"
+	}
+	for _, v := range out.Versions {
+		fmt.Fprintf(a.Out, "  %s version %d\n", v.Address, v.Number)
+	}
+	_, err := fmt.Fprintf(a.Out, "%s %d versions and %d stored items, %s.\n", verb, len(out.Versions), len(out.Removed), report.Bytes(out.Bytes))
+	return err
+}
+
+func (a *app) monitorCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "monitor ADDR", Short: "Evaluate a monitor's due windows and record its signals", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeAddresses("monitor"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			addr, err := oneAddress(args)
+			if err != nil {
+				return err
+			}
+			return a.withSession(cmd.Context(), "monitor", time.Minute, func(ctx context.Context, _ *project, s *engine.Session) error {
+				signals, err := s.Monitor(ctx, addr)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.printJSON(signals)
+				}
+				return signalsView(a.Out, signals, a.style())
+			})
+		},
+	}
+	return cmd
+}
+
+// summary tells how an apply ended.
+func (a *app) summary(planned *engine.Planned, out *engine.Applied, took time.Duration) error {
+	r := report.Result{
+		Done: out.Done, Unchanged: out.Unchanged, Failed: out.Failed, Blocked: out.Blocked,
+		Running: out.Running, NotStarted: out.NotStarted, Errors: out.Errors, Bad: out.Bad, Elapsed: took,
+	}
+	if a.json {
+		sink := report.EventJSON(a.Out)
+		sink.Handle(summaryEvent(out, took))
+		return sink.Close()
+	}
+	return report.Summary(a.Out, planned.Plan, r, a.style())
+}
+
+// summaryEvent is the last line of `apply -json`.
+func summaryEvent(out *engine.Applied, took time.Duration) resource.Event {
+	bad := map[string]string{}
+	for a, v := range out.Bad {
+		bad[a.String()] = v.Message
+	}
+	return resource.Event{
+		Time: time.Now(), Type: resource.EventSummary, Seconds: took.Seconds(),
+		Message: fmt.Sprintf("%d done, %d unchanged, %d failed, %d blocked", len(out.Done), len(out.Unchanged), len(out.Failed), len(out.Blocked)),
+		Failed:  len(out.Failed) > 0,
+		Data: map[string]any{
+			"done": out.Done, "unchanged": out.Unchanged, "failed": out.Failed, "blocked": out.Blocked,
+			"running": out.Running, "not_started": out.NotStarted, "bad": bad,
+		},
+	}
+}

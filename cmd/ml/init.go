@@ -1,0 +1,147 @@
+package main
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/report"
+)
+
+// starter is the project that `ml init` writes into an empty folder.
+//
+//go:embed starter
+var starter embed.FS
+
+func (a *app) initCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "init", Short: "Write a starter project, or make an existing one ready", Args: cobra.NoArgs,
+		Long: `init makes a folder ready. An empty one gets a starter project that applies as it is.
+In one with *.ml.hcl files, modules from git are fetched and .ml/ goes into .gitignore.
+Running it again changes nothing.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.initProject(cmd) },
+	}
+}
+
+func (a *app) initProject(cmd *cobra.Command) error {
+	dir, err := a.projectDir()
+	if err != nil {
+		return err
+	}
+	files, err := hclFiles(dir, false)
+	if err != nil {
+		return err
+	}
+	st := a.style()
+	if len(files) == 0 && !hasJSON(dir) {
+		written, err := writeStarter(dir)
+		if err != nil {
+			return err
+		}
+		for _, f := range written {
+			fmt.Fprintf(a.Out, "  %s %s\n", st.Paint(report.Good, "+"), f)
+		}
+	} else if err := a.fetchModules(cmd, dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, dotML), 0o755); err != nil {
+		return err
+	}
+	if err := ignoreDotML(dir); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.Out, "%s Ready. Next: ml plan\n", st.Paint(report.Good, "✓"))
+	return err
+}
+
+func hasJSON(dir string) bool {
+	m, err := filepath.Glob(filepath.Join(dir, "*.ml.json"))
+	return err == nil && len(m) > 0
+}
+
+// fetchModules gets the git modules that the files name.
+func (a *app) fetchModules(cmd *cobra.Command, dir string) error {
+	s, err := schemas()
+	if err != nil {
+		return err
+	}
+	vars, err := a.vars.inputs(environ())
+	if err != nil {
+		return err
+	}
+	fetched, diags := config.FetchModules(cmd.Context(), config.Options{
+		Dir: dir, Vars: vars, Providers: s, ToolVersion: toolVersion(), Modules: filepath.Join(dir, dotML, "modules"),
+	})
+	if diags.HasErrors() {
+		return diagError{diags: diags}
+	}
+	for _, f := range fetched {
+		fmt.Fprintf(a.Out, "  fetched %s\n", f)
+	}
+	return nil
+}
+
+// writeStarter writes the starter project, never over a file that is there.
+func writeStarter(dir string) ([]string, error) {
+	var written []string
+	err := fs.WalkDir(starter, "starter", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel := strings.TrimPrefix(p, "starter/")
+		raw, err := starter.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(dir, filepath.FromSlash(rel))
+		if err := os.MkdirAll(filepath.Join(dir, filepath.FromSlash(path.Dir(rel))), 0o755); err != nil {
+			return err
+		}
+		f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("%s is there already; init writes a starter only where none of its files is", to)
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(raw); err != nil {
+			return errors.Join(err, f.Close())
+		}
+		written = append(written, rel)
+		return f.Close()
+	})
+	return written, err
+}
+
+// ignoreDotML puts .ml/ into .gitignore, once.
+func ignoreDotML(dir string) error {
+	file := filepath.Join(dir, ".gitignore")
+	raw, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, line := range strings.Split(string(raw), "\n") {
+		if l := strings.TrimSpace(line); l == ".ml/" || l == ".ml" || l == "/.ml/" {
+			return nil
+		}
+	}
+	text := string(raw)
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	return writeWhole(file, []byte(text+".ml/\n"), 0o644)
+}
+
+// writeWhole replaces a file whole or not at all.
+func writeWhole(file string, raw []byte, mode os.FileMode) error {
+	return renameio.WriteFile(file, raw, mode)
+}

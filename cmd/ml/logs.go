@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/report"
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
+)
+
+func (a *app) logsCmd() *cobra.Command {
+	var follow bool
+	var lines int
+	var run string
+	cmd := &cobra.Command{
+		Use: "logs ADDR", Short: "Show the log of a run or of a server", Args: cobra.ExactArgs(1),
+		Example:           "  ml logs training.churn -f\n  ml logs deployment.churn -n 50",
+		ValidArgsFunction: a.completeAddresses(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			addr, err := oneAddress(args)
+			if err != nil {
+				return err
+			}
+			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
+				return a.interrupts(cmd.Context(), "", nil, func(ctx context.Context) error {
+					err := p.engine.Logs(ctx, snap, addr, run, follow, lines, a.Out)
+					if ctx.Err() != nil {
+						return nil // the reader had enough
+					}
+					return err
+				})
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as the log grows")
+	cmd.Flags().IntVarP(&lines, "lines", "n", 0, "only the last lines")
+	cmd.Flags().StringVar(&run, "run", "", "the log of this run (ml runs ADDR lists them)")
+	return cmd
+}
+
+func (a *app) importCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "import ADDR ID", Short: "Take an existing object or model under management", Args: cobra.ExactArgs(2),
+		Long: `import takes an existing object under management. For a local training, ID is a folder
+with a model's files: it becomes version 1, so that a model trained before ml can be
+validated and served.`,
+		Example: "  ml import training.churn ./old-model",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			addr, err := resource.ParseAddress(args[0])
+			if err != nil {
+				return err
+			}
+			return a.importObject(cmd.Context(), addr, args[1])
+		},
+	}
+}
+
+func (a *app) importObject(ctx context.Context, addr resource.Address, id string) error {
+	return a.withSession(ctx, "import", 0, func(ctx context.Context, _ *project, s *engine.Session) error {
+		rec, err := s.Import(ctx, addr, id)
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return a.printJSON(rec)
+		}
+		_, err = fmt.Fprintf(a.Out, "%s %s is under management. Next: ml plan\n", a.style().Paint(report.Good, "✓"), addr)
+		return err
+	})
+}

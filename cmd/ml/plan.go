@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/planner"
+	"github.com/continuo-ml/continuo/report"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// planFlags are the flags that plan, apply and destroy share.
+type planFlags struct {
+	targets, replace []string
+	refresh          bool
+	refreshOnly      bool
+	destroy          bool
+	parallel         int
+	lockTimeout      time.Duration
+	verbose          bool
+}
+
+func (f *planFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringArrayVar(&f.targets, "target", nil, "only this address and what it needs (repeatable)")
+	fl.StringArrayVar(&f.replace, "replace", nil, "run or make this address anew (repeatable)")
+	fl.BoolVar(&f.refresh, "refresh", true, "read live state and sources first")
+	fl.BoolVar(&f.refreshOnly, "refresh-only", false, "only show and record what changed outside")
+	fl.BoolVar(&f.destroy, "destroy", false, "plan to take everything away")
+	fl.IntVar(&f.parallel, "parallelism", 0, "steps at the same time (default 10)")
+	fl.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for the lock")
+	fl.BoolVar(&f.verbose, "verbose", false, "show every attribute")
+}
+
+func (f *planFlags) options() (engine.PlanOptions, error) {
+	o := engine.PlanOptions{NoRefresh: !f.refresh}
+	o.Destroy, o.RefreshOnly = f.destroy, f.refreshOnly
+	var err error
+	if o.Targets, err = addresses("target", f.targets); err != nil {
+		return o, err
+	}
+	o.Replace, err = addresses("replace", f.replace)
+	return o, err
+}
+
+func addresses(flag string, texts []string) ([]resource.Address, error) {
+	var out []resource.Address
+	for _, t := range texts {
+		a, err := resource.ParseAddress(t)
+		if err != nil {
+			return nil, fmt.Errorf("-%s: %w", flag, err)
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func (a *app) planCmd() *cobra.Command {
+	var f planFlags
+	var out string
+	var detailed bool
+	cmd := &cobra.Command{
+		Use: "plan", Short: "Show what would change, and why", Args: cobra.NoArgs,
+		Example: "  ml plan\n  ml plan -out=plan.bin && ml apply plan.bin\n  ml plan -target training.churn",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.plan(cmd.Context(), f, out, detailed)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&out, "out", "", "save the plan to this file, for apply")
+	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 when there are changes")
+	return cmd
+}
+
+func (a *app) plan(ctx context.Context, f planFlags, out string, detailed bool) (err error) {
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
+	p, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = joinClose(err, p.close()) }()
+	if f.parallel > 0 {
+		p.engine.Parallel = f.parallel
+	}
+	if err := checkAddresses(p, o); err != nil {
+		return err
+	}
+	planned, err := p.engine.Plan(ctx, o)
+	if err != nil {
+		return err
+	}
+	if err := a.showPlan(planned.Plan, f.verbose); err != nil {
+		return err
+	}
+	if failed(planned.Plan) {
+		return exitCode{code: exitError}
+	}
+	if out != "" {
+		if err := a.savePlan(p, planned.Plan, o, out); err != nil {
+			return err
+		}
+	}
+	if detailed && changes(planned.Plan) {
+		return exitCode{code: exitChanges}
+	}
+	return nil
+}
+
+func (a *app) savePlan(p *project, plan *planner.Plan, o engine.PlanOptions, path string) error {
+	saved := &engine.SavedPlan{Tool: toolVersion(), Plan: plan, Options: engine.SavedOptions{Targets: o.Targets, Replace: o.Replace, Destroy: o.Destroy}, Vars: p.plainVars()}
+	if err := engine.WritePlan(path, p.key, saved); err != nil {
+		return err
+	}
+	if !a.json {
+		fmt.Fprintf(a.Out, "\nSaved to %s. Run it with: ml apply %s\n", path, path)
+	}
+	return nil
+}
+
+// plainVars are the variables from flags and environment that hold no secret.
+func (p *project) plainVars() map[string]string {
+	out := map[string]string{}
+	for _, v := range p.vars {
+		if v.Text != nil && !p.conf.SensitiveVar(v.Name) {
+			out[v.Name] = *v.Text
+		}
+	}
+	return out
+}
+
+func (a *app) showPlan(plan *planner.Plan, verbose bool) error {
+	if a.json {
+		return report.PlanJSON(a.Out, plan)
+	}
+	st := a.style()
+	st.Verbose = verbose
+	return report.PlanText(a.Out, plan, st)
+}
+
+// failed says whether the plan holds an error.
+func failed(p *planner.Plan) bool {
+	for _, d := range p.Diagnostics {
+		if d.Severity == "error" {
+			return true
+		}
+	}
+	return false
+}
+
+// changes says whether apply would do anything.
+func changes(p *planner.Plan) bool {
+	for _, st := range p.Steps {
+		if st.Action != resource.Noop && st.Action != resource.Blocked {
+			return true
+		}
+	}
+	return false
+}
+
+// checkAddresses finds mistyped -target and -replace addresses.
+func checkAddresses(p *project, o engine.PlanOptions) error {
+	for _, list := range [][]resource.Address{o.Targets, o.Replace} {
+		for _, a := range list {
+			if !p.knows(a) {
+				return fmt.Errorf("no block %s; ml state list and ml graph name what there is", a)
+			}
+		}
+	}
+	return nil
+}
+
+// knows says whether files or state have the address, or instances of it.
+func (p *project) knows(a resource.Address) bool {
+	for _, b := range p.conf.Blocks {
+		if b.Addr == a || b.Addr.Block() == a {
+			return true
+		}
+	}
+	snap, err := p.store.Snapshot(context.Background())
+	if err != nil {
+		return true // the command itself reports why the state cannot be read
+	}
+	for r := range snap.Records {
+		if r == a || r.Block() == a {
+			return true
+		}
+	}
+	return false
+}
+
+func joinClose(err, closing error) error {
+	if err != nil {
+		return err
+	}
+	return closing
+}

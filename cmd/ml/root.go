@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/continuo-ml/continuo/report"
+)
+
+// Exit codes; `ml help exit-codes` explains them.
+const (
+	exitDone    = 0
+	exitError   = 1
+	exitChanges = 2
+	exitVerdict = 3
+)
+
+// exitError carries an exit code through cobra; message "" prints nothing more.
+type exitCode struct {
+	code int
+	err  error
+}
+
+// Error implements error.
+func (e exitCode) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+
+// Unwrap gives the cause.
+func (e exitCode) Unwrap() error { return e.err }
+
+// Streams are what a command talks through.
+type Streams struct {
+	In       *os.File
+	Out, Err io.Writer
+	OutFile  *os.File // Out as a file, for terminal detection; nil when it is none
+	Env      func(string) string
+	Signals  <-chan os.Signal
+}
+
+// System is the process's own streams.
+func System() Streams {
+	ch := make(chan os.Signal, 4)
+	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, OutFile: os.Stdout, Env: os.Getenv, Signals: ch}
+}
+
+// global are the flags that every command takes.
+type global struct {
+	chdir   string
+	noColor bool
+	json    bool
+	input   bool
+}
+
+// app is one invocation.
+type app struct {
+	Streams
+	global
+	vars     varFlags
+	cancelOp context.CancelFunc
+}
+
+// Main runs the command line and returns the exit code.
+func Main(args []string, s Streams) int {
+	a := &app{Streams: s}
+	root := a.root()
+	root.SetArgs(singleDashes(root, args))
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	a.cancelOp = cancel
+	return a.exit(root.ExecuteContext(ctx))
+}
+
+// exit prints an error and picks the code.
+func (a *app) exit(err error) int {
+	if err == nil {
+		return exitDone
+	}
+	var code exitCode
+	if errors.As(err, &code) {
+		if code.err != nil {
+			a.printError(code.err)
+		}
+		return code.code
+	}
+	a.printError(err)
+	return exitError
+}
+
+func (a *app) printError(err error) {
+	var diags diagError
+	if errors.As(err, &diags) {
+		if perr := report.Diagnostics(a.Err, diags.diags, diags.files, a.errStyle()); perr == nil {
+			return
+		}
+	}
+	st := a.errStyle()
+	fmt.Fprintf(a.Err, "%s %s\n", st.Paint(report.Bad, "Error:"), strings.TrimSpace(err.Error()))
+}
+
+// style is how standard output is rendered.
+func (a *app) style() report.Style { return report.DetectStyle(a.OutFile, a.noColor, a.Env) }
+
+func (a *app) errStyle() report.Style {
+	f, _ := a.Err.(*os.File)
+	return report.DetectStyle(f, a.noColor, a.Env)
+}
+
+func (a *app) root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ml",
+		Short: "Plan and apply the life of machine-learning models",
+		Long: `ml plans and applies the life of machine-learning models: datasets, checks,
+trainings, validation gates, deployments and monitors, declared in *.ml.hcl files.
+
+  ml init       write a starter project
+  ml plan       show what would change, and why
+  ml apply      do exactly that
+  ml status     show what serves, and how it is`,
+		SilenceErrors: true, SilenceUsage: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	f := cmd.PersistentFlags()
+	f.StringVar(&a.chdir, "chdir", "", "work in this folder")
+	f.BoolVar(&a.noColor, "no-color", false, "no colours (also NO_COLOR)")
+	f.BoolVar(&a.json, "json", false, "print JSON")
+	f.BoolVar(&a.input, "input", true, "ask when something is missing; -input=false never asks")
+	f.Var(&a.vars.flag, "var", "set a variable, NAME=VALUE")
+	f.Var(&a.vars.file, "var-file", "read variables from a file")
+	cmd.AddCommand(
+		a.initCmd(), a.validateCmd(), a.fmtCmd(), a.planCmd(), a.applyCmd(), a.destroyCmd(),
+		a.showCmd(), a.statusCmd(), a.explainCmd(), a.graphCmd(), a.outputCmd(),
+		a.versionsCmd(), a.runsCmd(), a.logsCmd(), a.rollbackCmd(), a.unpinCmd(), a.cancelCmd(),
+		a.checkCmd(), a.pruneCmd(), a.monitorCmd(), a.driftCmd(), a.importCmd(), a.stateCmd(),
+		a.ciCmd(), a.versionCmd(), a.completionCmd(), exitCodesTopic(),
+	)
+	return cmd
+}
+
+func exitCodesTopic() *cobra.Command {
+	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: `0  done
+1  error
+2  there are changes (plan -detailed-exitcode), or columns drifted (drift -detailed-exitcode)
+3  a verdict in scope is bad (apply, check), or a file would change (fmt -check)`}
+}
+
+// singleDashes turns `-auto-approve` into `--auto-approve` for known long flags,
+// so that both forms of users' habits work. What follows `--` is left alone.
+func singleDashes(root *cobra.Command, args []string) []string {
+	known := map[string]bool{"help": true}
+	var visit func(*cobra.Command)
+	visit = func(c *cobra.Command) {
+		for _, set := range []interface{ FlagUsages() string }{c.PersistentFlags(), c.Flags()} {
+			for _, line := range strings.Split(set.FlagUsages(), "\n") {
+				if i := strings.Index(line, "--"); i >= 0 {
+					name, _, _ := strings.Cut(line[i+2:], " ")
+					name, _, _ = strings.Cut(name, "[")
+					known[strings.TrimRight(name, "=")] = true
+				}
+			}
+		}
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root)
+	out := make([]string, 0, len(args))
+	for i, arg := range args {
+		if arg == "--" {
+			return append(out, args[i:]...)
+		}
+		if strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") {
+			name, _, _ := strings.Cut(arg[1:], "=")
+			if len(name) > 1 && known[name] {
+				arg = "-" + arg
+			}
+		}
+		out = append(out, arg)
+	}
+	return out
+}
+
+// interrupts runs fn with a context that ends at the first signal; the second
+// one calls again.
+func (a *app) interrupts(ctx context.Context, first string, again func(), fn func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for n := 0; ; {
+			select {
+			case <-done:
+				return
+			case _, ok := <-a.Signals:
+				if !ok {
+					return
+				}
+				n++
+				if n == 1 {
+					fmt.Fprintf(a.Err, "\n%s\n", first)
+					cancel()
+				} else if n == 2 && again != nil {
+					again()
+				}
+			}
+		}
+	}()
+	return fn(ctx)
+}
+
+// deadline bounds a wait; 0 is no wait beyond the first try.
+func deadline(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, max(d, 200*time.Millisecond))
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sort"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/report"
+)
+
+// version is set by the release build.
+var version = "0.1.0-dev"
+
+// toolVersion is this program's version.
+func toolVersion() string { return version }
+
+func (a *app) versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			commit := ""
+			if bi, ok := debug.ReadBuildInfo(); ok {
+				for _, s := range bi.Settings {
+					if s.Key == "vcs.revision" {
+						commit = s.Value
+					}
+				}
+			}
+			if a.json {
+				return a.printJSON(map[string]string{"version": version, "commit": commit, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH})
+			}
+			_, err := fmt.Fprintf(a.Out, "ml %s (%s/%s, %s)\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+			return err
+		},
+	}
+}
+
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.Out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func (a *app) completionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "completion SHELL", Short: "Print a completion script for bash, zsh, fish or powershell",
+		Example: "  source <(ml completion bash)",
+		Args:    cobra.ExactArgs(1), ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root := cmd.Root()
+			switch args[0] {
+			case "bash":
+				return root.GenBashCompletionV2(a.Out, true)
+			case "zsh":
+				return root.GenZshCompletion(a.Out)
+			case "fish":
+				return root.GenFishCompletion(a.Out, true)
+			case "powershell":
+				return root.GenPowerShellCompletionWithDesc(a.Out)
+			}
+			return fmt.Errorf("no completion for %q; choose bash, zsh, fish or powershell", args[0])
+		},
+	}
+}
+
+// completeAddresses offers the addresses of the project, for shell completion.
+func (a *app) completeAddresses(kinds ...string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		conf, _, _, err := a.load(cmd.Context())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var out []string
+		for _, b := range conf.Blocks {
+			if s := b.Addr.String(); strings.HasPrefix(s, prefix) && (len(kinds) == 0 || contains(kinds, b.Kind.Name)) {
+				out = append(out, s)
+			}
+		}
+		sort.Strings(out)
+		return out, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *app) validateCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "validate", Short: "Check the files without reading state or sources", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conf, _, _, err := a.load(cmd.Context())
+			var diags diagError
+			if a.json && (err == nil || errors.As(err, &diags)) {
+				return a.validateJSON(diags)
+			}
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.Out, "%s The files are valid: %d blocks.\n", a.style().Paint(report.Good, "✓"), len(conf.Blocks))
+			return err
+		},
+	}
+}
+
+func (a *app) validateJSON(d diagError) error {
+	type item struct {
+		Severity string `json:"severity"`
+		Summary  string `json:"summary"`
+		Detail   string `json:"detail,omitempty"`
+		File     string `json:"file,omitempty"`
+		Line     int    `json:"line,omitempty"`
+	}
+	items := []item{}
+	for _, x := range d.diags {
+		it := item{Severity: "error", Summary: x.Summary, Detail: x.Detail}
+		if x.Subject != nil {
+			it.File, it.Line = x.Subject.Filename, x.Subject.Start.Line
+		}
+		items = append(items, it)
+	}
+	if err := a.printJSON(map[string]any{"format_version": "1.0", "valid": len(items) == 0, "diagnostics": items}); err != nil {
+		return err
+	}
+	if len(items) > 0 {
+		return exitCode{code: exitError}
+	}
+	return nil
+}
+
+func (a *app) fmtCmd() *cobra.Command {
+	var check, recursive bool
+	cmd := &cobra.Command{
+		Use: "fmt [FILE…]", Short: "Put the files into their usual form",
+		Example: "  ml fmt\n  ml fmt -check",
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.format(args, check, recursive)
+		},
+	}
+	cmd.Flags().BoolVar(&check, "check", false, "change nothing; exit 3 when a file would change")
+	cmd.Flags().BoolVar(&recursive, "recursive", false, "also the folders below")
+	return cmd
+}
+
+func (a *app) format(args []string, check, recursive bool) error {
+	dir, err := a.projectDir()
+	if err != nil {
+		return err
+	}
+	files := args
+	if len(files) == 0 {
+		if files, err = hclFiles(dir, recursive); err != nil {
+			return err
+		}
+	}
+	changed := false
+	for _, f := range files {
+		c, err := a.formatFile(f, check)
+		if err != nil {
+			return err
+		}
+		changed = changed || c
+	}
+	if check && changed {
+		return exitCode{code: exitVerdict}
+	}
+	return nil
+}
+
+func hclFiles(dir string, recursive bool) ([]string, error) {
+	var out []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != dir && (!recursive || strings.HasPrefix(d.Name(), ".")):
+			return fs.SkipDir
+		case !d.IsDir() && (strings.HasSuffix(path, ".ml.hcl") || strings.HasSuffix(path, ".vars.hcl")):
+			out = append(out, path)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// formatFile rewrites one file when its form differs, and names it.
+func (a *app) formatFile(path string, check bool) (bool, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return false, err
+	}
+	src, err := os.ReadFile(path)
+	if err != nil {
+		return false, err
+	}
+	formatted, diags := config.Format(src, path)
+	if diags.HasErrors() {
+		return false, diagError{diags: diags}
+	}
+	if string(src) == string(formatted) {
+		return false, nil
+	}
+	if _, err := fmt.Fprintln(a.Out, path); err != nil || check {
+		return true, err
+	}
+	return true, writeWhole(path, formatted, st.Mode().Perm())
+}
+
+// relative shows a path below the working folder without its prefix.
+func relative(path string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(wd, path)
+	if err != nil || strings.HasPrefix(rel, "..") {
+		return path
+	}
+	return rel
+}

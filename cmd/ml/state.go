@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/report"
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
+	"github.com/continuo-ml/continuo/state/bolt"
+)
+
+func (a *app) stateCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "state", Short: "Look at the state, move or forget records, verify, rebuild"}
+	cmd.AddCommand(a.stateListCmd(), a.stateShowCmd(), a.stateMvCmd(), a.stateRmCmd(), a.stateVerifyCmd(), a.stateRebuildCmd())
+	return cmd
+}
+
+func (a *app) stateListCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the recorded addresses", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withProject(cmd.Context(), func(_ *project, snap *state.Snapshot) error {
+				addrs := sortedAddresses(snap.Records)
+				if a.json {
+					return a.printJSON(addrs)
+				}
+				for _, addr := range addrs {
+					if _, err := fmt.Fprintln(a.Out, addr); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func (a *app) stateShowCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "show ADDR", Short: "Show one record whole", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withProject(cmd.Context(), func(_ *project, snap *state.Snapshot) error { return a.showRecord(snap, args[0]) })
+		},
+	}
+}
+
+func (a *app) stateMvCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "mv FROM TO", Short: "Give a record another address; nothing outside moves", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			from, err := resource.ParseAddress(args[0])
+			if err != nil {
+				return err
+			}
+			to, err := resource.ParseAddress(args[1])
+			if err != nil {
+				return err
+			}
+			return a.changeState(cmd.Context(), "state mv", fmt.Sprintf("%s is now %s.", from, to), func(ctx context.Context, s *engine.Session) error {
+				return s.MoveRecord(ctx, from, to)
+			})
+		},
+	}
+}
+
+func (a *app) stateRmCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "rm ADDR", Short: "Forget a record; the object itself stays", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			addr, err := oneAddress(args)
+			if err != nil {
+				return err
+			}
+			return a.changeState(cmd.Context(), "state rm", fmt.Sprintf("%s is forgotten; what it stood for goes on.", addr), func(ctx context.Context, s *engine.Session) error {
+				return s.ForgetRecord(ctx, addr)
+			})
+		},
+	}
+}
+
+func (a *app) changeState(ctx context.Context, doing, done string, fn func(context.Context, *engine.Session) error) error {
+	return a.withSession(ctx, doing, 0, func(ctx context.Context, _ *project, s *engine.Session) error {
+		if err := fn(ctx, s); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(a.Out, "%s %s\n", a.style().Paint(report.Good, "✓"), done)
+		return err
+	})
+}
+
+func (a *app) stateVerifyCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "verify", Short: "Check every record's checksum", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := a.openState(cmd.Context())
+			if err != nil {
+				return err
+			}
+			rep, err := p.store.Verify(cmd.Context())
+			if err != nil {
+				return fmt.Errorf("%w; ml state rebuild restores the newest verified snapshot", err)
+			}
+			if a.json {
+				return a.printJSON(rep)
+			}
+			_, err = fmt.Fprintf(a.Out, "%s The state is sound: serial %d, %d records, %d versions, %d runs, %d snapshots.\n", a.style().Paint(report.Good, "✓"), rep.Serial, rep.Records, rep.Versions, rep.Runs, len(rep.Snapshots))
+			return err
+		},
+	}
+}
+
+func (a *app) stateRebuildCmd() *cobra.Command {
+	var accept bool
+	cmd := &cobra.Command{
+		Use: "rebuild", Short: "Put the newest verified snapshot in place of a damaged or lost state", Args: cobra.NoArgs,
+		Long: `rebuild puts the newest verified snapshot in place of a damaged or lost state. The
+damaged file is kept beside it. What was journalled as under way in the snapshot is
+settled by the next apply: running work is found by its id and collected.
+
+An older copy of the state that somebody put back is refused by every command;
+-accept takes it as it is.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := a.openState(cmd.Context())
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
+			defer cancel()
+			if accept {
+				if err := p.store.Accept(ctx); err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(a.Out, "%s The state is accepted as it is. ml plan shows what differs from the world.\n", a.style().Paint(report.Good, "✓"))
+				return err
+			}
+			from, err := p.store.RestoreLatest(ctx)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.Out, "%s The state is that of %s. ml plan shows what happened since.\n", a.style().Paint(report.Good, "✓"), relative(from))
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&accept, "accept", false, "take an older copy of the state as it is")
+	return cmd
+}
+
+// openState opens the state without needing valid files: it must work when
+// nothing else does.
+func (a *app) openState(ctx context.Context) (*project, error) {
+	p, err := a.open(ctx)
+	var diags diagError
+	if err == nil || !errors.As(err, &diags) {
+		return p, err
+	}
+	return a.bareState()
+}
+
+func (a *app) statusCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show what there is and how it is", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
+				rows, err := p.engine.Status(cmd.Context(), snap)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.printJSON(rows)
+				}
+				return a.status(rows)
+			})
+		},
+	}
+}
+
+func (a *app) status(rows []engine.StatusRow) error {
+	if len(rows) == 0 {
+		_, err := fmt.Fprintln(a.Out, "Nothing is applied yet. ml plan shows what would be.")
+		return err
+	}
+	t := report.NewTable("ADDRESS", "PHASE", "VERSION", "VERDICT", "SIGNAL", "LAST RUN", "NOTE")
+	for _, r := range rows {
+		t.Text(r.Address, string(r.Phase), number(r.Version), r.Verdict, r.SignalText(), ago(r.LastRun), r.Note())
+	}
+	return t.Write(a.Out, a.style())
+}
+
+func number(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
+}
+
+func ago(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return report.Ago(*t, time.Now())
+}
+
+// bareState is the state alone, for when the files cannot be loaded.
+func (a *app) bareState() (*project, error) {
+	root, err := a.projectDir()
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(root, dotML)
+	return &project{root: root, dir: dir, store: bolt.Open(filepath.Join(dir, "state.db"), bolt.Options{})}, nil
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"sort"
+	"strings"
+
+	"github.com/continuo-ml/continuo/config"
+)
+
+// varFlags keeps -var and -var-file in the order in which they stand: the later wins.
+type varFlags struct {
+	given []givenVar
+	flag  varFlag
+	file  varFlag
+}
+
+type givenVar struct {
+	file bool
+	text string
+}
+
+// varFlag is one of the two flags; both write into the same list.
+type varFlag struct {
+	all  *[]givenVar
+	file bool
+}
+
+// String implements pflag.Value.
+func (f *varFlag) String() string { return "" }
+
+// Type implements pflag.Value.
+func (f *varFlag) Type() string {
+	if f.file {
+		return "FILE"
+	}
+	return "NAME=VALUE"
+}
+
+// Set implements pflag.Value.
+func (f *varFlag) Set(s string) error {
+	if !f.file && !strings.Contains(s, "=") {
+		return fmt.Errorf("write it as NAME=VALUE")
+	}
+	*f.all = append(*f.all, givenVar{file: f.file, text: s})
+	return nil
+}
+
+func (v *varFlags) bind() {
+	v.flag = varFlag{all: &v.given}
+	v.file = varFlag{all: &v.given, file: true}
+}
+
+// inputs lists the variables from outside: environment first, then flags in order.
+func (v *varFlags) inputs(environ []string) ([]config.VarInput, error) {
+	var out []config.VarInput
+	env := append([]string(nil), environ...)
+	sort.Strings(env)
+	for _, kv := range env {
+		name, val, _ := strings.Cut(kv, "=")
+		if n, ok := strings.CutPrefix(name, "ML_VAR_"); ok && n != "" {
+			out = append(out, config.VarInput{Name: n, Source: name, Text: &val})
+		}
+	}
+	for _, g := range v.given {
+		if g.file {
+			list, diags := config.ReadVarFile(g.text)
+			if diags.HasErrors() {
+				return nil, diagError{diags: diags}
+			}
+			out = append(out, list...)
+			continue
+		}
+		name, val, _ := strings.Cut(g.text, "=")
+		out = append(out, config.VarInput{Name: name, Source: "-var", Text: &val})
+	}
+	return out, nil
+}
+
+// environ is the process's environment; a seam for tests.
+var environ = os.Environ
