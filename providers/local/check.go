@@ -25,12 +25,7 @@ const (
 )
 
 // check runs a command whose success is the verdict.
-type check struct{ *env }
-
-// Probe implements providers.Prober.
-func (c *check) Probe(ctx context.Context, req providers.ProbeRequest) (map[string]string, error) {
-	return codeProbe{c.env}.Probe(ctx, req)
-}
+type check struct{ command }
 
 // Read implements providers.Typed. A check leaves nothing outside its record.
 func (c *check) Read(context.Context, providers.ReadRequest) (providers.Object, error) {

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"context"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -20,26 +19,6 @@ const requirements = "{requirements*.txt,*.lock,pyproject.toml,environment.yml,e
 type named struct {
 	Command []string `ml:"command"`
 	Sources []string `ml:"sources"`
-}
-
-// codeProbe gives the drivers of all kinds with a command their Probe.
-type codeProbe struct{ *env }
-
-// Probe implements providers.Prober: the digest of the command's sources.
-func (p codeProbe) Probe(_ context.Context, req providers.ProbeRequest) (map[string]string, error) {
-	var n named
-	if err := resource.Decode(req.Spec, &n); err != nil {
-		return nil, fmt.Errorf("%s: %w", req.Address, err)
-	}
-	x, err := p.planned()
-	if err != nil {
-		return nil, err
-	}
-	d, err := codeDigest(x, n.Command, n.Sources)
-	if err != nil {
-		return nil, fmt.Errorf("%s: sources: %w", req.Address, err)
-	}
-	return map[string]string{"code": string(d)}, nil
 }
 
 // codeDigest digests what a command depends on. A command that names no file of the project has no code: its digest is that of

@@ -18,7 +18,7 @@ import (
 )
 
 // dataset freezes data under its digest, judges it and deals out its splits.
-type dataset struct{ *env }
+type dataset struct{ command }
 
 // datasetRef names what must be there for the data to be.
 type datasetRef struct {
@@ -43,7 +43,7 @@ func (d *dataset) Probe(ctx context.Context, req providers.ProbeRequest) (map[st
 		return nil, fmt.Errorf("%s: %w", req.Address, err)
 	}
 	if n.Source == "" {
-		return codeProbe{d.env}.Probe(ctx, req)
+		return d.command.Probe(ctx, req)
 	}
 	if remote(n.Source) {
 		return nil, remoteError(req.Address, n.Source)

@@ -13,16 +13,23 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	"go.uber.org/goleak"
 
+	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/runner"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
 
-// TestMain lets this test binary be the detached runner.
+// TestMain lets this test binary be the detached runner, the gateway, and an `ml` that a test kills.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "__gateway" {
+		os.Exit(gateway.Main(os.Args[2]))
+	}
 	if len(os.Args) == 3 && os.Args[1] == runner.Subcommand {
 		os.Exit(runner.Main(os.Args[2]))
+	}
+	if len(os.Args) == 4 && os.Args[1] == "apply-and-die" {
+		os.Exit(applyAndDie(os.Args[2], os.Args[3]))
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -1,9 +1,13 @@
 package local
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -29,7 +33,12 @@ func (e *env) checkedOut(d resource.Digest) string {
 // kept is a folder that survives attempts at the same inputs: what ("checkpoints", "parts"), then address and inputs.
 func (e *env) kept(what string, addr resource.Address, inputs resource.Digest) string {
 	h := inputs.Hex()
-	return filepath.Join(e.Dir, what, addr.Slug(), h[:min(len(h), 12)])
+	return filepath.Join(e.keptAll(what, addr), h[:min(len(h), 12)])
+}
+
+// keptAll holds what is kept of an address for any inputs.
+func (e *env) keptAll(what string, addr resource.Address) string {
+	return filepath.Join(e.Dir, what, addr.Slug())
 }
 
 // artifactsDir is the folder of the artifact store.
@@ -142,4 +151,23 @@ func syncFile(path string) error {
 		return fmt.Errorf("sync %s: %w", path, err)
 	}
 	return nil
+}
+
+// sum digests what is written through it.
+type sum struct {
+	to   io.Writer
+	hash hash.Hash
+}
+
+func newSum(to io.Writer) *sum { return &sum{to, sha256.New()} }
+
+// Write implements io.Writer.
+func (s *sum) Write(p []byte) (int, error) {
+	n, err := s.to.Write(p)
+	s.hash.Write(p[:n]) // A hash never errors.
+	return n, err
+}
+
+func (s *sum) digest() resource.Digest {
+	return resource.DigestOfHex(hex.EncodeToString(s.hash.Sum(nil)))
 }

@@ -51,9 +51,11 @@ func connect(_ context.Context, penv providers.Env, config cty.Value) (*provider
 // drivers lists what serves each kind.
 func drivers(e *env) map[string]providers.Driver {
 	return map[string]providers.Driver{
-		"dataset":  providers.For(&dataset{env: e}),
-		"check":    providers.For(&check{env: e}),
-		"training": providers.For(&training{env: e}),
+		"dataset":         providers.For(&dataset{command{e}}),
+		"check":           providers.For(&check{command{e}}),
+		"training":        providers.For(&training{command{e}}),
+		"validation":      providers.For(&validation{command{e}}),
+		"batch_inference": providers.For(&batchInference{command{e}}),
 	}
 }
 

@@ -96,7 +96,7 @@ func (r *tableReader) copyTo(w *tableWriter, n int64) (int64, error) {
 			return copied, fmt.Errorf("read %s: %w", r.path, err)
 		}
 		if w != nil {
-			if _, err := w.out.Write(row); err != nil {
+			if _, err := w.text.Write(row); err != nil {
 				return copied, err
 			}
 		}
@@ -173,27 +173,26 @@ func (q *quotes) after(b []byte) bool {
 
 // tableWriter writes rows of the format of the reader that they come from. The CSV header goes ahead of the first row.
 type tableWriter struct {
-	out     io.Writer
+	text    *bufio.Writer
 	parquet *parquet.Writer
 }
 
 // newTableWriter writes to out what comes from readers like r.
 func newTableWriter(out io.Writer, r *tableReader) (*tableWriter, error) {
-	w := &tableWriter{out: out}
 	if r.format == formatParquet {
-		w.parquet = parquet.NewWriter(out, r.schema)
-		return w, nil
+		return &tableWriter{parquet: parquet.NewWriter(out, r.schema)}, nil
 	}
-	_, err := out.Write(r.header)
+	w := &tableWriter{text: bufio.NewWriterSize(out, 256<<10)}
+	_, err := w.text.Write(r.header)
 	return w, err
 }
 
-// close writes what a format needs at its end; it leaves the underlying writer open.
+// close writes what a format needs at its end; it leaves the underlying one open.
 func (w *tableWriter) close() error {
 	if w.parquet != nil {
 		return w.parquet.Close()
 	}
-	return nil
+	return w.text.Flush()
 }
 
 // countRows counts the rows of a file that a command wrote; a CSV header is none.

@@ -17,7 +17,7 @@ import (
 )
 
 // training runs a command that writes a model: a smoke run, a search for parameters, then the run that counts.
-type training struct{ *env }
+type training struct{ command }
 
 // trained is what an ended training remembers, so that its model need not lie in its folder any longer.
 type trained struct {
@@ -35,11 +35,6 @@ type trainingDetail struct {
 	Tuning      *tuningDetail                            `json:"tuning,omitempty"`
 	MaxRSSBytes int64                                    `json:"max_rss_bytes,omitempty"`
 	CPUSeconds  float64                                  `json:"cpu_seconds,omitempty"`
-}
-
-// Probe implements providers.Prober.
-func (t *training) Probe(ctx context.Context, req providers.ProbeRequest) (map[string]string, error) {
-	return codeProbe{t.env}.Probe(ctx, req)
 }
 
 // Read implements providers.Typed: a version whose files are gone is missing.
@@ -69,7 +64,7 @@ func (t *training) Read(_ context.Context, req providers.ReadRequest) (providers
 
 // Delete implements providers.Typed. Versions stay until prune; only what waited for a next attempt goes.
 func (t *training) Delete(_ context.Context, req providers.DeleteRequest) error {
-	return os.RemoveAll(filepath.Dir(t.kept("checkpoints", req.Address, "")))
+	return os.RemoveAll(t.keptAll("checkpoints", req.Address))
 }
 
 // Apply implements providers.Typed.
@@ -94,7 +89,7 @@ func (t *training) Apply(ctx context.Context, spec config.Training, req provider
 			return providers.Result{}, err
 		}
 	}
-	err = errors.Join(os.RemoveAll(o.at("model")), os.RemoveAll(t.checkpoints(req)))
+	err = errors.Join(os.RemoveAll(o.at("model")), os.RemoveAll(t.keptAll("checkpoints", req.Address)))
 	if err != nil {
 		return providers.Result{}, fmt.Errorf("%s: tidy up: %w", req.Address, err)
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/files"
-	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -146,13 +145,7 @@ func TestACheckpointSurvivesAnAttemptAndGoesWithSuccess(t *testing.T) {
 	_, err = p.drivers["training"].Apply(within(t), req)
 	wantRunError(t, err, "exit code 1")
 	p.mustApply("training", "op2", config.Training{Exec: x})
-	if ok, err := exists(p.path(".ml/checkpoints/training.x/" + resource.DigestOf([]byte("inputs")).Hex()[:12])); ok || err != nil {
-		t.Errorf("the checkpoint is there after success: %v, %v", ok, err)
-	}
-	if err := p.drivers["training"].Delete(within(t), providers.DeleteRequest{Address: address("training")}); err != nil {
-		t.Fatal(err)
-	}
 	if ok, err := exists(p.path(".ml/checkpoints/training.x")); ok || err != nil {
-		t.Errorf("checkpoints outlive their training: %v, %v", ok, err)
+		t.Errorf("checkpoints are there after success: %v, %v", ok, err)
 	}
 }

@@ -119,7 +119,9 @@ func (u *tuner) stopAll(ctx context.Context) error {
 
 func trialName(n int) string { return fmt.Sprintf("trial-%03d", n) }
 
-func (u *tuner) recordPath(n int) string { return u.op.at(filepath.Join("trials", trialName(n)+".json")) }
+func (u *tuner) recordPath(n int) string {
+	return u.op.at(filepath.Join("trials", trialName(n)+".json"))
+}
 
 // choose sets candidate n, as recorded or anew, and reports whether there is one.
 func (u *tuner) choose(n int) (bool, error) {
