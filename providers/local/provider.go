@@ -45,7 +45,7 @@ func connect(_ context.Context, penv providers.Env, config cty.Value) (*provider
 	if s.MaxParallel > 0 {
 		e.slots = make(chan struct{}, s.MaxParallel)
 	}
-	return &providers.Provider{Name: "local", Drivers: drivers(e)}, nil
+	return &providers.Provider{Name: "local", Drivers: drivers(e), Close: e.Close}, nil
 }
 
 // drivers lists what serves each kind.
@@ -56,6 +56,7 @@ func drivers(e *env) map[string]providers.Driver {
 		"training":        providers.For(&training{command{e}}),
 		"validation":      providers.For(&validation{command{e}}),
 		"batch_inference": providers.For(&batchInference{command{e}}),
+		"deployment":      providers.For(&deployment{env: e}),
 	}
 }
 
