@@ -3,6 +3,10 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/oklog/ulid/v2"
 
@@ -81,7 +85,7 @@ func (a *application) judge(ctx context.Context, w *work) (planner.Outcome, stri
 	if err := a.s.commit(ctx, ops...); err != nil {
 		return planner.Outcome{}, "", err
 	}
-	return outcome(rec, true), doneWord(w.kind, rec), nil
+	return outcome(rec, true), doneWord(w.kind, rec, res.Metrics), nil
 }
 
 // removeOld deletes the object that a replace makes anew.
@@ -169,14 +173,26 @@ func startWord(a resource.Action) string {
 }
 
 // doneWord describes how a block stands after its step.
-func doneWord(k *config.Kind, rec *state.Record) string {
+func doneWord(k *config.Kind, rec *state.Record, metrics map[string]float64) string {
 	switch {
+	case k.Versioned && rec.Version > 0:
+		return fmt.Sprintf("version %d%s", rec.Version, metricWords(metrics))
 	case rec.Verdict != nil && rec.Verdict.Message != "":
 		return rec.Verdict.Message
 	case rec.Message != "":
 		return rec.Message
-	case k.Versioned && rec.Version > 0:
-		return fmt.Sprintf("version %d", rec.Version)
 	}
 	return "done"
+}
+
+// metricWords shows up to four metrics, by name.
+func metricWords(m map[string]float64) string {
+	var b strings.Builder
+	for i, name := range slices.Sorted(maps.Keys(m)) {
+		if i == 4 {
+			break
+		}
+		b.WriteString("  " + name + " " + strconv.FormatFloat(m[name], 'g', 4, 64))
+	}
+	return b.String()
 }

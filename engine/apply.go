@@ -252,7 +252,7 @@ func (a *application) execute(ctx context.Context, st *planner.Step, f *planner.
 	if err != nil {
 		return planner.Outcome{}, "", err
 	}
-	return outcome(rec, true), doneWord(w.kind, rec), nil
+	return outcome(rec, true), doneWord(w.kind, rec, w.metrics), nil
 }
 
 // perform journals the intent, acts, and records the outcome.
@@ -288,11 +288,6 @@ func (a *application) verdicts() {
 			if r.Code == resource.ReasonQuarantined {
 				a.out.Bad[st.Address] = &resource.Verdict{Message: r.Message}
 			}
-		}
-	}
-	for addr := range a.p.Input.Live.Objects {
-		if n := len(a.p.Input.Live.Objects[addr].Quarantined); n > 0 && a.out.Bad[addr] == nil {
-			continue // an old quarantine of a version that nobody asks for any more
 		}
 	}
 }

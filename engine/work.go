@@ -26,7 +26,8 @@ type work struct {
 	spec   cty.Value
 	prior  *state.Record
 	// judge is the run whose metrics are judged again, instead of an Apply.
-	judge *state.Run
+	judge   *state.Run
+	metrics map[string]float64 // what the run measured, for people
 }
 
 // request is what the driver gets.
@@ -78,6 +79,7 @@ func interrupted(ctx context.Context, err error) bool {
 // be its verdict good or bad.
 func (s *Session) succeeded(w *work, res providers.Result) (*state.Record, []state.Op, error) {
 	now := s.e.Now().UTC()
+	w.metrics = res.Metrics
 	rec := w.base(now)
 	rec.Phase, rec.Verdict, rec.Message = resource.PhaseReady, res.Verdict, res.Message
 	if res.Held {
