@@ -227,7 +227,7 @@ func (a *application) execute(ctx context.Context, st *planner.Step, f *planner.
 		Trigger: st.Exec.Trigger, Reasons: st.Reasons, Spec: f.Spec, Deps: f.Deps, Seen: f.Seen,
 		Protected: blk.Lifecycle.PreventDestroy, Epoch: a.s.epoch, Started: a.s.e.Now().UTC(),
 	}
-	w := &work{intent: in, kind: blk.Kind, prior: prior, spec: f.Value}
+	w := &work{intent: in, kind: blk.Kind, prior: prior, spec: unmarked(f.Value), post: a.s.postconditions(st.Address)}
 	switch {
 	case f.Exec.AdoptRun != "":
 		return a.adoptRun(ctx, w, f)

@@ -248,3 +248,29 @@ func TestRollbackPinsUntilUnpinned(t *testing.T) {
 		t.Fatalf("after unpin it moves to version 2: %v", b.plan())
 	}
 }
+
+func TestAFailedPostconditionClosesTheGate(t *testing.T) {
+	b := newBench(t, `
+dataset "d" {
+  source = "d.csv"
+  postcondition {
+    condition     = self.rows > 5
+    error_message = "only ${self.rows} rows"
+  }
+}
+check "c" {
+  command = ["true"]
+  inputs  = { d = dataset.d }
+}
+`)
+	b.w.sources["d.csv"] = "abc"
+	out := b.apply()
+	d := resource.Address{Kind: "dataset", Name: "d"}
+	if out.Bad[d] == nil || !strings.Contains(out.Bad[d].Message, "only 3 rows") || len(out.Blocked) != 1 {
+		t.Fatalf("applied: %+v", out)
+	}
+	b.w.sources["d.csv"] = "abcdefgh"
+	if out := b.apply(); len(out.Bad) != 0 || len(out.Done) != 2 {
+		t.Fatalf("applied: %+v", out)
+	}
+}

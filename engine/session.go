@@ -117,7 +117,7 @@ func (s *Session) workOf(ctx context.Context, in *state.Intent) (*work, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &work{intent: in, kind: kind, driver: d, prior: s.now.record(in.Address)}
+	w := &work{intent: in, kind: kind, driver: d, prior: s.now.record(in.Address), post: s.postconditions(in.Address)}
 	if in.Action == resource.Delete {
 		return w, nil
 	}

@@ -28,6 +28,8 @@ type work struct {
 	// judge is the run whose metrics are judged again, instead of an Apply.
 	judge   *state.Run
 	metrics map[string]float64 // what the run measured, for people
+	// post checks the block's postconditions on its new outputs; nil = none to check.
+	post func(outputs cty.Value) error
 }
 
 // request is what the driver gets.
@@ -100,7 +102,14 @@ func (s *Session) succeeded(w *work, res providers.Result) (*state.Record, []sta
 	if err != nil {
 		return nil, nil, err
 	}
-	rec.Outputs = outputs
+	if rec.Outputs, err = state.EncodeValue(outputs); err != nil {
+		return nil, nil, fmt.Errorf("outputs of %s: %w", rec.Address, err)
+	}
+	if w.post != nil && !rec.Verdict.Bad() {
+		if err := w.post(outputs); err != nil {
+			rec.Verdict = &resource.Verdict{Message: "postcondition: " + err.Error(), Time: now}
+		}
+	}
 	if w.kind.Class == resource.Run && w.judge == nil {
 		run, err := w.run(res, rec, now)
 		if err != nil {
@@ -110,7 +119,7 @@ func (s *Session) succeeded(w *work, res providers.Result) (*state.Record, []sta
 		ops = append(ops, state.Op{PutRun: run})
 	}
 	if res.Judged != nil {
-		ops = append(ops, s.judged(w, res)...)
+		ops = append(ops, s.judged(w, res, rec)...)
 	}
 	for _, q := range res.Quarantined {
 		ops = append(ops, state.Op{PutQuarantine: &q})
@@ -160,12 +169,12 @@ func (s *Session) newVersion(w *work, res providers.Result, rec *state.Record) s
 
 // outputs encodes what the driver returned. Held outputs stay as they were
 // while the verdict is bad, and a new version's number is filled in.
-func (w *work) outputs(res providers.Result, version int) (json.RawMessage, error) {
+func (w *work) outputs(res providers.Result, version int) (cty.Value, error) {
 	v, ok := res.Outputs.(cty.Value)
 	if !ok {
 		var err error
 		if v, err = resource.Encode(res.Outputs); err != nil {
-			return nil, fmt.Errorf("outputs of %s: %w", w.intent.Address, err)
+			return cty.NilVal, fmt.Errorf("outputs of %s: %w", w.intent.Address, err)
 		}
 	}
 	attrs := v.AsValueMap()
@@ -180,7 +189,7 @@ func (w *work) outputs(res providers.Result, version int) (json.RawMessage, erro
 	if res.Verdict.Bad() {
 		w.hold(attrs)
 	}
-	return state.EncodeValue(cty.ObjectVal(attrs))
+	return cty.ObjectVal(attrs), nil
 }
 
 // hold keeps the last good value of the outputs that a gate holds.
@@ -205,7 +214,7 @@ func (w *work) hold(attrs map[string]cty.Value) {
 // run is the entry in the history.
 func (w *work) run(res providers.Result, rec *state.Record, now time.Time) (*state.Run, error) {
 	run := w.runBase(now)
-	run.Phase, run.Metrics, run.Verdict = resource.PhaseReady, res.Metrics, res.Verdict
+	run.Phase, run.Metrics, run.Verdict = resource.PhaseReady, res.Metrics, rec.Verdict
 	run.Outputs, run.Message, run.Ref = rec.Outputs, res.Message, rec.Ref
 	if res.Version != nil {
 		run.Version = rec.Version
@@ -232,7 +241,7 @@ func (w *work) runBase(now time.Time) *state.Run {
 
 // judged keeps a validation's verdict with the version that it judged; one that
 // was pruned meanwhile has it in the run alone.
-func (s *Session) judged(w *work, res providers.Result) []state.Op {
+func (s *Session) judged(w *work, res providers.Result, rec *state.Record) []state.Op {
 	v := s.now.version(*res.Judged)
 	if v == nil {
 		return nil
@@ -242,7 +251,7 @@ func (s *Session) judged(w *work, res providers.Result) []state.Op {
 	if c.Verdicts == nil {
 		c.Verdicts = map[string]*resource.Verdict{}
 	}
-	c.Verdicts[w.intent.Address.String()] = res.Verdict
+	c.Verdicts[w.intent.Address.String()] = rec.Verdict
 	return []state.Op{{PutVersion: &c}}
 }
 
@@ -280,4 +289,21 @@ func (s *Session) failed(w *work, failure error) (*state.Record, []state.Op) {
 		ops = append(ops, state.Op{PutRun: run})
 	}
 	return rec, append(ops, state.Op{PutRecord: rec})
+}
+
+// postconditions returns the check of a block's postconditions, on what is
+// recorded of the blocks that they refer to.
+func (s *Session) postconditions(a resource.Address) func(cty.Value) error {
+	blk := s.e.Project.Block(a)
+	if blk == nil {
+		return nil
+	}
+	return func(self cty.Value) error {
+		scope := recorded{project: s.e.Project, snap: s.now.view(a, blk.Deps)}
+		if diags := s.e.Project.Conditions(blk, scope, self, true); diags.HasErrors() {
+			d := diags[0]
+			return fmt.Errorf("%s: %s", d.Summary, d.Detail)
+		}
+		return nil
+	}
 }
