@@ -58,7 +58,7 @@ func Start(ctx context.Context, exe []string, dir string) error {
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
-	return awaitStart(ctx, f, exited)
+	return awaitStart(ctx, f, cmd.Process, exited)
 }
 
 // programPath makes a relative path absolute, since the gateway runs in its
@@ -73,26 +73,35 @@ func programPath(exe []string) (string, error) {
 	return filepath.Abs(exe[0])
 }
 
-// awaitStart returns when a gateway is up: the one just started, or another
-// that was faster.
-func awaitStart(ctx context.Context, f folder, exited <-chan error) error {
+// awaitStart returns when a gateway is up. If that is another one, which was
+// faster, or if none is, then child is ended: it must not take the folder
+// later, when nobody expects it.
+func awaitStart(ctx context.Context, f folder, child *os.Process, exited <-chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
+	end := func() {
+		// It may just have ended by itself.
+		if child.Kill() == nil {
+			<-exited
+		}
+	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, alive := running(f); alive {
+		if p, alive := running(f); alive {
+			if p.Process.PID != child.Pid {
+				end()
+			}
 			return nil
 		}
 		select {
 		case err := <-exited:
-			var exit *exec.ExitError
-			if errors.As(err, &exit) && exit.ExitCode() == exitRunning {
-				exited = nil // another one has the lock: wait for its ports
-				continue
+			if _, alive := running(f); alive {
+				return nil // it found the other one
 			}
 			return fmt.Errorf("start gateway: it ended (%v); the end of %s:\n%s", err, f.log(), logTail(f.log()))
 		case <-ctx.Done():
+			end()
 			return fmt.Errorf("start gateway: not up: %w; the end of %s:\n%s", ctx.Err(), f.log(), logTail(f.log()))
 		case <-tick.C:
 		}

@@ -359,6 +359,9 @@ func (c *controller) promote(now time.Time) {
 	c.current, c.candidate = c.candidate, nil
 	c.settle(PhaseReady, "ready")
 	c.route()
+	if old != nil {
+		c.retiring[old] = true // still listed: its servers run until they are drained
+	}
 	c.publish(now)
 	c.retire(old)
 }

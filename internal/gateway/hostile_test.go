@@ -415,7 +415,7 @@ func TestN11AHangingServerGives504(t *testing.T) {
 }
 
 func TestN11AVeryLongAnswerStreams(t *testing.T) {
-	const size = 64 << 20
+	const size = 16 << 20
 	b := newBackend(t, func(w http.ResponseWriter, _ *http.Request) {
 		part := make([]byte, 1<<20)
 		for range size >> 20 {

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/continuo-ml/continuo/internal/proc"
 )
 
@@ -56,6 +58,27 @@ func TestG3AKilledGatewayFinishesItsRollout(t *testing.T) {
 			t.Errorf("server %v is left over", s.Process)
 		}
 	}
+}
+
+// The kernel reports a killed process as dead before it has given its locks
+// back; here somebody holds the lock for a moment without being a gateway.
+func TestALockThatIsJustBeingGivenBackIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lock := flock.New(folder(r.dir).lock())
+	if ok, err := lock.TryLock(); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	free := time.AfterFunc(500*time.Millisecond, func() {
+		if err := lock.Unlock(); err != nil {
+			t.Error(err)
+		}
+	})
+	defer free.Stop()
+	r.start()
 }
 
 func TestManyStartsAreOneGateway(t *testing.T) {
@@ -296,14 +319,18 @@ func TestALongRequestOutlastsItsVersion(t *testing.T) {
 	r.start()
 	live := r.apply(desired(1))
 	got := make(chan string, 1)
+	file := t.TempDir() + "/go"
 	go func() {
-		a, err := r.do(http.MethodGet, "/wait?for=1500ms", "", nil)
+		a, err := r.do(http.MethodGet, "/until?file="+file, "", nil)
 		got <- fmt.Sprint(a.version, a.body, err)
 	}()
 	r.until("request in flight", func(Live) bool { return strings.Contains(scrape(t, live.Admin), "ml_gateway_in_flight 1") })
 	after := r.apply(desired(2))
 	if len(after.Servers) != 2 {
 		t.Errorf("the old server does not wait: %+v", after.Servers)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if s := <-got; s != "1waited<nil>" {
 		t.Errorf("the request got %s", s)

@@ -73,12 +73,8 @@ func serve(dir folder, log *slog.Logger) (err error) {
 		return err
 	}
 	lock := flock.New(dir.lock())
-	locked, err := lock.TryLock()
-	if err != nil {
-		return fmt.Errorf("lock %s: %w", dir.lock(), err)
-	}
-	if !locked {
-		return errRunning
+	if err := takeLock(dir, lock); err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 
@@ -103,6 +99,33 @@ func serve(dir folder, log *slog.Logger) (err error) {
 	cancel()
 	<-done
 	return g.end(g.drain())
+}
+
+// takeLock takes the folder's lock for life. A killed gateway counts as dead a
+// moment before the kernel has closed its files, so a lock without a live
+// holder is waited for.
+func takeLock(dir folder, lock *flock.Flock) error {
+	deadline := time.NewTimer(lockLimit)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		locked, err := lock.TryLock()
+		if err != nil {
+			return fmt.Errorf("lock %s: %w", dir.lock(), err)
+		}
+		if locked {
+			return nil
+		}
+		if _, alive := running(dir); alive {
+			return errRunning
+		}
+		select {
+		case <-deadline.C:
+			return errRunning
+		case <-tick.C:
+		}
+	}
 }
 
 // begin opens everything, and names this process in gateway.json at the end.

@@ -132,9 +132,14 @@ func modelServer() int {
 		_, _ = fmt.Fprintf(w, `{"predictions": [%s]}`, value)
 	})
 	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { os.Exit(9) })
-	mux.HandleFunc("/wait", func(w http.ResponseWriter, r *http.Request) {
-		d, _ := time.ParseDuration(r.URL.Query().Get("for"))
-		<-time.After(d)
+	mux.HandleFunc("/until", func(w http.ResponseWriter, r *http.Request) {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for range tick.C {
+			if _, err := os.Stat(r.URL.Query().Get("file")); err == nil || r.Context().Err() != nil {
+				break
+			}
+		}
 		_, _ = io.WriteString(w, "waited")
 	})
 	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {

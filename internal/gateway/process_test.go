@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -290,12 +291,25 @@ func TestRequestsInFlightFinishWhenTheGatewayStops(t *testing.T) {
 	r.start()
 	live := r.apply(desired(1))
 	got := make(chan string, 1)
+	file := t.TempDir() + "/go"
 	go func() {
-		a, err := r.do(http.MethodGet, "/wait?for=700ms", "", nil)
+		a, err := r.do(http.MethodGet, "/until?file="+file, "", nil)
 		got <- fmt.Sprint(a.status, a.body, err)
 	}()
 	r.until("request in flight", func(Live) bool { return strings.Contains(scrape(t, live.Admin), "ml_gateway_in_flight 1") })
-	if err := Stop(t.Context(), r.dir, 5*time.Second); err != nil {
+	stopped := make(chan error, 1)
+	go func() { stopped <- Stop(t.Context(), r.dir, 10*time.Second) }()
+	r.until("no new connections", func(l Live) bool {
+		c, err := net.Dial("tcp", strings.TrimPrefix(l.Endpoint, "http://"))
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-stopped; err != nil {
 		t.Fatal(err)
 	}
 	if s := <-got; s != "200waited<nil>" {

@@ -1,10 +1,10 @@
 package gateway
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // While versions are switched as fast as it goes, each request finds a server,
@@ -39,26 +39,18 @@ func TestNoRequestEntersADrainedServer(t *testing.T) {
 			}
 		})
 	}
-	deadline := time.After(time.Second)
-	switches := 0
-loop:
-	for {
-		select {
-		case <-deadline:
-			break loop
-		default:
-		}
+	for range 5000 {
 		old := (*rt.route.Load().current.ready.Load())[0]
 		rt.route.Store(&route{current: next()})
 		old.close()
 		for old.inflight.Load() != 0 { // awaitIdle, without its pause
+			runtime.Gosched()
 		}
 		dead.Store(old, true)
-		switches++
 	}
 	close(stop)
 	wg.Wait()
-	if none.Load() != 0 || late.Load() != 0 || served.Load() < 1000 || switches < 1000 {
-		t.Errorf("%d served over %d switches; %d found no server, %d were late", served.Load(), switches, none.Load(), late.Load())
+	if none.Load() != 0 || late.Load() != 0 || served.Load() == 0 {
+		t.Errorf("%d served; %d found no server, %d were late", served.Load(), none.Load(), late.Load())
 	}
 }
