@@ -127,11 +127,11 @@ func (a *application) delete(ctx context.Context, st *planner.Step) (planner.Out
 		OpID: ulid.Make().String(), Address: st.Address, Provider: rec.Provider, Action: resource.Delete,
 		Reasons: st.Reasons, Deps: rec.Deps, Epoch: a.s.epoch, Started: a.s.e.Now().UTC(),
 	}
-	fault.Point("engine.delete.intent.before")
+	fault.Point(fault.EngineDeleteIntentBefore)
 	if err := a.s.commit(ctx, state.Op{PutIntent: in}); err != nil {
 		return planner.Outcome{}, "", err
 	}
-	fault.Point("engine.delete.intent.after")
+	fault.Point(fault.EngineDeleteIntentAfter)
 	err = a.s.deleteNow(ctx, &work{intent: in, kind: kind, driver: d, prior: rec})
 	return planner.Outcome{Changed: true}, "deleted", err
 }
@@ -148,7 +148,7 @@ func (s *Session) deleteNow(ctx context.Context, w *work) error {
 			return fmt.Errorf("delete %s: %w", w.intent.Address, err)
 		}
 	}
-	fault.Point("engine.delete.acted")
+	fault.Point(fault.EngineDeleteActed)
 	ops := []state.Op{{CloseIntent: w.intent.OpID}}
 	if w.prior != nil {
 		ops = append(ops, state.Op{DeleteRecord: &w.intent.Address})

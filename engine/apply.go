@@ -257,11 +257,11 @@ func (a *application) execute(ctx context.Context, st *planner.Step, f *planner.
 
 // perform journals the intent, acts, and records the outcome.
 func (s *Session) perform(ctx context.Context, w *work) (*state.Record, error) {
-	fault.Point("engine.intent.before")
+	fault.Point(fault.EngineIntentBefore)
 	if err := s.commit(ctx, state.Op{PutIntent: w.intent}); err != nil {
 		return nil, fmt.Errorf("journal %s: %w", w.intent.Address, err)
 	}
-	fault.Point("engine.intent.after")
+	fault.Point(fault.EngineIntentAfter)
 	var res providers.Result
 	req := w.request(s, false)
 	err := retry(ctx, s.e.Retry, func(err error, wait time.Duration) {
@@ -271,7 +271,7 @@ func (s *Session) perform(ctx context.Context, w *work) (*state.Record, error) {
 		res, err = w.driver.Apply(ctx, req)
 		return err
 	})
-	fault.Point("engine.acted")
+	fault.Point(fault.EngineActed)
 	return s.finish(ctx, w, res, err)
 }
 

@@ -91,7 +91,7 @@ func (s *Session) Settle(ctx context.Context) ([]resource.Address, error) {
 // settle finishes one intent.
 func (s *Session) settle(ctx context.Context, in *state.Intent) error {
 	s.e.emit(resource.Event{Type: resource.EventLog, Address: in.Address.String(), Message: "an earlier apply was interrupted here; finishing " + string(in.Action) + " " + in.OpID})
-	fault.Point("engine.settle.before")
+	fault.Point(fault.EngineSettleBefore)
 	w, err := s.workOf(ctx, in)
 	if err != nil {
 		return err

@@ -64,12 +64,12 @@ func (s *Session) finish(ctx context.Context, w *work, res providers.Result, fai
 		return nil, err
 	}
 	ops = append(ops, state.Op{CloseIntent: w.intent.OpID})
-	fault.Point("engine.done.before")
+	fault.Point(fault.EngineDoneBefore)
 	// The work is done whatever happens to this process's context: record it.
 	if err := s.commit(context.WithoutCancel(ctx), ops...); err != nil {
 		return nil, fmt.Errorf("record %s: %w", w.intent.Address, err)
 	}
-	fault.Point("engine.done.after")
+	fault.Point(fault.EngineDoneAfter)
 	return rec, failure
 }
 

@@ -1,7 +1,7 @@
 package fault
 
-// The points, in the order in which a first commit, an apply's lease and a
-// backup pass them. A durable step has one on each side.
+// The points, in the order in which a first commit, an apply's lease, a backup
+// and a step pass them. A durable step has one on each side.
 const (
 	StateCreateBefore       = "state.create.before"
 	StateCreateRename       = "state.create.rename"
@@ -16,6 +16,16 @@ const (
 	StateBackupAfterRename  = "state.backup.after_rename"
 	StateRestoreBefore      = "state.restore.before_rename"
 	StateRestoreAfter       = "state.restore.after_rename"
+
+	EngineIntentBefore       = "engine.intent.before"
+	EngineIntentAfter        = "engine.intent.after"
+	EngineActed              = "engine.acted"
+	EngineDoneBefore         = "engine.done.before"
+	EngineDoneAfter          = "engine.done.after"
+	EngineDeleteIntentBefore = "engine.delete.intent.before"
+	EngineDeleteIntentAfter  = "engine.delete.intent.after"
+	EngineDeleteActed        = "engine.delete.acted"
+	EngineSettleBefore       = "engine.settle.before"
 )
 
 // Points lists every name, so that tests can visit each and compare the list
@@ -27,5 +37,7 @@ func Points() []string {
 		StateSerialBefore, StateSerialAfter, StateLeaseAcquired,
 		StateBackupBeforeRename, StateBackupAfterRename,
 		StateRestoreBefore, StateRestoreAfter,
+		EngineIntentBefore, EngineIntentAfter, EngineActed, EngineDoneBefore, EngineDoneAfter,
+		EngineDeleteIntentBefore, EngineDeleteIntentAfter, EngineDeleteActed, EngineSettleBefore,
 	}
 }
