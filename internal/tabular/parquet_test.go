@@ -96,22 +96,24 @@ func TestParquetValuesComeBackUnderEveryCodecAndPageVersion(t *testing.T) {
 	}
 }
 
+// encodedRow has a column for each encoding and each odd type.
+type encodedRow struct {
+	A int64    `parquet:"a,delta"`
+	B string   `parquet:"b,delta"`
+	C string   `parquet:"c,plain"`
+	D float64  `parquet:"d,split"`
+	E int32    `parquet:"e,dict"`
+	F uint64   `parquet:"f"`
+	G float32  `parquet:"g"`
+	H [16]byte `parquet:"h,uuid"`
+	I int64    `parquet:"i,decimal(2:10)"`
+	J []byte   `parquet:"j"`
+}
+
 func TestParquetEncodings(t *testing.T) {
-	type encoded struct {
-		A int64    `parquet:"a,delta"`
-		B string   `parquet:"b,delta"`
-		C string   `parquet:"c,plain"`
-		D float64  `parquet:"d,split"`
-		E int32    `parquet:"e,dict"`
-		F uint64   `parquet:"f"`
-		G float32  `parquet:"g"`
-		H [16]byte `parquet:"h,uuid"`
-		I int64    `parquet:"i,decimal(2:10)"`
-		J []byte   `parquet:"j"`
-	}
-	rows := make([]encoded, 3000)
+	rows := make([]encodedRow, 3000)
 	for i := range rows {
-		rows[i] = encoded{A: int64(i * i), B: fmt.Sprintf("prefix-%d", i), C: fmt.Sprint(i), D: float64(i) / 3, E: int32(i % 5), F: math.MaxUint64 - uint64(i), G: 0.1, I: int64(12345 + i), J: []byte{0xFF, byte(i)}}
+		rows[i] = encodedRow{A: int64(i * i), B: fmt.Sprintf("prefix-%d", i), C: fmt.Sprint(i), D: float64(i) / 3, E: int32(i % 5), F: math.MaxUint64 - uint64(i), G: 0.1, I: int64(12345 + i), J: []byte{0xFF, byte(i)}}
 		rows[i].H[15] = byte(i)
 	}
 	path := write(t, "e.parquet", string(parquetBytes(t, rows)))

@@ -1,6 +1,7 @@
 package tabular
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -68,11 +69,13 @@ type ValueCount struct {
 var profileRanks = [...]float64{0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99}
 
 const (
-	topKept   = 100
-	hllLogK   = 12
-	digestK   = 500 // a rank is right within 1 %, measured up to a million values; about 10 KB a column
-	topCap    = 1000
-	topLength = 256 // bytes of a value that are kept to name it
+	topKept = 100
+	hllLogK = 12
+	digestK = 500 // a rank is right within 1 %, measured up to a million values; about 10 KB a column
+	// pendingCap is the buffer of a digest of digestK.
+	pendingCap = 4 * (2*digestK + 10)
+	topCap     = 1000
+	topLength  = 256 // bytes of a value that are kept to name it
 )
 
 // QuantileAt returns the value at rank q of 0 to 1 from the sketch (t-digest, Dunning and Ertl 2019). It errors on a column without one.
@@ -152,6 +155,7 @@ type columnStats struct {
 	n                      int64 // finite numeric values in the moments
 	mean, m2, min, max     float64
 	digest                 *tdigest.Double
+	pending                []float64 // values not yet in digest
 	distinct               hll.HllSketch
 	top                    *topCounter
 }
@@ -197,15 +201,32 @@ func (s *columnStats) add(c *Column, rows int) error {
 		s.mean += delta / float64(s.n)
 		s.m2 += delta * (v - s.mean)
 		s.min, s.max = min(s.min, v), max(s.max, v)
-		if err := s.digest.Update(v); err != nil {
-			return err
+		if s.pending = append(s.pending, v); len(s.pending) == pendingCap {
+			if err := s.flush(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
+// flush gives the digest its values in order: it sorts them anyway, with a stable sort that takes several times longer on disorder.
+func (s *columnStats) flush() error {
+	slices.Sort(s.pending)
+	for _, v := range s.pending {
+		if err := s.digest.Update(v); err != nil {
+			return err
+		}
+	}
+	s.pending = s.pending[:0]
+	return nil
+}
+
 // merge adds the values of o, with Chan, Golub and LeVeque's pairwise update of the moments (1979).
 func (s *columnStats) merge(o *columnStats) error {
+	if err := errors.Join(s.flush(), o.flush()); err != nil {
+		return err
+	}
 	s.count, s.nulls, s.infinite = s.count+o.count, s.nulls+o.nulls, s.infinite+o.infinite
 	s.invalid += o.invalid
 	if n := s.n + o.n; n > 0 {
@@ -265,6 +286,9 @@ func (s *columnStats) profile(t Type) (ColumnProfile, error) {
 	if s.n > 1 {
 		std := math.Sqrt(s.m2 / float64(s.n-1))
 		p.Std = &std
+	}
+	if err := s.flush(); err != nil {
+		return p, err
 	}
 	for _, q := range profileRanks {
 		v, err := s.digest.Quantile(q)
