@@ -40,6 +40,7 @@ type controller struct {
 
 	desired Desired // with defaults; Generation 0 before there is one
 	seen    os.FileInfo
+	missing int // looks in a row that found no folder
 	live    Live
 	written Live // as it is in state.json
 	wroteAt time.Time
@@ -66,7 +67,7 @@ type outcome struct {
 	message string
 }
 
-// run decides until ctx ends.
+// run decides until ctx ends or the folder is gone.
 func (c *controller) run(ctx context.Context, reload <-chan os.Signal) {
 	tick := time.NewTicker(quickTick)
 	defer tick.Stop()
@@ -87,9 +88,23 @@ func (c *controller) run(ctx context.Context, reload <-chan os.Signal) {
 		case r := <-c.left:
 			delete(c.retiring, r)
 		case <-tick.C:
+			if c.orphaned() {
+				c.log.Error("the folder of this deployment is gone; nobody could stop this gateway, so it ends")
+				return
+			}
 			c.housekeeping(time.Now())
 		}
 	}
+}
+
+// orphaned reports whether the folder was deleted, at two looks in a row.
+func (c *controller) orphaned() bool {
+	if _, err := os.Stat(c.dir.lock()); !errors.Is(err, os.ErrNotExist) {
+		c.missing = 0
+		return false
+	}
+	c.missing++
+	return c.missing > 1
 }
 
 // nudge makes run look again; it never blocks.

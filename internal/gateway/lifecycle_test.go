@@ -352,3 +352,18 @@ func scrape(t *testing.T, admin string) string {
 	}
 	return string(data)
 }
+
+func TestAGatewayEndsWhenItsFolderIsDeleted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start()
+	live := r.apply(desired(1))
+	if err := os.RemoveAll(r.dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []proc.Identity{live.Process, live.Servers[0].Process} {
+		if !awaitGone(t.Context(), id, 15*time.Second) {
+			t.Errorf("%v still runs", id)
+		}
+	}
+}

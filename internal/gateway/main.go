@@ -36,7 +36,7 @@ const (
 )
 
 // Main is the gateway process on dir. It returns its exit code when it was
-// told to stop (SIGTERM, SIGINT), when another gateway has the folder, or when
+// told to stop (SIGTERM, SIGINT), when its folder was deleted, when another gateway has the folder, or when
 // it cannot begin.
 func Main(dir string) int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -95,7 +95,10 @@ func serve(dir folder, log *slog.Logger) (err error) {
 		defer close(done)
 		g.ctl.run(ctx, reload)
 	}()
-	<-stop
+	select {
+	case <-stop:
+	case <-done:
+	}
 	cancel()
 	<-done
 	return g.end(g.drain())
