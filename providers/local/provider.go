@@ -45,7 +45,7 @@ func connect(_ context.Context, penv providers.Env, config cty.Value) (*provider
 	if s.MaxParallel > 0 {
 		e.slots = make(chan struct{}, s.MaxParallel)
 	}
-	return &providers.Provider{Name: "local", Drivers: drivers(e), Close: e.Close}, nil
+	return &providers.Provider{Name: "local", Drivers: drivers(e), Close: e.Close, Prune: e.prune}, nil
 }
 
 // drivers lists what serves each kind.
@@ -116,8 +116,8 @@ func (e *env) artifacts() (*files.Store, error) {
 	return e.store, err
 }
 
-// Close writes the stat cache back. Every driver of the provider has it, it may be called for each of them, and what is asked
-// of them afterwards opens the index anew, without memory of what was read before.
+// Close writes the stat cache back. What is asked of a driver afterwards opens the index anew, without memory of what was read
+// before.
 func (e *env) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
