@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/continuo-ml/continuo/config"
-	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -153,8 +152,7 @@ func TestMaxParallelBoundsTheCommandsOfAProvider(t *testing.T) {
 	}
 	p.drivers = pr.Drivers
 	t.Cleanup(func() {
-		c, _ := providers.As[interface{ Close() error }](pr.Drivers["check"])
-		if err := c.Close(); err != nil {
+		if err := pr.Close(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -1,6 +1,8 @@
 package local
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,9 +17,6 @@ import (
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
-
-	"encoding/json"
-	"errors"
 )
 
 const table = "id,age,region\n1,34,north\n2,51,south\n3,28,north\n4,77,west\n"
@@ -206,8 +205,7 @@ func TestAProbeSeesOneVersionUntilTheProviderIsClosed(t *testing.T) {
 	if first["content"] != again["content"] {
 		t.Error("one plan saw two versions of a file")
 	}
-	c, _ := providers.As[interface{ Close() error }](p.drivers["training"])
-	if err := c.Close(); err != nil {
+	if err := p.provider.Close(); err != nil {
 		t.Fatal(err)
 	}
 	after, err := p.probe("dataset", spec)

@@ -39,6 +39,7 @@ type project struct {
 	t        *testing.T
 	root     string
 	drivers  map[string]providers.Driver
+	provider *providers.Provider
 	snapshot *state.Snapshot
 	runs     []*state.Run
 
@@ -60,7 +61,11 @@ func newProject(t *testing.T, contents map[string]string) *project {
 }
 
 // connect makes the provider anew, as another `ml` would.
-func (p *project) connect() { p.drivers = connectAt(p.t, p.root).Drivers }
+func (p *project) connect() {
+	p.t.Helper()
+	p.provider = connectAt(p.t, p.root)
+	p.drivers = p.provider.Drivers
+}
 
 func connectAt(t *testing.T, root string) *providers.Provider {
 	t.Helper()
@@ -69,11 +74,7 @@ func connectAt(t *testing.T, root string) *providers.Provider {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		c, ok := providers.As[interface{ Close() error }](pr.Drivers["dataset"])
-		if !ok {
-			t.Fatal("the dataset driver has no Close")
-		}
-		if err := c.Close(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := pr.Close(); err != nil && !errors.Is(err, os.ErrNotExist) {
 			t.Error(err)
 		}
 	})

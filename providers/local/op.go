@@ -141,7 +141,7 @@ func (o *op) start(ctx context.Context, dir string, x config.Exec, spec runner.S
 	if err := o.cancelled(); err != nil {
 		return err
 	}
-	if err := o.env.unmoved(o.req, x); err != nil {
+	if err := errors.Join(o.env.unmoved(o.req, x), o.secrets(x, spec)); err != nil {
 		return &providers.RunError{Err: err, Ref: o.ref()}
 	}
 	o.warn(x)
@@ -156,6 +156,28 @@ func (o *op) start(ctx context.Context, dir string, x config.Exec, spec runner.S
 		return errors.Join(err, runner.Cancel(ctx, dir, spec.Grace))
 	}
 	return nil
+}
+
+// masked begins what stands in a recorded spec for a sensitive value.
+const masked = "hash:"
+
+// secrets errors when an interrupted operation cannot go on because values that its next stage needs are recorded as hashes only.
+func (o *op) secrets(x config.Exec, spec runner.Spec) error {
+	if !o.req.Adopt {
+		return nil
+	}
+	hidden := false
+	for _, v := range x.Env {
+		hidden = hidden || strings.HasPrefix(v, masked)
+	}
+	for _, v := range spec.Params {
+		s, ok := v.(string)
+		hidden = hidden || ok && strings.HasPrefix(s, masked)
+	}
+	if !hidden {
+		return nil
+	}
+	return fmt.Errorf("%s: it was interrupted, and what is left needs sensitive values, which are not stored; apply again", o.req.Address)
 }
 
 // cancelled errors once someone cancelled the operation: its main stage then can never begin.
