@@ -27,6 +27,7 @@ type decoder struct {
 	marks     bool
 	heavy     bool
 	provider  string // the one that serves the block
+	loose     bool   // evaluate what no schema knows, to see what it costs
 }
 
 func (d *decoder) err(rng hcl.Range, summary, detail string, args ...any) {
@@ -88,8 +89,9 @@ func (d *decoder) attribute(attr *hclsyntax.Attribute, a *attrSpec, ctx *hcl.Eva
 		d.diags = append(d.diags, clean(diags)...)
 		return cty.UnknownVal(a.absent.Type())
 	}
+	secret := false
 	if d.marks {
-		v = d.unmark(v, path)
+		v, secret = d.unmark(v, path)
 	}
 	if d.heavy {
 		if n := valueBytes(v, MaxValueBytes); n > MaxValueBytes {
@@ -97,10 +99,12 @@ func (d *decoder) attribute(attr *hclsyntax.Attribute, a *attrSpec, ctx *hcl.Eva
 			return cty.UnknownVal(a.absent.Type())
 		}
 	}
-	return d.convert(v, a, rng)
+	return d.convert(v, a, rng, secret)
 }
 
-func (d *decoder) convert(v cty.Value, a *attrSpec, rng hcl.Range) cty.Value {
+// convert fits a value to its attribute. Nothing of a secret stands in the
+// diagnostics.
+func (d *decoder) convert(v cty.Value, a *attrSpec, rng hcl.Range, secret bool) cty.Value {
 	if v.IsNull() {
 		if a.Required {
 			d.err(rng, "Missing attribute", "%s is null, but a value is needed: %s", a.Name, a.Doc)
@@ -113,12 +117,19 @@ func (d *decoder) convert(v cty.Value, a *attrSpec, rng hcl.Range) cty.Value {
 	if !v.Type().Equals(a.Type) && a.Type != cty.DynamicPseudoType {
 		c, err := funcs.Convert(v, a.Type)
 		if err != nil {
-			d.err(rng, "Wrong type", "%s: %s. %s", a.Name, sentence(err), a.Doc)
+			why := sentence(err)
+			if secret {
+				why = "the sensitive value has another type"
+			}
+			d.err(rng, "Wrong type", "%s: %s. %s", a.Name, why, a.Doc)
 			return cty.UnknownVal(a.absent.Type())
 		}
 		v = c
 	}
 	if problem := a.shape.check(v, a.Name); problem != "" {
+		if secret {
+			problem = a.Name + " is sensitive and not shown; it is not among the values that may stand here. " + a.Doc
+		}
 		d.err(rng, "Invalid value", "%s", problem)
 	}
 	return v
@@ -145,12 +156,12 @@ func (d *decoder) isReference(v cty.Value, a *attrSpec, rng hcl.Range) bool {
 }
 
 // unmark takes sensitivity off a value and remembers where it was.
-func (d *decoder) unmark(v cty.Value, path string) cty.Value {
+func (d *decoder) unmark(v cty.Value, path string) (cty.Value, bool) {
 	plain, marks := v.UnmarkDeepWithPaths()
 	for _, m := range marks {
 		d.sensitive[path+pathText(m.Path)] = true
 	}
-	return plain
+	return plain, len(marks) > 0
 }
 
 func pathText(p cty.Path) string {
@@ -222,19 +233,47 @@ func (d *decoder) group(b *hclsyntax.Body, spec *bodySpec, ctx *hcl.EvalContext,
 			d.providerBlock(blk, spec.providers[blk.Type], ctx, path, vals, seen)
 		case spec.meta[blk.Type]:
 		default:
-			d.unknownBlock(blk, spec)
+			d.unknownBlock(blk, spec, ctx)
 		}
 	}
 	return groups
 }
 
-func (d *decoder) unknownBlock(blk *hclsyntax.Block, spec *bodySpec) {
+func (d *decoder) unknownBlock(blk *hclsyntax.Block, spec *bodySpec, ctx *hcl.EvalContext) {
+	if d.loose {
+		d.raw(blk.Body, ctx)
+	}
 	if _, ok := spec.byName[blk.Type]; ok {
 		d.err(blk.TypeRange, "Attribute written as a block", "%q is an attribute here: write %s = …", blk.Type, blk.Type)
 		return
 	}
 	names := append(spec.names(), sortedKeys(spec.providers)...)
 	d.err(blk.TypeRange, "Unknown block", "There is no block %q here.%s", blk.Type, didYouMean(blk.Type, names))
+}
+
+// raw evaluates every attribute of a body that no schema describes.
+func (d *decoder) raw(b *hclsyntax.Body, ctx *hcl.EvalContext) {
+	for _, a := range b.Attributes {
+		a.Expr.Value(ctx)
+	}
+	for _, blk := range b.Blocks {
+		dyn, diag := readDynamic(blk)
+		if blk.Type != "dynamic" || diag != nil {
+			d.raw(blk.Body, ctx)
+			continue
+		}
+		coll, diags := dyn.forEach.Expr.Value(ctx)
+		coll, _ = coll.Unmark()
+		if diags.HasErrors() || coll.IsNull() || !coll.CanIterateElements() {
+			continue
+		}
+		for it := coll.ElementIterator(); it.Next(); {
+			k, v := it.Element()
+			inner := ctx.NewChild()
+			inner.Variables = map[string]cty.Value{dyn.iterator: cty.ObjectVal(map[string]cty.Value{"key": k, "value": v})}
+			d.raw(dyn.content, inner)
+		}
+	}
 }
 
 func sortedKeys[V any](m map[string]V) []string {

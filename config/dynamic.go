@@ -71,9 +71,7 @@ func (d *decoder) dynamic(blk *hclsyntax.Block, spec *bodySpec, ctx *hcl.EvalCon
 		d.diags = append(d.diags, clean(diags)...)
 		return
 	}
-	if d.marks {
-		coll = d.unmark(coll, join(path, dyn.name))
-	}
+	coll, marks := coll.Unmark()
 	switch {
 	case !coll.IsKnown():
 		unknown[dyn.name] = true
@@ -86,6 +84,7 @@ func (d *decoder) dynamic(blk *hclsyntax.Block, spec *bodySpec, ctx *hcl.EvalCon
 	seen := map[string]bool{}
 	for it := coll.ElementIterator(); it.Next(); {
 		k, v := it.Element()
+		k, v = k.WithMarks(marks), v.WithMarks(marks)
 		if coll.Type().IsSetType() {
 			k = v
 		}

@@ -18,6 +18,8 @@ type evaluator struct {
 	kinds Kinds
 	funcs map[string]function.Function
 	marks bool // something in the project may be sensitive
+	loose bool // evaluate what no schema knows, too
+	trace func(what string)
 	root  *moduleInst
 }
 
@@ -38,6 +40,9 @@ func (r *run) take() hcl.Diagnostics {
 
 // value evaluates a formula where it stands.
 func (r *run) value(f *formula, in instance) cty.Value {
+	if r.trace != nil {
+		r.trace(f.name)
+	}
 	ctx := r.context(in, f.refs, cty.NilVal)
 	v, diags := f.expr.Value(ctx)
 	if diags.HasErrors() {
@@ -346,7 +351,7 @@ func (p *Project) Eval(b *Block, s Scope) (Evaluated, hcl.Diagnostics) {
 	r := &run{evaluator: p.eval, scope: s}
 	d := b.decl
 	dec := &decoder{
-		marks: p.eval.marks || d.marks, heavy: d.heavy, provider: providerName(b.Provider),
+		marks: p.eval.marks || d.marks, heavy: d.heavy, provider: providerName(b.Provider), loose: p.eval.loose,
 		feedback: feedbackValue(b.Feedback), sensitive: map[string]bool{},
 	}
 	ctx := r.context(b.inst, d.refs, cty.NilVal)
@@ -381,7 +386,13 @@ func (d *decoder) problem(decl *declaration, p Problem) {
 		}
 		rng, body = body.Blocks[i].DefRange(), body.Blocks[i].Body
 	}
-	d.diags = append(d.diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: p.Summary, Detail: p.Detail, Subject: rng.Ptr()})
+	detail := p.Detail
+	for path := range d.sensitive {
+		if first, _, _ := strings.Cut(p.Path, "."); path == first || strings.HasPrefix(path, first+".") || strings.HasPrefix(path, first+"[") {
+			detail = "The cause is not shown, because the value is sensitive."
+		}
+	}
+	d.diags = append(d.diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: p.Summary, Detail: detail, Subject: rng.Ptr()})
 }
 
 func providerName(provider string) string {

@@ -63,9 +63,12 @@ func Load(ctx context.Context, opts Options) (*Project, hcl.Diagnostics) {
 		l.bind(l.modules[dir])
 	}
 	if !l.diags.HasErrors() {
+		l.guard(ctx)
+	}
+	if !l.diags.HasErrors() {
 		l.build(root)
 	}
-	sortDiags(l.diags)
+	l.diags = fewer(l.diags)
 	if l.diags.HasErrors() {
 		return nil, l.diags
 	}
@@ -93,7 +96,7 @@ func newLoader(opts Options) (*loader, hcl.Diagnostics) {
 	for n := range l.funcs {
 		l.funcNames[n] = struct{}{}
 	}
-	l.ev = &evaluator{kinds: kinds, funcs: l.funcs}
+	l.ev = &evaluator{kinds: kinds, funcs: l.funcs, trace: opts.trace}
 	l.p = &Project{Dir: opts.Dir, Kinds: kinds, byAddr: map[resource.Address]*Block{}, Providers: map[string]ProviderConfig{}, eval: l.ev}
 	refTypes := referenceTypes(kinds)
 	for _, name := range kinds.Names() {

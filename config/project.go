@@ -33,6 +33,8 @@ type Options struct {
 	// Exe is the command that starts this program, for evaluations that need
 	// limits of their own; without it they are refused.
 	Exe []string
+
+	trace func(what string) // told what is evaluated next; set in the child of Guarded
 }
 
 // VarInput is one variable's value from outside. Exactly one of Text and Value

@@ -20,7 +20,10 @@ func (b *builder) provider(d *declaration, in instance) string {
 		return localProvider
 	}
 	rng := d.provider.expr.Range()
-	v, _ = v.Unmark()
+	if v.IsMarked() {
+		b.add(errAt(rng, "Sensitive value as a name", "A provider's name is shown in plans and cannot come from something sensitive. Use another value."))
+		return localProvider
+	}
 	if v.IsNull() {
 		return b.defaultFor(d)
 	}

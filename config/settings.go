@@ -88,8 +88,11 @@ func (r *resolver) known(m *moduleInst, a *hclsyntax.Attribute) (cty.Value, bool
 	if !ok {
 		return v, false
 	}
-	plain, _ := v.UnmarkDeep()
-	return plain, true
+	if v.ContainsMarked() {
+		r.add(errAt(a.Expr.Range(), "Sensitive value as a name", "%s is shown in plans and cannot come from something sensitive. Use another value.", a.Name))
+		return cty.NilVal, false
+	}
+	return v, true
 }
 
 func (r *resolver) defaultProvider(top *moduleInst, a *hclsyntax.Attribute) {

@@ -1,6 +1,9 @@
 package config
 
 import (
+	"fmt"
+	"slices"
+
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
 
@@ -26,8 +29,23 @@ func (p *Project) Validate() hcl.Diagnostics {
 		_, d := p.EvalOutput(o, unknownScope{})
 		diags = append(diags, d...)
 	}
+	return fewer(diags)
+}
+
+// maxDiags is how many diagnostics are told: more help nobody.
+const maxDiags = 200
+
+// fewer sorts diagnostics, drops repetitions, and cuts an endless list.
+func fewer(diags hcl.Diagnostics) hcl.Diagnostics {
 	sortDiags(diags)
-	return once(diags)
+	diags = once(diags)
+	if len(diags) <= maxDiags {
+		return diags
+	}
+	// Sorted by place; an error must not hide behind warnings.
+	slices.SortStableFunc(diags, func(a, b *hcl.Diagnostic) int { return int(a.Severity) - int(b.Severity) })
+	rest := len(diags) - maxDiags
+	return append(diags[:maxDiags], &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "And more", Detail: fmt.Sprintf("%d more diagnostics are not shown; mend these first.", rest)})
 }
 
 // once drops diagnostics that say the same of the same place: instances of one

@@ -86,7 +86,7 @@ func (s *scanner) refuse(summary, detail string, n int) verdict {
 
 func (s *scanner) open(frame byte) {
 	s.frames = append(s.frames, frame)
-	s.chains = append(s.chains, s.chain)
+	s.chains = append(s.chains, s.chain+1)
 	s.chain, s.prefix = 0, 0
 	s.tokens++
 }
