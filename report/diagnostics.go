@@ -118,7 +118,7 @@ func (l sourceLine) clipped() sourceLine {
 	}
 	if len(l.text) > maxSnippetColumns {
 		cut := maxSnippetColumns
-		for !utf8.RuneStart(l.text[cut]) {
+		for cut > 0 && !utf8.RuneStart(l.text[cut]) {
 			cut--
 		}
 		l.text = l.text[:cut]

@@ -86,6 +86,7 @@ func FuzzDiagnostics(f *testing.F) {
 	f.Add("", 0, 0, 0)
 	f.Add("a\r\nb\xff", 1, 2, -5)
 	f.Add(strings.Repeat("価", 300), 1, 450, 451)
+	f.Add(strings.Repeat("\x80", 300), 1, 0, 2)
 	f.Fuzz(func(t *testing.T, src string, line, from, to int) {
 		diags := hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "x", Subject: &hcl.Range{Filename: "f",
 			Start: hcl.Pos{Line: line, Byte: from}, End: hcl.Pos{Line: line, Byte: to}}}}
