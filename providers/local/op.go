@@ -57,7 +57,8 @@ func (e *env) begin(req providers.ApplyRequest) (*op, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !done && !slices.ContainsFunc(stages, func(s stage) bool { return s.status.Phase != runner.Starting }) {
+	// A prepared stage counts as begun: its runner may be on its way although it has not said so yet, and going on is safe.
+	if !done && len(stages) == 0 {
 		return nil, fmt.Errorf("%s: operation %s: %w", req.Address, req.OpID, providers.ErrAbsent)
 	}
 	return o, nil
