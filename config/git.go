@@ -36,7 +36,9 @@ type gitSource struct {
 }
 
 // parseGit reads `git::https://host/repo.git//folder?ref=v1`.
-func parseGit(source string) (gitSource, string) {
+//
+// The second result says what is wrong with it. local allows file:// addresses.
+func parseGit(source string, local bool) (gitSource, string) {
 	const form = "Write \"git::https://host/repo.git//folder?ref=v1.2.0\", with a tag or a full commit as ref."
 	u, err := url.Parse(strings.TrimPrefix(source, "git::"))
 	if err != nil {
@@ -47,7 +49,7 @@ func parseGit(source string) (gitSource, string) {
 		return out, "A git module must be pinned. " + form
 	}
 	switch {
-	case u.Scheme != "https" && u.Scheme != "ssh" && u.Scheme != "file":
+	case u.Scheme != "https" && u.Scheme != "ssh" && !(local && u.Scheme == "file"):
 		return out, "Modules come over https or ssh. " + form
 	case u.User != nil && u.Scheme == "https":
 		return out, "Credentials do not belong into an address; use git's credential helper or ssh. " + form
@@ -72,7 +74,7 @@ func (g gitSource) key() string {
 
 // resolveGit finds a fetched git module. Loading never fetches.
 func (l *loader) resolveGit(c *moduleCall) (string, *hcl.Diagnostic) {
-	g, problem := parseGit(c.source)
+	g, problem := parseGit(c.source, l.opts.LocalGit)
 	if problem != "" {
 		return "", errAt(c.sourceRng, "Invalid module source", "%s", problem)
 	}

@@ -26,6 +26,7 @@ const EvalCommand = "__eval"
 type guardRequest struct {
 	Dir     string     `json:"dir"`
 	Modules string     `json:"modules"`
+	Local   bool       `json:"local"`
 	Vars    []guardVar `json:"vars"`
 }
 
@@ -45,7 +46,7 @@ func Guarded(ctx context.Context, exe []string, opts Options) error {
 	if len(exe) == 0 {
 		return errors.New("no program to evaluate in")
 	}
-	req := guardRequest{Dir: opts.Dir, Modules: opts.Modules}
+	req := guardRequest{Dir: opts.Dir, Modules: opts.Modules, Local: opts.LocalGit}
 	for _, v := range opts.Vars {
 		g := guardVar{Name: v.Name, Source: v.Source, Text: v.Text, File: v.Range.Filename}
 		if v.Text == nil && v.Value != cty.NilVal {
@@ -142,7 +143,7 @@ func evalAll(stdin io.Reader, stdout io.Writer) int {
 		// A line that does not arrive names the wrong block, nothing worse.
 		_ = w.Flush()
 	}
-	opts := Options{Dir: req.Dir, Modules: req.Modules, trace: trace}
+	opts := Options{Dir: req.Dir, Modules: req.Modules, LocalGit: req.Local, trace: trace}
 	for _, v := range req.Vars {
 		in := VarInput{Name: v.Name, Source: v.Source, Text: v.Text, Range: hcl.Range{Filename: v.File}}
 		if v.Value != nil {

@@ -149,7 +149,7 @@ func TestH7AnExponentThatTakesMinutesToPrint(t *testing.T) {
 	for i := range 20 {
 		fmt.Fprintf(&b, " x%d = local.x%d * local.x%d\n", i+1, i, i)
 	}
-	hostile(t, b.String()+" s = \"${local.x20}\"\n}\n")
+	hostile(t, b.String()+" s = \"${local.x20}-x\"\n}\n")
 }
 
 func TestH8NestedTemplateFor(t *testing.T) {

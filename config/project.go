@@ -33,6 +33,8 @@ type Options struct {
 	// Exe is the command that starts this program, for evaluations that need
 	// limits of their own; without it they are refused.
 	Exe []string
+	// LocalGit allows modules from git::file:// addresses, for tests.
+	LocalGit bool
 
 	trace func(what string) // told what is evaluated next; set in the child of Guarded
 }
