@@ -153,6 +153,9 @@ func (a *application) step(ctx context.Context, st *planner.Step) {
 	case o.Blocked != "":
 		a.out.Blocked = append(a.out.Blocked, st.Address)
 		ev.Blocked, ev.Message = true, o.Blocked
+	case o.Verdict.Bad():
+		a.out.Done = append(a.out.Done, st.Address)
+		ev.Data = map[string]any{"passed": false}
 	case !o.Changed:
 		a.out.Unchanged = append(a.out.Unchanged, st.Address)
 	default:

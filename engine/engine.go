@@ -127,10 +127,10 @@ func (e *Engine) Plan(ctx context.Context, o PlanOptions) (*Planned, error) {
 
 func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions) (*Planned, error) {
 	o.Hash = e.Hash
-	in := planner.Input{Project: e.Project, Prior: snap, Now: e.Now().UTC(), Options: o.Options}
+	in := planner.Input{Project: e.Project, Prior: snap, Now: e.Now().UTC(), Options: o.Options, Decoder: &state.Decoder{}}
 	in.Live.Commit = e.Commit
 	if !o.NoRefresh {
-		live, err := e.Refresh(ctx, snap)
+		live, err := e.refresh(ctx, snap, in.Decoder)
 		if err != nil {
 			return nil, err
 		}

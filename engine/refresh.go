@@ -24,11 +24,15 @@ const refreshWorkers = 16
 // that the files name. An object that cannot be read is reported in place; only
 // a cancelled context ends the whole.
 func (e *Engine) Refresh(ctx context.Context, snap *state.Snapshot) (planner.Live, error) {
+	return e.refresh(ctx, snap, &state.Decoder{})
+}
+
+func (e *Engine) refresh(ctx context.Context, snap *state.Snapshot, dec *state.Decoder) (planner.Live, error) {
 	live := planner.Live{
 		Objects: map[resource.Address]planner.Object{}, Probes: map[resource.Address]planner.Probe{},
 		Signals: map[resource.Address][]*state.Signal{}, Commit: e.Commit, AsOf: e.Now().UTC(),
 	}
-	r := &refresher{e: e, snap: snap, live: &live}
+	r := &refresher{e: e, snap: snap, live: &live, dec: dec}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(refreshWorkers)
 	for batch := range r.batches() {
@@ -43,6 +47,7 @@ func (e *Engine) Refresh(ctx context.Context, snap *state.Snapshot) (planner.Liv
 type refresher struct {
 	e    *Engine
 	snap *state.Snapshot
+	dec  *state.Decoder
 	mu   sync.Mutex
 	live *planner.Live
 }
@@ -202,7 +207,7 @@ func (r *refresher) observe(ctx context.Context, d providers.Driver, q providers
 // probeAll digests the sources that blocks name, as far as their values are
 // known from what is recorded.
 func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
-	scope := recorded{project: r.e.Project, snap: r.snap}
+	scope := recorded{project: r.e.Project, snap: r.snap, dec: r.dec}
 	found := make(map[resource.Address]planner.Probe, len(blks))
 	for _, b := range blks {
 		if err := ctx.Err(); err != nil {
@@ -252,19 +257,16 @@ func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value) (plann
 type recorded struct {
 	project *config.Project
 	snap    *state.Snapshot
+	dec     *state.Decoder // nil = nothing is remembered
 }
 
 // Outputs implements config.Scope.
 func (s recorded) Outputs(a resource.Address) cty.Value {
 	b, rec := s.project.Block(a), s.snap.Records[a]
-	if b == nil || rec == nil || len(rec.Outputs) == 0 {
+	if b == nil {
 		return cty.NilVal
 	}
-	v, err := state.DecodeValue(rec.Outputs, b.Kind.OutputSchema().Type())
-	if err != nil {
-		return cty.NilVal
-	}
-	return v
+	return s.dec.Outputs(rec, b.Kind.OutputSchema().Type())
 }
 
 // Signal implements config.Scope.

@@ -231,15 +231,15 @@ func (b *builder) asRecorded(blk *config.Block, rec *state.Record) *result {
 		return r
 	}
 	if rec.Verdict.Bad() {
-		r.closed = closedBy(blk, rec)
+		r.closed = b.closedBy(blk, rec)
 	}
 	return r
 }
 
 // closedBy says why a block with a bad verdict lets nothing through, or "" when
 // it holds its last good outputs and so lets those through.
-func closedBy(blk *config.Block, rec *state.Record) string {
-	if holds(blk.Kind) && heldOutputs(blk.Kind, rec) {
+func (b *builder) closedBy(blk *config.Block, rec *state.Record) string {
+	if holds(blk.Kind) && b.heldOutputs(blk.Kind, rec) {
 		return ""
 	}
 	return fmt.Sprintf("%s: %s", blk.Addr, rec.Verdict.Message)
@@ -256,8 +256,8 @@ func holds(k *config.Kind) bool {
 }
 
 // heldOutputs says whether every held output of the record has a value.
-func heldOutputs(k *config.Kind, rec *state.Record) bool {
-	out := decodeOutputs(k, rec)
+func (b *builder) heldOutputs(k *config.Kind, rec *state.Record) bool {
+	out := b.recordedOutputs(k, rec)
 	if out == cty.NilVal {
 		return false
 	}
@@ -269,17 +269,9 @@ func heldOutputs(k *config.Kind, rec *state.Record) bool {
 	return true
 }
 
-// decodeOutputs reads a record's outputs; a record that another version of the
-// kind wrote may lack attributes, which are null then.
-func decodeOutputs(k *config.Kind, rec *state.Record) cty.Value {
-	if rec == nil || len(rec.Outputs) == 0 {
-		return cty.NilVal
-	}
-	v, err := state.DecodeValue(rec.Outputs, k.OutputSchema().Type())
-	if err != nil {
-		return cty.NilVal
-	}
-	return v
+// recordedOutputs decodes a record's outputs; NilVal when there are none.
+func (b *builder) recordedOutputs(k *config.Kind, rec *state.Record) cty.Value {
+	return b.in.Decoder.Outputs(rec, k.OutputSchema().Type())
 }
 
 // offer is what the block offers downstream after its decision.
@@ -315,7 +307,7 @@ func (b *builder) Outputs(a resource.Address) cty.Value {
 		if blk == nil {
 			return cty.NilVal
 		}
-		r.outputs = decodeOutputs(blk.Kind, withLive(r.lazy, b.in.Live.Objects[a]))
+		r.outputs = b.recordedOutputs(blk.Kind, withLive(r.lazy, b.in.Live.Objects[a]))
 		r.lazy = nil
 	}
 	return r.outputs

@@ -125,7 +125,7 @@ func (b *builder) planned(s *subject) cty.Value {
 	k := s.blk.Kind
 	known := map[string]cty.Value{}
 	if k.Plan != nil {
-		prior := decodeOutputs(k, s.rec)
+		prior := b.recordedOutputs(k, s.rec)
 		if prior == cty.NilVal {
 			prior = cty.NullVal(cty.DynamicPseudoType)
 		}

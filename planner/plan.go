@@ -178,4 +178,6 @@ type Input struct {
 	Live    Live
 	Now     time.Time
 	Options Options
+	// Decoder remembers decoded outputs; nil is fine. It changes no result.
+	Decoder *state.Decoder
 }

@@ -78,7 +78,7 @@ func (b *builder) failed(d *decision, s *subject, inputs resource.Digest, asked 
 	st := newStep(s.blk, resource.Noop)
 	st.Reasons = append(st.Reasons, resource.Reason{Code: resource.ReasonFailedBefore, Message: fmt.Sprintf("failed on these inputs (%s); run it again with -replace %s", s.rec.Message, s.blk.Addr)})
 	d.step = st
-	if !holds(s.blk.Kind) || !heldOutputs(s.blk.Kind, s.rec) {
+	if !holds(s.blk.Kind) || !b.heldOutputs(s.blk.Kind, s.rec) {
 		if !s.blk.Kind.Versioned || s.rec.Version == 0 {
 			d.closed = fmt.Sprintf("%s failed: %s", s.blk.Addr, s.rec.Message)
 		}

@@ -66,19 +66,15 @@ func DecodeValue(raw json.RawMessage, t cty.Type) (cty.Value, error) {
 	if len(raw) == 0 {
 		return cty.NullVal(t.WithoutOptionalAttributesDeep()), nil
 	}
-	if !json.Valid(raw) {
-		return cty.NilVal, errors.New("decode value: this is not JSON")
+	shaped, err := decodeShaped(raw, t.WithoutOptionalAttributesDeep())
+	if !errors.Is(err, errShape) {
+		return shaped, err
 	}
-	if !t.HasDynamicTypes() {
-		if v, err := ctyjson.Unmarshal(raw, t.WithoutOptionalAttributesDeep()); err == nil {
-			return v, nil
-		}
-	}
-	implied, err := ctyjson.ImpliedType(raw)
+	wide, err := ctyjson.ImpliedType(raw)
 	if err != nil {
 		return cty.NilVal, fmt.Errorf("decode value: %w", err)
 	}
-	v, err := ctyjson.Unmarshal(raw, implied)
+	v, err := ctyjson.Unmarshal(raw, wide)
 	if err != nil {
 		return cty.NilVal, fmt.Errorf("decode value: %w", err)
 	}

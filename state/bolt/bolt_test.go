@@ -69,3 +69,10 @@ func wantError(t testing.TB, err, target error, text string) {
 		t.Errorf("got error %v, want %v with %q", err, target, text)
 	}
 }
+
+// small is a record of some 500 bytes.
+func small(i int) *state.Record {
+	r := bigRecord(i)
+	r.Spec, r.Outputs, r.Deps = nil, nil, nil
+	return r
+}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,12 +97,6 @@ func work(ctx context.Context, s *Store) error {
 		}
 	}
 	return release()
-}
-
-func small(i int) *state.Record {
-	r := bigRecord(i)
-	r.Spec, r.Outputs, r.Deps = nil, nil, nil
-	return r
 }
 
 // proc is a running child.
@@ -195,8 +190,8 @@ func checkHistory(t *testing.T, s *Store, said []string) {
 func TestZ15KillAtEveryPoint(t *testing.T) {
 	restoring := []string{fault.StateRestoreBefore, fault.StateRestoreAfter}
 	for _, name := range fault.Points() {
-		if name == fault.StateCommitSync || name == restoring[0] || name == restoring[1] {
-			continue // not a point that kills; tested below
+		if !strings.HasPrefix(name, "state.") || name == fault.StateCommitSync || name == restoring[0] || name == restoring[1] {
+			continue // another package's, or tested below
 		}
 		t.Run(name, func(t *testing.T) {
 			killed := 0
@@ -283,4 +278,19 @@ func TestZ15KillDuringRestore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAFailedSyncIsNotAcknowledged fails one fsync of a child: it must stop
+// there, and nothing it told before may be lost.
+func TestAFailedSyncIsNotAcknowledged(t *testing.T) {
+	s := newStore(t)
+	said, err := start(t, "work", s.path, fault.StateCommitSync+":4:error").wait()
+	if err == nil || !strings.Contains(said[len(said)-1], state.ErrReadOnly.Error()) {
+		t.Fatalf("the child ended with %v after %v", err, said)
+	}
+	if want := []string{"intent 1", "done 1"}; !slices.Equal(said[:len(said)-1], want) {
+		t.Errorf("told %v, want %v", said, want)
+	}
+	checkHistory(t, s, said)
+	checkGoesOn(t, s) // another process may write
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.etcd.io/bbolt"
 
 	"github.com/continuo-ml/continuo/resource"
@@ -87,7 +88,7 @@ func wantTruthOrDamage(t testing.TB, what string, c *Store, want truth) bool {
 		}
 	}
 	if err == nil && !reflect.DeepEqual(snap, want.snap) {
-		t.Errorf("%s: silently wrong: %s", what, cmp.Diff(want.snap, snap))
+		t.Errorf("%s: silently wrong: %s", what, cmp.Diff(want.snap, snap, cmpopts.IgnoreUnexported(state.Snapshot{})))
 	}
 	if rerr == nil && !reflect.DeepEqual(runs, want.runs) {
 		t.Errorf("%s: silently wrong runs", what)
