@@ -158,6 +158,14 @@ func TestD1HostileParquetNeverHangsOrPanics(t *testing.T) {
 		})
 		wantError(t, try(bad), path, `column "a"`)
 	})
+	t.Run("a byte of a page that has a checksum", func(t *testing.T) {
+		bad := bytes.Clone(parquetBytes(t, pairs(20), parquet.Compression(&parquet.Uncompressed)))
+		bad[bytes.Index(bad, []byte{7, 0, 0, 0, 0, 0, 0, 0, 8})] = 9
+		wantError(t, try(bad), `column "a"`, "checksum")
+	})
+	t.Run("a panic of the library is an error", func(t *testing.T) {
+		wantError(t, guard(func() error { panic("index out of range") }), "damaged", "index out of range")
+	})
 	t.Run("a chunk outside the file", func(t *testing.T) {
 		wantError(t, try(rewriteFooter(t, file, func(md *format.FileMetaData) { md.RowGroups[0].Columns[1].MetaData.DataPageOffset = 1 << 62 })), `column "b"`, "outside the file")
 	})

@@ -25,10 +25,11 @@ type parquetSource struct {
 	left    int64 // rows left of the open one
 	cursors []*columnCursor
 	row     int64
+	keep    bool // hand out whole rows too, for split files
 }
 
-func openParquet(in *input, compression string, limits Limits, tempDir string) (*parquetSource, error) {
-	s := &parquetSource{ctx: in.ctx, in: in, src: in.file, limits: limits, ratio: ratioGuard{limit: int64(limits.Ratio)}}
+func openParquet(in *input, compression string, limits Limits, tempDir string, keep bool) (*parquetSource, error) {
+	s := &parquetSource{keep: keep, ctx: in.ctx, in: in, src: in.file, limits: limits, ratio: ratioGuard{limit: int64(limits.Ratio)}}
 	size := in.before.Size()
 	var err error
 	if compression != "" {
@@ -136,17 +137,23 @@ func (s *parquetSource) fill(f *frame) error {
 		}
 	}
 	f.rows = rows
-	f.raw = make([]parquet.Row, rows)
-	for r := range rows {
-		row := make(parquet.Row, 0, len(columns))
-		for c := range columns {
-			row = append(row, columns[c][r]...)
-		}
-		f.raw[r] = row
+	if s.keep {
+		f.raw = wholeRows(columns, rows)
 	}
 	s.row += int64(rows)
 	s.left -= int64(rows)
 	return nil
+}
+
+// wholeRows puts the values of columns together by row.
+func wholeRows(columns [][][]parquet.Value, rows int) []parquet.Row {
+	out := make([]parquet.Row, rows)
+	for r := range out {
+		for c := range columns {
+			out[r] = append(out[r], columns[c][r]...)
+		}
+	}
+	return out
 }
 
 // columnCursor reads one column chunk value by value.

@@ -231,7 +231,7 @@ func (r *Reader) openNext() error {
 		r.src = openJSONL(in, r.limits)
 	default:
 		var p *parquetSource
-		if p, err = openParquet(in, compression, r.limits, r.opts.TempDir); err == nil {
+		if p, err = openParquet(in, compression, r.limits, r.opts.TempDir, r.opts.keepRows); err == nil {
 			r.src = p
 			if r.schema == nil {
 				r.schema, r.schemaText = p.meta.schema, p.meta.text

@@ -46,6 +46,7 @@ func Scan(ctx context.Context, paths []string, opts ScanOptions) (res *Result, e
 			return nil, fmt.Errorf("scan data: column %s is declared both %s and %s", clip(c.Name), f.Type, c.Type)
 		}
 	}
+	read.keepRows = len(opts.Splits) > 0
 	format, err := commonFormat(paths, read.Format)
 	if err != nil {
 		return nil, err

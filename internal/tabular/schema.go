@@ -78,6 +78,8 @@ type Options struct {
 	MaxRows int
 	// TempDir holds spill files; empty means os.TempDir().
 	TempDir string
+
+	keepRows bool // Scan has splits to write
 }
 
 // DefaultMaxRows is how many rows Load keeps when Options.MaxRows is 0.

@@ -1,0 +1,192 @@
+package tabular
+
+import (
+	"errors"
+	"math"
+	"slices"
+
+	"github.com/apache/datasketches-go/hll"
+	"github.com/apache/datasketches-go/tdigest"
+)
+
+// columnStats accumulates one column.
+type columnStats struct {
+	name                   string
+	count, nulls, infinite int64
+	invalid                int64
+	n                      int64 // finite numeric values in the moments
+	mean, m2, min, max     float64
+	digest                 *tdigest.Double
+	pending                []float64 // values not yet in digest
+	distinct               hll.HllSketch
+	top                    *topCounter
+}
+
+func newStats(name string) (*columnStats, error) {
+	s := &columnStats{name: name, top: newTopCounter(), min: math.Inf(1), max: math.Inf(-1)}
+	var err error
+	if s.digest, err = tdigest.NewDouble(digestK); err != nil {
+		return nil, err
+	}
+	if s.distinct, err = hll.NewHllSketch(hllLogK, hll.TgtHllTypeHll8); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// add takes the rows of a batch's column.
+func (s *columnStats) add(c *Column, rows int) error {
+	s.invalid += int64(len(c.Invalid))
+	s.nulls -= int64(len(c.Invalid)) // they are masked as null, and counted as such below
+	for i := range rows {
+		if c.IsNull(i) {
+			s.nulls++
+			continue
+		}
+		s.count++
+		text := c.Text(i)
+		if err := s.distinct.UpdateString(text); err != nil {
+			return err
+		}
+		s.top.add(text, 1, c.Num != nil)
+		if c.Num == nil {
+			continue
+		}
+		v := c.Num[i]
+		if math.IsInf(v, 0) {
+			s.infinite++
+			continue
+		}
+		// Welford 1962: one pass, without the cancellation of sums of squares.
+		s.n++
+		delta := v - s.mean
+		s.mean += delta / float64(s.n)
+		s.m2 += delta * (v - s.mean)
+		s.min, s.max = min(s.min, v), max(s.max, v)
+		if s.pending = append(s.pending, v); len(s.pending) == pendingCap {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// flush gives the digest its values in order: it sorts them anyway, with a stable sort that takes several times longer on disorder.
+func (s *columnStats) flush() error {
+	slices.Sort(s.pending)
+	for _, v := range s.pending {
+		if err := s.digest.Update(v); err != nil {
+			return err
+		}
+	}
+	s.pending = s.pending[:0]
+	return nil
+}
+
+// merge adds the values of o, with Chan, Golub and LeVeque's pairwise update of the moments (1979).
+func (s *columnStats) merge(o *columnStats) error {
+	if err := errors.Join(s.flush(), o.flush()); err != nil {
+		return err
+	}
+	s.count, s.nulls, s.infinite = s.count+o.count, s.nulls+o.nulls, s.infinite+o.infinite
+	s.invalid += o.invalid
+	if n := s.n + o.n; n > 0 {
+		delta := o.mean - s.mean
+		s.mean += delta * float64(o.n) / float64(n)
+		s.m2 += o.m2 + delta*delta*float64(s.n)*float64(o.n)/float64(n)
+		s.n = n
+	}
+	s.min, s.max = min(s.min, o.min), max(s.max, o.max)
+	if !o.digest.IsEmpty() {
+		if err := s.digest.Merge(o.digest); err != nil {
+			return err
+		}
+	}
+	union, err := hll.NewUnion(hllLogK)
+	if err != nil {
+		return err
+	}
+	for _, sketch := range []hll.HllSketch{s.distinct, o.distinct} {
+		if err := union.UpdateSketch(sketch); err != nil {
+			return err
+		}
+	}
+	if s.distinct, err = union.GetResult(hll.TgtHllTypeHll8); err != nil {
+		return err
+	}
+	s.top.merge(o.top)
+	return nil
+}
+
+// profile renders the statistics under the column's final type: one that ended as text has no moments, whatever its first rows were.
+func (s *columnStats) profile(t Type) (ColumnProfile, error) {
+	p := ColumnProfile{Name: s.name, Type: t, Count: s.count, Nulls: s.nulls, Invalid: s.invalid}
+	p.Top, p.TopError = s.top.list(topKept)
+	p.Distinct = int64(len(s.top.counts))
+	if s.count > 0 {
+		var err error
+		if p.HLL, err = s.distinct.ToCompactSlice(); err != nil {
+			return p, err
+		}
+		if !s.top.exact() {
+			estimate, err := s.distinct.GetEstimate()
+			if err != nil {
+				return p, err
+			}
+			p.Distinct = int64(math.Round(estimate))
+		}
+	}
+	if !t.Numeric() {
+		return p, nil
+	}
+	p.Infinite = s.infinite
+	if s.n == 0 {
+		return p, nil
+	}
+	p.Min, p.Max, p.Mean = &s.min, &s.max, &s.mean
+	if s.n > 1 {
+		std := math.Sqrt(s.m2 / float64(s.n-1))
+		p.Std = &std
+	}
+	if err := s.flush(); err != nil {
+		return p, err
+	}
+	for _, q := range profileRanks {
+		v, err := s.digest.Quantile(q)
+		if err != nil {
+			return p, err
+		}
+		p.Quantiles = append(p.Quantiles, Quantile{q, v})
+	}
+	var err error
+	p.TDigest, err = tdigest.EncodeDouble(s.digest, true)
+	return p, err
+}
+
+// restoreStats is the inverse of profile, as far as a profile tells.
+func restoreStats(p ColumnProfile) (*columnStats, error) {
+	s, err := newStats(p.Name)
+	if err != nil {
+		return nil, err
+	}
+	s.count, s.nulls, s.infinite, s.invalid = p.Count, p.Nulls, p.Infinite, p.Invalid
+	if p.Mean != nil && p.Min != nil && p.Max != nil {
+		s.n, s.mean, s.min, s.max = p.Count-p.Infinite, *p.Mean, *p.Min, *p.Max
+		if p.Std != nil {
+			s.m2 = *p.Std * *p.Std * float64(s.n-1)
+		}
+	}
+	if len(p.TDigest) > 0 {
+		if s.digest, err = tdigest.DecodeDouble(p.TDigest); err != nil {
+			return nil, err
+		}
+	}
+	if len(p.HLL) > 0 {
+		if s.distinct, err = hll.NewHllSketchFromSlice(p.HLL, true); err != nil {
+			return nil, err
+		}
+	}
+	s.top.restore(p)
+	return s, nil
+}
