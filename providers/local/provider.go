@@ -57,6 +57,8 @@ func drivers(e *env) map[string]providers.Driver {
 		"validation":      providers.For(&validation{command{e}}),
 		"batch_inference": providers.For(&batchInference{command{e}}),
 		"deployment":      providers.For(&deployment{env: e}),
+		"monitor":         providers.For(&monitor{env: e}),
+		"notifier":        providers.For(&notifier{env: e}),
 	}
 }
 
