@@ -28,6 +28,9 @@ type Engine struct {
 	Emit func(resource.Event)
 	// Hash makes a keyed hash of a sensitive value.
 	Hash func(string) string
+	// Prefetched, when not nil, gives Plan the state that was read while the
+	// files were loaded. A session always reads it anew.
+	Prefetched func(context.Context) (*state.Snapshot, error)
 	// Commit names the git commit of the project folder, "" outside a checkout.
 	Commit string
 	// Parallel bounds the steps that run at once; 0 = DefaultParallelism.
@@ -118,7 +121,11 @@ type Planned struct {
 // Plan reads state, sources and live objects and plans. It executes nothing and
 // writes nothing but caches.
 func (e *Engine) Plan(ctx context.Context, o PlanOptions) (*Planned, error) {
-	snap, err := e.Store.Snapshot(ctx)
+	read := e.Store.Snapshot
+	if e.Prefetched != nil {
+		read = e.Prefetched
+	}
+	snap, err := read(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +137,8 @@ func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions
 	in := planner.Input{Project: e.Project, Prior: snap, Now: e.Now().UTC(), Options: o.Options, Decoder: &state.Decoder{}}
 	in.Live.Commit = e.Commit
 	if !o.NoRefresh {
-		live, err := e.refresh(ctx, snap, in.Decoder)
+		in.Evaluated = make(map[resource.Address]config.Evaluated, len(e.Project.Blocks))
+		live, err := e.refresh(ctx, snap, in.Decoder, in.Evaluated)
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/zclconf/go-cty/cty"
@@ -24,15 +25,17 @@ const refreshWorkers = 16
 // that the files name. An object that cannot be read is reported in place; only
 // a cancelled context ends the whole.
 func (e *Engine) Refresh(ctx context.Context, snap *state.Snapshot) (planner.Live, error) {
-	return e.refresh(ctx, snap, &state.Decoder{})
+	return e.refresh(ctx, snap, &state.Decoder{}, nil)
 }
 
-func (e *Engine) refresh(ctx context.Context, snap *state.Snapshot, dec *state.Decoder) (planner.Live, error) {
+// refresh does so and keeps in evaluated, when it is not nil, the bodies that it
+// evaluated on the records.
+func (e *Engine) refresh(ctx context.Context, snap *state.Snapshot, dec *state.Decoder, evaluated map[resource.Address]config.Evaluated) (planner.Live, error) {
 	live := planner.Live{
 		Objects: map[resource.Address]planner.Object{}, Probes: map[resource.Address]planner.Probe{},
 		Signals: map[resource.Address][]*state.Signal{}, Commit: e.Commit, AsOf: e.Now().UTC(),
 	}
-	r := &refresher{e: e, snap: snap, live: &live, dec: dec}
+	r := &refresher{e: e, snap: snap, live: &live, dec: dec, evaluated: evaluated}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(refreshWorkers)
 	for batch := range r.batches() {
@@ -50,6 +53,8 @@ type refresher struct {
 	dec  *state.Decoder
 	mu   sync.Mutex
 	live *planner.Live
+
+	evaluated map[resource.Address]config.Evaluated
 }
 
 // batchSize is how many addresses one worker takes at a time: handing out
@@ -209,6 +214,7 @@ func (r *refresher) observe(ctx context.Context, d providers.Driver, q providers
 func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 	scope := recorded{project: r.e.Project, snap: r.snap, dec: r.dec}
 	found := make(map[resource.Address]planner.Probe, len(blks))
+	evaluated := make(map[resource.Address]config.Evaluated, len(blks))
 	for _, b := range blks {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -216,6 +222,9 @@ func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 		ev, diags := r.e.Project.Eval(b, scope)
 		if diags.HasErrors() {
 			continue // the planner evaluates it again and says so
+		}
+		if len(diags) == 0 {
+			evaluated[b.Addr] = ev
 		}
 		if p, ok := r.e.probe(ctx, b, ev.Value); ok {
 			found[b.Addr] = p
@@ -225,6 +234,9 @@ func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 	defer r.mu.Unlock()
 	for a, p := range found {
 		r.live.Probes[a] = p
+	}
+	if r.evaluated != nil {
+		maps.Copy(r.evaluated, evaluated)
 	}
 	return nil
 }

@@ -139,5 +139,9 @@ func (s *Session) Observe(ctx context.Context) error {
 
 // Plan plans on the state as it is now, under the lease.
 func (s *Session) Plan(ctx context.Context, o PlanOptions) (*Planned, error) {
-	return s.e.Plan(ctx, o)
+	snap, err := s.e.Store.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.e.planOn(ctx, snap, o)
 }

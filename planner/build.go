@@ -25,6 +25,8 @@ type result struct {
 	absent bool
 	// pending says that a verdict is still to come from this plan's own step.
 	pending bool
+	// recorded says that the outputs are those of the record.
+	recorded bool
 	// changes says that the step changes the object or makes a new version.
 	changes bool
 	// needs are the steps that whoever depends on this block must wait for.
@@ -224,7 +226,7 @@ func compact(as []resource.Address) []resource.Address {
 
 // asRecorded is what a block offers when nothing happens to it.
 func (b *builder) asRecorded(blk *config.Block, rec *state.Record) *result {
-	r := &result{lazy: rec}
+	r := &result{lazy: rec, recorded: true}
 	if rec == nil {
 		r.absent = true
 		r.closed = fmt.Sprintf("%s does not exist yet", blk.Addr)

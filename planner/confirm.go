@@ -83,7 +83,7 @@ func (c *Confirmer) Done(addr resource.Address, o Outcome) {
 	default:
 		now := &state.Record{Address: addr, Outputs: o.Outputs, Verdict: o.Verdict}
 		r = c.b.asRecorded(blk, now)
-		r.changes = o.Changed
+		r.changes, r.recorded = o.Changed, false
 	}
 	c.b.results[addr] = r
 }

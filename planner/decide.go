@@ -57,7 +57,7 @@ func (b *builder) decide(blk *config.Block, rec *state.Record) *decision {
 		d.diags = append(d.diags, diagnostic(blk, "The live state cannot be read", s.live.Err))
 		return d
 	}
-	ev, diags := b.in.Project.Eval(blk, b)
+	ev, diags := b.eval(blk)
 	if !diags.HasErrors() {
 		diags = append(diags, b.in.Project.Conditions(blk, b, cty.NilVal, false)...)
 	}
@@ -89,6 +89,23 @@ func (b *builder) decide(blk *config.Block, rec *state.Record) *decision {
 		b.block1(d, s, *gate)
 	}
 	return d
+}
+
+// eval evaluates a block's body. While everything that it depends on stays as
+// recorded, what refresh evaluated on the records is the same.
+func (b *builder) eval(blk *config.Block) (config.Evaluated, hcl.Diagnostics) {
+	ev, ok := b.in.Evaluated[blk.Addr]
+	ok = ok && len(b.moved) == 0
+	for i := 0; ok && i < len(blk.Deps); i++ {
+		dep := blk.Deps[i]
+		_, live := b.in.Live.Objects[dep]
+		r := b.results[dep]
+		ok = r != nil && r.recorded && !live && len(b.in.Project.Block(dep).Kind.Signals) == 0
+	}
+	if ok {
+		return ev, nil
+	}
+	return b.in.Project.Eval(blk, b)
 }
 
 // policyOnly says that nothing outside changes and no version becomes current.

@@ -2,6 +2,7 @@ package planner
 
 import (
 	"encoding/json"
+	"math/big"
 	"sort"
 	"strconv"
 	"strings"
@@ -192,7 +193,12 @@ func canonical(v cty.Value) string {
 		case cty.Bool:
 			return strconv.FormatBool(v.True())
 		case cty.Number:
-			return v.AsBigFloat().Text('f', -1)
+			f := v.AsBigFloat()
+			// Integers are most of all numbers, and printing a big float is slow.
+			if i, acc := f.Int64(); acc == big.Exact {
+				return strconv.FormatInt(i, 10)
+			}
+			return f.Text('f', -1)
 		}
 	}
 	raw, err := state.EncodeValue(v)

@@ -180,4 +180,7 @@ type Input struct {
 	Options Options
 	// Decoder remembers decoded outputs; nil is fine. It changes no result.
 	Decoder *state.Decoder
+	// Evaluated are bodies evaluated on what is recorded. They spare the
+	// evaluation of a block while nothing that it depends on changes; nil is fine.
+	Evaluated map[resource.Address]config.Evaluated
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-git/go-git/v5"
@@ -22,6 +23,7 @@ import (
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/all"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 	"github.com/continuo-ml/continuo/state/bolt"
 )
 
@@ -136,8 +138,10 @@ func schemas() (map[string]config.ProviderSchema, error) {
 	return out, nil
 }
 
-// open loads the project and makes its engine ready.
+// open loads the project and makes its engine ready. The state is read while
+// the files are loaded, for the commands that only look.
 func (a *app) open(ctx context.Context) (*project, error) {
+	ahead := a.readAhead(ctx)
 	conf, vars, root, err := a.load(ctx)
 	if err != nil {
 		return nil, err
@@ -153,9 +157,31 @@ func (a *app) open(ctx context.Context) (*project, error) {
 	p.engine = &engine.Engine{
 		Project: conf, Store: p.store, Now: time.Now, Hash: hasher(p.key), Commit: gitCommit(root),
 		Parallel: conf.Settings.Parallelism,
-		Connect:  p.connect,
+		Connect:  p.connect, Prefetched: ahead,
 	}
 	return p, nil
+}
+
+// readAhead starts to read the state and returns the function that waits for it.
+func (a *app) readAhead(ctx context.Context) func(context.Context) (*state.Snapshot, error) {
+	type result struct {
+		snap *state.Snapshot
+		err  error
+	}
+	dir, err := a.projectDir()
+	if err != nil {
+		return nil // the caller finds the same error and reports it
+	}
+	ch := make(chan result, 1)
+	go func() {
+		snap, err := bolt.Open(filepath.Join(dir, dotML, "state.db"), bolt.Options{}).Snapshot(ctx)
+		ch <- result{snap, err}
+	}()
+	once := sync.OnceValues(func() (*state.Snapshot, error) {
+		r := <-ch
+		return r.snap, r.err
+	})
+	return func(context.Context) (*state.Snapshot, error) { return once() }
 }
 
 // connect makes a provider ready: "kubernetes.eu" is the provider kubernetes
