@@ -100,7 +100,7 @@ func (r *batchRun) deal(ctx context.Context, files []string, give func(batch)) (
 	return nil
 }
 
-// cut writes the next batch's input, unless it is there already: a command that survived us may be reading it.
+// cut writes the next batch's input. It takes the place of an equal one in one step: a command that survived us may be reading it.
 func (r *batchRun) cut(t *tableReader) (b batch, err error) {
 	b = batch{number: r.count, input: r.op.at(batchName(r.count) + "-input." + r.format)}
 	tmp := b.input + ".tmp"
@@ -123,14 +123,10 @@ func (r *batchRun) cut(t *tableReader) (b batch, err error) {
 	if err != nil {
 		return b, err
 	}
-	there, err := exists(b.input)
-	if err != nil {
-		return b, err
-	}
 	if b.rows > 0 {
 		r.count++
 	}
-	if finished || there || b.rows == 0 {
+	if finished || b.rows == 0 {
 		return b, os.Remove(tmp)
 	}
 	return b, os.Rename(tmp, b.input)

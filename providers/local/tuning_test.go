@@ -133,6 +133,17 @@ func TestTuningGoesOnWithTheTrialsThatItHad(t *testing.T) {
 	}
 }
 
+func TestACandidateIsTheRecordedOne(t *testing.T) {
+	p := newProject(t, map[string]string{"t.sh": tuneScript, ".ml/runs/op1/trials/trial-001.json": `{"number": 1, "params": {"x": 0.125}, "state": "running"}`})
+	spec := config.Training{Exec: config.Exec{Command: []string{"sh", "t.sh"}}, Tuning: &config.Tuning{
+		Method: "random", Trials: 1, Metric: "score", Goal: "maximize",
+		Parameters: []config.TuningParameter{{Name: "x", Type: "double", Min: ptr(0.0), Max: ptr(1.0)}},
+	}}
+	if r := p.mustApply("training", "op1", spec); r.Version.Params["x"] != 0.125 {
+		t.Errorf("it was drawn anew: %v", r.Version.Params)
+	}
+}
+
 func cmpFloat(a, b float64) int {
 	switch {
 	case a < b:
@@ -188,6 +199,22 @@ func TestACancelledTuningStartsNothingMore(t *testing.T) {
 	}
 	if n := lineCount(p.read("runs.log")); n != 1 {
 		t.Errorf("%d trials ran", n)
+	}
+}
+
+func TestAnOperationThatWasCancelledBeforeItBeganNeverBegins(t *testing.T) {
+	p := newProject(t, nil)
+	c, _ := providers.As[providers.Canceller](p.drivers["training"])
+	if err := c.Cancel(within(t), address("training"), "op1"); err != nil {
+		t.Fatal(err)
+	}
+	spec := config.Training{Exec: sh("echo run >> runs.log; echo m > $ML_MODEL_DIR/m"), Smoke: &config.Smoke{Rows: 1}}
+	_, err := p.apply("training", "op1", spec)
+	if !errors.Is(err, providers.ErrCancelled) {
+		t.Errorf("error %v, want ErrCancelled", err)
+	}
+	if ok, err := exists(p.path(".ml/runs/op1/smoke")); ok || err != nil || p.read("runs.log") != "" {
+		t.Errorf("a stage was started: %v, %v", ok, err)
 	}
 }
 
