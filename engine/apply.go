@@ -157,6 +157,7 @@ func (a *application) step(ctx context.Context, st *planner.Step) {
 		a.out.Done = append(a.out.Done, st.Address)
 		ev.Data = map[string]any{"passed": false}
 	case !o.Changed:
+		ev.Action = resource.Noop
 		a.out.Unchanged = append(a.out.Unchanged, st.Address)
 	default:
 		a.out.Done = append(a.out.Done, st.Address)

@@ -178,7 +178,7 @@ func (b *builder) asked(s *subject, t resource.Triggers) []resource.Reason {
 		}
 		out = append(out, resource.Reason{
 			Code: resource.ReasonSignal, Path: "retrain.on", By: ref.String(),
-			Old: fmt.Sprint(seen), New: fmt.Sprint(sig.Epoch), Message: sig.Message,
+			Old: fmt.Sprint(seen), New: fmt.Sprint(sig.Epoch), Message: signalMessage(sig),
 		})
 	}
 	last := b.lastRun(s)
@@ -189,6 +189,14 @@ func (b *builder) asked(s *subject, t resource.Triggers) []resource.Reason {
 		out = append(out, resource.Reason{Code: resource.ReasonMaxAge, Path: "retrain.max_age", Message: fmt.Sprintf("last run %s ago, older than %s", roundDuration(b.in.Now.Sub(last)), t.MaxAge)})
 	}
 	return out
+}
+
+// signalMessage says why a signal asks, also when it is calm again by now.
+func signalMessage(s *state.Signal) string {
+	if s.State == resource.SignalBad {
+		return s.Message
+	}
+	return fmt.Sprintf("turned bad since the last run; now %s", s.Message)
 }
 
 // lastRun is when the newest run started, whatever its end; the record's

@@ -297,6 +297,9 @@ func notPassed(ev resource.Event) bool {
 }
 
 func (p *Progress) ending(ev resource.Event) (mark string, tone Tone, text string) {
+	if ev.Action == resource.Noop {
+		return p.s.pick("·", "-"), Faint, "unchanged"
+	}
 	took := ""
 	if ev.Seconds > 0 {
 		took = Duration(seconds(ev.Seconds))

@@ -291,7 +291,7 @@ func (a *app) versions(snap *state.Snapshot, addr resource.Address) error {
 	if a.json {
 		return a.printJSON(views)
 	}
-	t := report.NewTable("VERSION", "DIGEST", "CREATED", "PASSED", "METRICS", "")
+	t := report.NewTable("VERSION", "DIGEST", "CREATED", "PASSED", "METRICS", "USED BY")
 	for _, v := range views {
 		note := strings.Join(v.Serves, " ")
 		if v.Current {

@@ -164,4 +164,5 @@ func (g gate) slice(s config.Slice) []resource.Finding {
 	return out
 }
 
-func num(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
+// num shows a metric with six digits: enough to tell it from its bound, short enough to read.
+func num(f float64) string { return strconv.FormatFloat(f, 'g', 6, 64) }
