@@ -24,7 +24,8 @@ import (
 	"github.com/continuo-ml/continuo/state"
 )
 
-// serveScript answers what its model's answer.txt says: a value, "500", or "die". GET /env tells its environment.
+// serveScript answers what its model's answer.txt says: a value, "first" (whether the first
+// feature is positive), "500", or "die". GET /env tells its environment.
 const serveScript = `
 import json, os, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,6 +50,8 @@ class Handler(BaseHTTPRequestHandler):
         sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if answer == "500":
             return self.say(500, {"error": "broken"})
+        if answer == "first":
+            return self.say(200, {"predictions": [int(x[0] > 0) for x in sent["instances"]]})
         self.say(200, {"predictions": [float(answer) for _ in sent["instances"]]})
     def log_message(self, *args):
         pass
