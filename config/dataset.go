@@ -80,8 +80,8 @@ func datasetKind() Kind {
 		Name: "dataset", Class: resource.Object,
 		Doc:  "Data under a version. The version is the digest of its content: the same bytes rewritten change nothing, new bytes behind the same path do.",
 		Spec: Dataset{}, Outputs: DatasetOutputs{},
-		Probes:     []string{"content"},
-		ProbeCodes: map[string]resource.Code{"content": resource.ReasonDataChanged},
+		Probes:     []string{"content", "code"}, // code when a command makes the data
+		ProbeCodes: map[string]resource.Code{"content": resource.ReasonDataChanged, "code": resource.ReasonCodeChanged},
 		Check:      checkDataset,
 		Plan:       planDataset,
 	}

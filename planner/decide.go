@@ -278,6 +278,9 @@ func (b *builder) compare(s *subject) {
 		}
 	}
 	for _, path := range s.vals.unknown {
+		if s.rec.Parts[path] == "" && slices.Contains(s.pending, path) {
+			continue // a kind may probe more than this block ever has
+		}
 		if !ignores(ignored, path) {
 			s.moved = append(s.moved, b.movedPath(s, path, s.rec.Parts[path], "", true))
 		}

@@ -122,6 +122,7 @@ func (a *app) errStyle() report.Style {
 }
 
 func (a *app) root() *cobra.Command {
+	a.vars.bind()
 	cmd := &cobra.Command{
 		Use:   "ml",
 		Short: "Plan and apply the life of machine-learning models",

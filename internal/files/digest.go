@@ -105,7 +105,6 @@ type batch struct {
 
 	mu    sync.Mutex
 	large []job
-	pool  buffers
 }
 
 func (b *batch) run() {
@@ -242,14 +241,14 @@ func (b *batch) read(f handle, st stamp, p string) (sum [sha256.Size]byte, n int
 		hook(p)
 	}
 	if st.size < bufBytes {
-		buf := b.pool.get()
+		buf := b.x.pool.get()
 		sum, n, err = hashSmall(f, st.size, buf)
-		b.pool.put(buf)
+		b.x.pool.put(buf)
 	} else {
 		adviseSequential(f)
 		// One byte more than expected is enough to know that the file grew, and an end for one that
 		// grows for ever.
-		sum, n, err = copyHash(nil, f, st.size+1, &b.pool)
+		sum, n, err = copyHash(nil, f, st.size+1, &b.x.pool)
 	}
 	if err != nil {
 		return sum, n, err

@@ -36,6 +36,8 @@ type Index struct {
 
 	hits, hashed, bytes atomic.Int64
 
+	pool buffers // one for all questions: thousands of them are about one small file each
+
 	mu      sync.Mutex
 	cur     *view
 	folders int64 // listed before the last Refresh
