@@ -205,6 +205,12 @@ func (b *builder) doing(st *Step) bool {
 	return st.Action != resource.Noop && st.Action != resource.Blocked
 }
 
+// makes says whether the step may come to a verdict or a version, which taking
+// something away does not.
+func (b *builder) makes(st *Step) bool {
+	return b.doing(st) && st.Action != resource.Delete && st.Action != resource.Forget
+}
+
 // upstream collects the steps that a block must wait for and the verdicts still to come.
 func (b *builder) upstream(blk *config.Block) (needs, gates []resource.Address) {
 	for _, d := range blk.Deps {
@@ -364,12 +370,12 @@ func (b *builder) drift() {
 func (b *builder) gateLinks() {
 	for _, st := range b.plan.Steps {
 		blk := b.in.Project.Block(st.Address)
-		if blk == nil || !holds(blk.Kind) || !b.doing(st) {
+		if blk == nil || !holds(blk.Kind) || !b.makes(st) {
 			continue
 		}
 		for _, d := range blk.Deps {
 			up := b.steps[d]
-			if up != nil && b.doing(up) && b.in.Project.Block(d).Kind.Versioned {
+			if up != nil && b.makes(up) && b.in.Project.Block(d).Kind.Versioned {
 				up.GatedBy = compact(append(up.GatedBy, st.Address))
 			}
 		}

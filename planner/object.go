@@ -3,6 +3,7 @@ package planner
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"github.com/zclconf/go-cty/cty"
 
@@ -79,7 +80,7 @@ func (b *builder) replacement(s *subject) []resource.Reason {
 
 // quietObject plans an object of which at most policy moved.
 func (b *builder) quietObject(d *decision, s *subject) {
-	policy := movedPolicy(s.rec.Policy, s.vals.policy)
+	policy := s.movedPolicy()
 	if len(policy) > 0 {
 		st := newStep(s.blk, resource.Update)
 		st.Reasons = append(st.Reasons, policyReasons(policy)...)
@@ -101,7 +102,7 @@ func (b *builder) object(d *decision, s *subject, action resource.Action, reason
 	st.Reasons = append(st.Reasons, reasons...)
 	st.Reasons = append(st.Reasons, s.hold...)
 	b.fill(st, s)
-	if action == resource.Replace && s.rec.Protected {
+	if action == resource.Replace && (s.rec.Protected || s.blk.Lifecycle.PreventDestroy) {
 		d.diags = append(d.diags, diagnostic(s.blk, "This block must not be destroyed", fmt.Sprintf("%s has lifecycle { prevent_destroy = true }, and the change needs a replacement. Take the change back, or remove prevent_destroy first.", s.blk.Addr)))
 		return
 	}
@@ -165,6 +166,17 @@ func movedPolicy(old, now resource.Parts) []moved {
 		if _, ok := now[p]; !ok {
 			out = append(out, moved{path: p, old: old[p]})
 		}
+	}
+	return out
+}
+
+// movedPolicy lists what moved without anything having to run for it. The guard
+// against destruction is among it: it must be recorded, or the block would lose
+// it by being taken out of the files.
+func (s *subject) movedPolicy() []moved {
+	out := movedPolicy(s.rec.Policy, s.vals.policy)
+	if old, now := s.rec.Protected, s.blk.Lifecycle.PreventDestroy; old != now {
+		out = append(out, moved{path: "lifecycle.prevent_destroy", old: strconv.FormatBool(old), new: strconv.FormatBool(now)})
 	}
 	return out
 }

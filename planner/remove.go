@@ -135,7 +135,8 @@ func (b *builder) removal(a resource.Address, rec *state.Record) *Step {
 		}
 	}
 	st.Reasons = []resource.Reason{reason}
-	if rec.Protected && st.Action == resource.Delete {
+	blk := b.in.Project.Block(a)
+	if (rec.Protected || blk != nil && blk.Lifecycle.PreventDestroy) && st.Action == resource.Delete {
 		b.plan.Diagnostics = append(b.plan.Diagnostics, Diagnostic{
 			Severity: "error", Summary: "This block must not be destroyed", Address: a.String(),
 			Detail: fmt.Sprintf("%s was applied with lifecycle { prevent_destroy = true }. Apply it once without, or say removed { from = %s, lifecycle { destroy = false } } to forget it.", a, a),

@@ -121,7 +121,7 @@ func (b *builder) adopt(d *decision, s *subject, inputs resource.Digest, reasons
 // quietRun plans a run of which at most policy or thresholds moved.
 func (b *builder) quietRun(d *decision, s *subject) {
 	judge := movedPolicy(s.rec.Judge, s.vals.judge)
-	policy := movedPolicy(s.rec.Policy, s.vals.policy)
+	policy := s.movedPolicy()
 	if len(judge) == 0 && len(policy) == 0 {
 		return
 	}
