@@ -144,7 +144,9 @@ func readRegular(path string, limit int64) ([]byte, error) {
 func (s *Session) Resume(ctx context.Context, saved *SavedPlan) (*Planned, error) {
 	p := saved.Plan
 	snap := s.now.snapshot()
-	if p.Lineage != snap.Lineage {
+	// A plan made before there was a state rests on no record at all, which each
+	// of its steps says.
+	if p.Lineage != "" && p.Lineage != snap.Lineage {
 		return nil, fmt.Errorf("%w: it was made for another state (%s, here %s)", ErrStale, p.Lineage, snap.Lineage)
 	}
 	if p.ConfigDigest != s.e.Project.Digest {
