@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -259,8 +260,15 @@ func summaryEvent(out *engine.Applied, took time.Duration) resource.Event {
 		Message: fmt.Sprintf("%d done, %d unchanged, %d failed, %d blocked", len(out.Done), len(out.Unchanged), len(out.Failed), len(out.Blocked)),
 		Failed:  len(out.Failed) > 0,
 		Data: map[string]any{
-			"done": out.Done, "unchanged": out.Unchanged, "failed": out.Failed, "blocked": out.Blocked,
-			"running": out.Running, "not_started": out.NotStarted, "bad": bad,
+			"done": list(out.Done), "unchanged": list(out.Unchanged), "failed": list(out.Failed), "blocked": list(out.Blocked),
+			"running": list(out.Running), "not_started": list(out.NotStarted), "bad": bad,
 		},
 	}
+}
+
+// list sorts what ended in any order, and is never null in JSON.
+func list(as []resource.Address) []resource.Address {
+	out := append([]resource.Address{}, as...)
+	slices.SortFunc(out, resource.Address.Compare)
+	return out
 }

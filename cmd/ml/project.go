@@ -142,17 +142,15 @@ func schemas() (map[string]config.ProviderSchema, error) {
 // the files are loaded, for the commands that only look.
 func (a *app) open(ctx context.Context) (*project, error) {
 	ahead := a.readAhead(ctx)
+	key, err := a.makeKey()
+	if err != nil {
+		return nil, err
+	}
 	conf, vars, root, err := a.load(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p := &project{root: root, dir: filepath.Join(root, dotML), conf: conf, vars: vars}
-	if err := os.MkdirAll(p.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("state folder: %w", err)
-	}
-	if p.key, err = ensureKey(root); err != nil {
-		return nil, err
-	}
+	p := &project{root: root, dir: filepath.Join(root, dotML), conf: conf, vars: vars, key: key}
 	p.store = bolt.Open(filepath.Join(p.dir, "state.db"), bolt.Options{})
 	p.engine = &engine.Engine{
 		Project: conf, Store: p.store, Now: time.Now, Hash: hasher(p.key), Commit: gitCommit(root),
@@ -160,6 +158,19 @@ func (a *app) open(ctx context.Context) (*project, error) {
 		Connect:  p.connect, Prefetched: ahead,
 	}
 	return p, nil
+}
+
+// makeKey makes the state folder and the key in it, before the files are loaded:
+// their digest covers sensitive values as keyed hashes.
+func (a *app) makeKey() ([]byte, error) {
+	root, err := a.projectDir()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(root, dotML), 0o755); err != nil {
+		return nil, fmt.Errorf("state folder: %w", err)
+	}
+	return ensureKey(root)
 }
 
 // readAhead starts to read the state and returns the function that waits for it.

@@ -76,6 +76,7 @@ type app struct {
 // Main runs the command line and returns the exit code.
 func Main(args []string, s Streams) int {
 	a := &app{Streams: s}
+	a.vars.bind()
 	root := a.root()
 	root.SetArgs(singleDashes(root, args))
 	root.SetOut(s.Out)
@@ -133,6 +134,7 @@ trainings, validation gates, deployments and monitors, declared in *.ml.hcl file
   ml plan       show what would change, and why
   ml apply      do exactly that
   ml status     show what serves, and how it is`,
+		Version:       version,
 		SilenceErrors: true, SilenceUsage: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
@@ -163,7 +165,7 @@ func exitCodesTopic() *cobra.Command {
 // singleDashes turns `-auto-approve` into `--auto-approve` for known long flags,
 // so that both forms of users' habits work. What follows `--` is left alone.
 func singleDashes(root *cobra.Command, args []string) []string {
-	known := map[string]bool{"help": true}
+	known := map[string]bool{"help": true, "version": true} // cobra adds these two when it runs
 	var visit func(*cobra.Command)
 	visit = func(c *cobra.Command) {
 		for _, set := range []interface{ FlagUsages() string }{c.PersistentFlags(), c.Flags()} {

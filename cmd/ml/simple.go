@@ -105,7 +105,12 @@ func (a *app) validateCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "validate", Short: "Check the files without reading state or sources", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			conf, _, _, err := a.load(cmd.Context())
+			conf, _, dir, err := a.load(cmd.Context())
+			if err == nil {
+				if found := conf.Validate(); found.HasErrors() {
+					err = diagError{diags: found, files: sources(dir, found)}
+				}
+			}
 			var diags diagError
 			if a.json && (err == nil || errors.As(err, &diags)) {
 				return a.validateJSON(diags)
