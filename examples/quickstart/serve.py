@@ -10,6 +10,7 @@ MODEL = Model.load(os.environ["ML_MODEL_DIR"])
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # Head and body leave together: TCP would hold the second part back.
 
     def do_GET(self):
         self.answer(200, {"status": "ready"})
@@ -41,5 +42,4 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    host = "127.0.0.1"
-    ThreadingHTTPServer((host, int(os.environ["PORT"])), Handler).serve_forever()
+    ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
