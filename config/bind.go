@@ -118,8 +118,10 @@ func (b *binder) refs(refs []ref) {
 
 // bindOne binds one reference; quiet when it stands elsewhere too.
 func (b *binder) bindOne(r *ref, quiet bool) {
-	if r.key != nil && !quiet {
-		b.refs(r.key.refs)
+	if r.key != nil {
+		for i := range r.key.refs {
+			b.bindOne(&r.key.refs[i], quiet)
+		}
 	}
 	var d *hcl.Diagnostic
 	switch r.kind {

@@ -142,7 +142,7 @@ func (e *evaluator) sourceOf(s *sourcePath, in instance, depth int) (resource.Ad
 		}
 	}
 	f, ok := direct(e.kinds, sl.expr)
-	if !ok || f.kind != refBlock {
+	if !ok || f.kind != refBlock || f.key != nil && f.key.expr != nil {
 		return resource.Address{}, false
 	}
 	f.target = sl.in.mod.cfg.blocks[f.root+"."+f.name]

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"sort"
 	"strings"
 
@@ -17,7 +18,6 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/google/renameio/v2"
 	"github.com/hashicorp/hcl/v2"
 )
 
@@ -284,16 +284,35 @@ func (l *lock) write(folder string) error {
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(filepath.Join(folder, lockName), append(raw, '\n'), 0o644); err != nil {
+	if err := replaceFile(filepath.Join(folder, lockName), append(raw, '\n')); err != nil {
 		return fmt.Errorf("write %s: %w", lockName, err)
 	}
-	return syncFolder(folder)
+	return nil
 }
 
-func syncFolder(folder string) error {
-	d, err := os.Open(folder)
+// replaceFile puts data at p so that p holds the old bytes or the new ones,
+// and the new ones once it has returned.
+func replaceFile(p string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(p), ".lock-")
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), p)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if runtime.GOOS == "windows" {
+		return nil // folders cannot be synced there
+	}
+	dir, err := os.Open(filepath.Dir(p))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -92,7 +92,7 @@ func newLoader(opts Options) (*loader, hcl.Diagnostics) {
 		opts: opts, kinds: kinds, index: index, specs: map[string]*bodySpec{},
 		modules: map[string]*moduleConfig{}, funcNames: map[string]struct{}{},
 	}
-	l.funcs = funcs.Table(funcs.Files{ReadFile: index.ReadFile, Glob: index.Glob}, funcs.Limits{ValueBytes: MaxValueBytes})
+	l.funcs = funcs.Table(funcs.Files{ReadFile: index.ReadFile, Glob: index.Glob, Scan: scanTemplate}, funcs.Limits{ValueBytes: MaxValueBytes})
 	for n := range l.funcs {
 		l.funcNames[n] = struct{}{}
 	}

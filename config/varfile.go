@@ -132,6 +132,14 @@ func varBody(path string, data []byte) (*hclsyntax.Body, hcl.Diagnostics) {
 	return body, diags
 }
 
+// scanTemplate measures a template file against the parser's limits.
+func scanTemplate(text []byte, rng hcl.Range) error {
+	if d := syntax.ScanTemplate(text, rng, limits); d != nil {
+		return errors.New(d.Detail)
+	}
+	return nil
+}
+
 // scanText measures the text of a variable against the parser's limits.
 func scanText(text string) error {
 	if diags := syntax.Scan([]byte(text), "", limits); diags.HasErrors() {

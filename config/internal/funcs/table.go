@@ -117,7 +117,7 @@ func encodings() map[string]function.Function {
 		"cidrsubnet":   cidr.SubnetFunc,
 		"cidrsubnets":  cidr.SubnetsFunc,
 		"csvdecode":    stdlib.CSVDecodeFunc,
-		"jsondecode":   stdlib.JSONDecodeFunc,
+		"jsondecode":   jsonDecode,
 		"jsonencode":   stdlib.JSONEncodeFunc,
 		"md5":          crypto.Md5Func,
 		"sha1":         crypto.Sha1Func,
@@ -125,7 +125,7 @@ func encodings() map[string]function.Function {
 		"sha512":       crypto.Sha512Func,
 		"urlencode":    encoding.URLEncodeFunc,
 		"uuidv5":       uuid.V5Func,
-		"yamldecode":   ctyyaml.YAMLDecodeFunc,
+		"yamldecode":   yamlDecode,
 		"yamlencode":   ctyyaml.YAMLEncodeFunc,
 	}
 }

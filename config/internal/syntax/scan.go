@@ -63,6 +63,9 @@ func scanFile(src []byte, filename string, lim Limits) ([]piece, hcl.Diagnostics
 
 // ScanTemplate measures the template text of a JSON string.
 func ScanTemplate(text []byte, rng hcl.Range, lim Limits) *hcl.Diagnostic {
+	if n := tokensAtMost(text); n > lim.Tokens {
+		return limit(rng.Filename, rng.Start, "Too many tokens", "The template holds more than %d tokens; split it.", lim.Tokens)
+	}
 	toks, _ := hclsyntax.LexTemplate(text, rng.Filename, rng.Start)
 	return checkTokens(toks, lim)
 }
@@ -174,8 +177,14 @@ func (c *counter) token(t hclsyntax.Token, toks hclsyntax.Tokens, i int) *hcl.Di
 	at := func(summary, detail string, n int) *hcl.Diagnostic {
 		return limit(t.Range.Filename, t.Range.Start, summary, detail, n)
 	}
-	c.chain++
-	switch t.Type {
+	if t.Type != hclsyntax.TokenEOF && t.Type != hclsyntax.TokenComment {
+		c.chain++
+	}
+	kind := t.Type
+	if kind == hclsyntax.TokenComment && bytes.HasSuffix(t.Bytes, []byte("\n")) {
+		kind = hclsyntax.TokenNewline // the lexer makes one token of both
+	}
+	switch kind {
 	case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen,
 		hclsyntax.TokenTemplateInterp, hclsyntax.TokenTemplateControl, hclsyntax.TokenOQuote, hclsyntax.TokenOHeredoc:
 		c.chains = append(c.chains, c.chain)
@@ -196,7 +205,7 @@ func (c *counter) token(t hclsyntax.Token, toks hclsyntax.Tokens, i int) *hcl.Di
 		c.chain = 0
 	case hclsyntax.TokenNewline:
 		if n := len(c.block); n == 0 || c.block[n-1] {
-			c.chain = 0
+			c.chain, c.prefix = 0, 0
 		}
 	case hclsyntax.TokenNumberLit:
 		if big(t.Bytes, c.lim.Exponent) {
