@@ -1,0 +1,34 @@
+package local
+
+import (
+	"testing"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/providers/providertest"
+)
+
+// startsLate notes that it was started, waits while its environment says so and there is no file `go`, and then serves.
+const startsLate = `
+import os, time
+with open("count", "a") as f:
+    f.write("start\n")
+while os.environ.get("WAIT") and not os.path.exists("go"):
+    time.sleep(0.02)
+exec(open("serve.py").read())
+`
+
+func TestADeploymentKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.write("late.py", startsLate)
+	spec := func(number int, env map[string]string) config.Deployment {
+		d := s.spec(s.model(number, "1"))
+		d.Command, d.Env = []string{"python3", "late.py"}, env
+		return d
+	}
+	providertest.Run(t, providertest.Case{
+		Driver: s.drivers["deployment"], Kind: "deployment",
+		Spec: encoded(t, spec(1, nil)), Slow: encoded(t, spec(2, map[string]string{"WAIT": "1"})),
+		Count: func() int { return lineCount(s.read("count")) }, Release: func() { s.write("go", "") },
+	})
+}
