@@ -233,7 +233,7 @@ func scheduled(t resource.Triggers, last time.Time) (time.Time, bool) {
 // onlyTriggers says whether nothing but data, a signal, the schedule or age asks.
 func onlyTriggers(rs []resource.Reason) bool {
 	for _, r := range rs {
-		switch r.Code { //nolint:exhaustive // every other code runs at once
+		switch r.Code {
 		case resource.ReasonDataChanged, resource.ReasonSignal, resource.ReasonSchedule, resource.ReasonMaxAge:
 		default:
 			return false

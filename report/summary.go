@@ -23,7 +23,7 @@ type Result struct {
 
 // Summary writes the end of an apply: what failed and why, the bad verdicts with
 // what they rest on, what goes on, what to do next, and as the last line
-// "Applied: 1 added, 2 changed, 0 destroyed, 1 run, in 12s."
+// "Applied: 1 added, 2 changed, 0 destroyed, 1 run, in 12s.", without the quotes.
 func Summary(w io.Writer, p *planner.Plan, r Result, s Style) error {
 	o := &out{s: s}
 	v := newView(p, s)

@@ -250,9 +250,7 @@ func (p *project) checkProcesses() {
 		if time.Now().After(deadline) {
 			p.t.Fatalf("round %d: orphans: %s", p.round, strings.Join(left, "; "))
 		}
-		select { // a runner takes a moment to leave after its status is written
-		case <-time.After(20 * time.Millisecond):
-		}
+		<-time.After(20 * time.Millisecond) // a runner takes a moment to leave after its status is written
 	}
 }
 
@@ -286,7 +284,7 @@ func (p *project) processes() []string {
 func kills() int {
 	n, err := strconv.Atoi(os.Getenv("ML_CRASH_KILLS"))
 	if err != nil || n < 1 {
-		return 220
+		return 260
 	}
 	return n
 }

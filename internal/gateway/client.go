@@ -82,7 +82,7 @@ func awaitStart(ctx context.Context, f folder, child *os.Process, exited <-chan 
 	end := func() {
 		// It may just have ended by itself.
 		if child.Kill() == nil {
-			<-exited
+			<-exited //nolint:errcheck // it was killed: how it ended says nothing
 		}
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -99,7 +99,7 @@ func awaitStart(ctx context.Context, f folder, child *os.Process, exited <-chan 
 			if _, alive := running(f); alive {
 				return nil // it found the other one
 			}
-			return fmt.Errorf("start gateway: it ended (%v); the end of %s:\n%s", err, f.log(), logTail(f.log()))
+			return errors.Join(fmt.Errorf("start gateway: it ended; the end of %s:\n%s", f.log(), logTail(f.log())), err)
 		case <-ctx.Done():
 			end()
 			return fmt.Errorf("start gateway: not up: %w; the end of %s:\n%s", ctx.Err(), f.log(), logTail(f.log()))

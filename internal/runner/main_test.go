@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -160,8 +159,6 @@ func content(t *testing.T, path string) string {
 	}
 	return string(b)
 }
-
-func lines(s string) []string { return strings.Split(strings.TrimRight(s, "\n"), "\n") }
 
 // other starts this test binary as another program.
 func other(t *testing.T, args ...string) (*exec.Cmd, io.WriteCloser, *bufio.Reader) {

@@ -27,7 +27,7 @@ func (s tpeSearch) next(n int, past []trial) (_ map[string]any, _ bool, err erro
 		return t.Value == nil || t.State != trialDone && t.State != trialStopped
 	})
 	if len(usable) < tpeStartup {
-		return randomSearch{s.Tuning}.next(n, past)
+		return randomSearch(s).next(n, past)
 	}
 	defer func() {
 		// The library panics on what it cannot estimate; no search is worth the process.

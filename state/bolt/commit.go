@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/continuo-ml/continuo/internal/fault"
 	"github.com/continuo-ml/continuo/state"
@@ -144,7 +145,7 @@ func (s *Store) writeGroup(group []*pending, metas int) (err error) {
 		return errors.Join(err, h.db.Close())
 	}
 	defer func() {
-		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, bbolt.ErrTxClosed) {
+		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, bolterrors.ErrTxClosed) {
 			err = errors.Join(err, rerr)
 		}
 		err = errors.Join(err, h.db.Close())
