@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -28,6 +29,9 @@ const (
 
 // ErrStale says that something that a saved plan's own steps read has moved.
 var ErrStale = errors.New("stale plan")
+
+// errNoKey: anyone can authenticate with no key.
+var errNoKey = errors.New("this project has no key, so no plan was made in it; make one with ml plan -out=FILE")
 
 // planMagic opens a plan file; the number is the format's.
 const planMagic = "ml-plan 1 "
@@ -53,6 +57,9 @@ type SavedOptions struct {
 // all. key authenticates it: a file that was changed, or that another project
 // made, is refused when it is read.
 func WritePlan(path string, key []byte, p *SavedPlan) error {
+	if len(key) == 0 {
+		return errNoKey
+	}
 	body, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("write plan: %w", err)
@@ -83,10 +90,18 @@ func mac(key, body []byte) string {
 // ReadPlan reads a plan file once, checks that this project made it and nobody
 // changed it, and that it is neither older than a day nor from the future.
 func ReadPlan(path string, key []byte, tool string, now time.Time) (*SavedPlan, error) {
+	if len(key) == 0 {
+		return nil, fmt.Errorf("read plan %s: %w", path, errNoKey)
+	}
 	raw, err := readRegular(path, MaxPlanBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read plan: %w", err)
 	}
+	return parsePlan(path, raw, key, tool, now)
+}
+
+// parsePlan checks what was read; path is for messages.
+func parsePlan(path string, raw, key []byte, tool string, now time.Time) (*SavedPlan, error) {
 	head, body, ok := bytes.Cut(raw, []byte("\n"))
 	sum, isPlan := strings.CutPrefix(string(head), planMagic)
 	if !ok || !isPlan {
@@ -96,8 +111,11 @@ func ReadPlan(path string, key []byte, tool string, now time.Time) (*SavedPlan, 
 		return nil, fmt.Errorf("%s was changed, or was made in another project; make a new plan here", path)
 	}
 	var p SavedPlan
-	if err := json.Unmarshal(body, &p); err != nil || p.Plan == nil {
+	if err := json.Unmarshal(body, &p); err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w; make a new plan", path, err)
+	}
+	if p.Plan == nil {
+		return nil, fmt.Errorf("%s holds no plan; make a new one", path)
 	}
 	switch age := now.Sub(p.Plan.Created); {
 	case p.Tool != tool:
@@ -120,13 +138,18 @@ func readRegular(path string, limit int64) ([]byte, error) {
 	if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
-	f, err := os.Open(path)
+	// Without waiting: a FIFO may have taken the file's place by now.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // only read from
-	if now, err := f.Stat(); err != nil || !os.SameFile(st, now) {
+	now, err := f.Stat()
+	if err != nil || !os.SameFile(st, now) {
 		return nil, errors.Join(fmt.Errorf("%s was replaced while it was opened", path), err)
+	}
+	if now.Size() > limit {
+		return nil, fmt.Errorf("%s is larger than %d MiB", path, limit>>20)
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
