@@ -19,8 +19,8 @@ demo: build ## Walk the quickstart from plan to retraining and back, in about a 
 test: ## Run every test, with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
-examples: build ## Run the examples' tests
-	$(GO) test -count=1 -timeout 10m ./examples/...
+examples: ## Run each example from an empty folder to its destruction
+	$(GO) test -tags examples -count=1 -timeout 20m ./examples/...
 
 bench: build ## Measure, and write docs/benchmarks.md
 	./bench/run.sh

@@ -110,7 +110,7 @@ expect "reasons to train" "data_changed signal" \
   "$(ml plan -json | of '" ".join(sorted({r["code"] for s in d["steps"] if s["address"] == "training.tumors" for r in s["reasons"]}))')"
 
 say "Apply retrains. The gate judges, a canary takes over step by step, while doctors go on asking."
-python3 "$here/traffic.py" send "$endpoint" data/wdbc.csv --scale 1.3 --seed 4 >stream.log 2>&1 &
+python3 "$here/traffic.py" send "$endpoint" data/wdbc.csv --scale 1.3 --share 0.4 --seed 4 >stream.log 2>&1 &
 stream=$!
 show ml apply next.plan
 kill -TERM "$stream"
@@ -124,6 +124,10 @@ grep -q 'by version 2' stream.log || die "no request reached version 2"
 expect "version that serves" 2 "$(version)"
 ok "version 2 serves; both versions answered on the way, and no request failed"
 show ml versions training.tumors
+show traffic.py send "$endpoint" data/wdbc.csv -n 150 --scale 1.3 --share 0.4 --seed 5
+show ml monitor monitor.tumors
+expect "drift signal" good "$(ml status -json | of '[s["signal"]["drift"] for s in d if s["address"] == "monitor.tumors"][0]')"
+ok "the new reference knows both scanners"
 
 say "Second thoughts? Back at once, and it stays there."
 show ml rollback deployment.tumors -why "the doctors want to compare"

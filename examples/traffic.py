@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Stands in for the world around the quickstart: a hospital that asks, and a new scanner.
 
-    traffic.py send URL CSV [-n 100] [--scale 1.3]   ask for predictions, tell how it went
-    traffic.py label CSV OUT [-n 400] [--scale 1.3]  write measurements of the new scanner, with diagnoses
+    traffic.py send URL CSV [-n 100] [--scale 1.3] [--share 0.4]   ask for predictions, tell how it went
+    traffic.py label CSV OUT [-n 400] [--scale 1.3]                write measurements with diagnoses
 
-The new scanner measures everything about `scale` times as large. `send` without -n goes on until SIGTERM.
+The new scanner measures everything about `scale` times as large; `share` of the rows are its own. `send` without -n goes on until SIGTERM.
 It exits with 1 when a request failed. Standard library only.
 """
 import argparse
@@ -21,8 +21,8 @@ import urllib.request
 TARGET = "diagnosis"
 
 
-def rows(path, scale, seed):
-    """Rows of the file in random order, for ever; measured by the scanner of that scale."""
+def rows(path, scale, share, seed):
+    """Rows of the file in random order, for ever; the new scanner measured that share of them."""
     with open(path, newline="") as f:
         known = list(csv.DictReader(f))
     dice = random.Random(seed)
@@ -30,7 +30,7 @@ def rows(path, scale, seed):
         row = dict(dice.choice(known))
         truth = row.pop(TARGET)
         values = {name: float(v) for name, v in row.items()}
-        if scale != 1:
+        if scale != 1 and dice.random() < share:
             values = {name: round(v * scale * dice.gauss(1, 0.05), 6) for name, v in values.items()}
         yield values, truth
 
@@ -54,7 +54,7 @@ def send(args):
     signal.signal(signal.SIGTERM, stop)
     sent = failed = right = 0
     versions = collections.Counter()
-    for instance, truth in rows(args.csv, args.scale, args.seed):
+    for instance, truth in rows(args.csv, args.scale, args.share, args.seed):
         if not going or sent == args.n:
             break
         sent += 1
@@ -73,7 +73,7 @@ def send(args):
 
 
 def label(args):
-    source = rows(args.csv, args.scale, args.seed)
+    source = rows(args.csv, args.scale, args.share, args.seed)
     with open(args.out, "w", newline="") as f:
         for i in range(args.n or 400):
             values, truth = next(source)
@@ -94,6 +94,7 @@ def main():
             command.add_argument(place)
         command.add_argument("-n", type=int, help="how many")
         command.add_argument("--scale", type=float, default=1.0)
+        command.add_argument("--share", type=float, default=1.0, help="share of the new scanner")
         command.add_argument("--seed", type=int, default=1)
         command.set_defaults(run=run)
     args = parser.parse_args()
