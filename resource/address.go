@@ -58,33 +58,42 @@ func (a Address) Compare(b Address) int {
 }
 
 // Slug renders the address for file and object names: lower case letters,
-// digits, dots and dashes. Two addresses of one project never share a slug:
-// names that collide after `_` → `-` are refused by config, and instance keys
-// are spelt out or hashed.
+// digits, single dots and dashes. Two addresses of one project never share a
+// slug: names that collide after `_` → `-` are refused by config, and a key that
+// cannot stand as it is, or might be taken for another, brings a hash with it.
 func (a Address) Slug() string {
-	s := a.String()
+	plain := a
+	plain.Key = ""
+	out := plainSlug(plain.String())
+	key := strings.Trim(a.Key, `[]"`)
+	exact := plainKey.MatchString(key) && !strings.Contains(a.Module, "[")
+	if exact && key != "" {
+		out += "." + key
+	}
+	if !exact && (a.Key != "" || a.Module != "") || len(out) > 100 {
+		out = strings.Trim(out[:min(len(out), 60)], ".-") + "." + DigestOf([]byte(a.String())).Hex()[:12]
+	}
+	return out
+}
+
+// plainKey are the keys that stand in a slug as they are.
+var plainKey = regexp.MustCompile(`^[a-z0-9]*$`)
+
+// plainSlug keeps letters and digits, turns `_` into `-` and everything else
+// into single dots.
+func plainSlug(s string) string {
 	var b strings.Builder
-	clean := true
 	for _, r := range s {
 		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.', r == '-':
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-':
 			b.WriteRune(r)
 		case r == '_':
 			b.WriteByte('-')
-		case r == '"':
-		case r == '[':
+		case !strings.HasSuffix(b.String(), "."):
 			b.WriteByte('.')
-		case r == ']':
-		default:
-			clean = false
 		}
 	}
-	out := b.String()
-	if !clean || len(out) > 100 {
-		d := string(DigestOf([]byte(s)))
-		out = out[:min(len(out), 60)] + "." + d[len("sha256:"):][:12]
-	}
-	return strings.Trim(out, ".-")
+	return strings.Trim(b.String(), ".-")
 }
 
 // MarshalText renders the address, so that it can stand in JSON and as a key.
