@@ -163,6 +163,9 @@ func (d *deployment) outcome(dir string, op rolloutOp, live gateway.Live) (provi
 		return res, nil
 	case gateway.PhaseAborted, gateway.PhaseFailed:
 		q := refused(op, live)
+		if q == nil && live.Current.Number > 0 {
+			return providers.Result{}, failure("%s; what served before serves on", firstLine(live.Message))
+		}
 		if q == nil {
 			return providers.Result{}, failure("%s", firstLine(live.Message))
 		}

@@ -187,9 +187,8 @@ func TestAVersionThatNeverGetsReady(t *testing.T) {
 	// A broken command is not the fault of the version that serves.
 	spec := s.spec(good)
 	spec.Command = []string{"python3", "absent.py"}
-	if _, err = s.deploy(spec); err == nil {
-		t.Fatal("a command that cannot run was applied")
-	}
+	_, err = s.deploy(spec)
+	wantRunError(t, err, "what served before serves on")
 	if _, body, err := ask(out.Endpoint, `{"instances": [[1]]}`); err != nil || "200 "+body != two {
 		t.Errorf("%s, %v", body, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/continuo-ml/continuo/config"
@@ -153,7 +154,11 @@ func (m *monitor) watched(spec config.Monitor, snap *state.Snapshot) (watched, e
 	d := deployment{env: m.env}
 	var ref json.RawMessage
 	if snap != nil && snap.Records[addr] != nil {
-		ref = snap.Records[addr].Ref
+		rec := snap.Records[addr]
+		if name, _, _ := strings.Cut(rec.Provider, "."); name != "" && name != "local" {
+			return watched{}, fmt.Errorf("%s is served by provider %q; give this monitor provider = %q too", addr, rec.Provider, rec.Provider)
+		}
+		ref = rec.Ref
 	}
 	w.dir, err = d.recordedDir(addr, ref)
 	return w, err

@@ -74,7 +74,9 @@ func (w *lookout) row(shift float64) []any {
 	return []any{w.rng.NormFloat64() + shift, w.rng.NormFloat64() + shift, []string{"round", "long"}[w.rng.IntN(2)]}
 }
 
-func (w *lookout) dir() string { return filepath.Join(w.root, ".ml", "deployments", "deployment.tumors") }
+func (w *lookout) dir() string {
+	return filepath.Join(w.root, ".ml", "deployments", "deployment.tumors")
+}
 
 // serving writes a gateway's report that a version serves, without a gateway.
 func (w *lookout) serving(version int) {

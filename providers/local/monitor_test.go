@@ -318,6 +318,7 @@ func TestWhatAMonitorRefusesWhenItIsApplied(t *testing.T) {
 		"drift without a reference":          {func(w *lookout) { w.spec.Reference = nil }, "needs a reference"},
 		"a metric that labels cannot give":   {func(w *lookout) { w.lookAtPerformance(config.Bound{Name: "auc"}) }, `"auc" is no metric`},
 		"labels without the label":           {func(w *lookout) { w.lookAtPerformance(config.Bound{Name: "f1"}); w.spec.Performance.Label = "y" }, `no column "y"`},
+		"a deployment of a cluster":          {func(w *lookout) { w.snap.Records[served1].Provider = "kubernetes.eu" }, `served by provider "kubernetes.eu"`},
 		"a deployment that no address names": {func(w *lookout) { w.spec.Deployment.Address = "tumors" }, "deployment: "},
 	} {
 		w := newLookout(t, newProject(t, nil))
