@@ -58,7 +58,11 @@ func Guarded(ctx context.Context, exe []string, opts Options) error {
 	if err != nil {
 		return fmt.Errorf("write the request: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, MaxEvalTime)
+	patience := MaxEvalTime
+	if opts.evalTime > 0 {
+		patience = opts.evalTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, exe[0], append(append([]string(nil), exe[1:]...), EvalCommand)...)
 	cmd.Env = append(cmd.Environ(), fmt.Sprintf("GOMEMLIMIT=%d", MaxEvalBytes), "GOTRACEBACK=none")
@@ -73,7 +77,7 @@ func Guarded(ctx context.Context, exe []string, opts Options) error {
 	limit := &LimitError{At: out.at, Limit: fmt.Sprintf("%d MiB", MaxEvalBytes>>20)}
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		limit.Limit = MaxEvalTime.String()
+		limit.Limit = patience.String()
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case out.at == "" && err != nil:

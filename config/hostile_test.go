@@ -39,6 +39,7 @@ func projectFiles(t testing.TB, files map[string]string) Options {
 func refused(t *testing.T, opts Options, words ...string) hcl.Diagnostics {
 	t.Helper()
 	start := time.Now()
+	opts.evalTime = 1500 * time.Millisecond
 	p, diags := Load(t.Context(), opts)
 	if !diags.HasErrors() {
 		diags = append(diags, p.Validate()...)
