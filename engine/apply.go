@@ -141,6 +141,10 @@ func (a *application) step(ctx context.Context, st *planner.Step) {
 	ev := resource.Event{Type: resource.EventStepDone, Address: st.Address.String(), Action: st.Action, Message: msg, Seconds: a.s.e.Now().Sub(began).Seconds()}
 	a.mu.Lock()
 	switch {
+	case errors.Is(err, errNotStarted):
+		a.out.NotStarted = append(a.out.NotStarted, st.Address)
+		o = planner.Outcome{Blocked: "interrupted"}
+		ev.Blocked, ev.Message = true, "interrupted before it started"
 	case err != nil && interrupted(ctx, err):
 		a.out.Running = append(a.out.Running, st.Address)
 		o = planner.Outcome{Blocked: "interrupted"}
@@ -259,10 +263,17 @@ func (a *application) execute(ctx context.Context, st *planner.Step, f *planner.
 	return outcome(rec, true), doneWord(w.kind, rec, w.metrics), nil
 }
 
+// errNotStarted marks a step that an interruption reached before its intent was
+// written: nothing happened.
+var errNotStarted = errors.New("not started")
+
 // perform journals the intent, acts, and records the outcome.
 func (s *Session) perform(ctx context.Context, w *work) (*state.Record, error) {
 	fault.Point(fault.EngineIntentBefore)
 	if err := s.commit(ctx, state.Op{PutIntent: w.intent}); err != nil {
+		if ctx.Err() != nil {
+			return nil, errors.Join(errNotStarted, err)
+		}
 		return nil, fmt.Errorf("journal %s: %w", w.intent.Address, err)
 	}
 	fault.Point(fault.EngineIntentAfter)

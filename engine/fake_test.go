@@ -32,12 +32,14 @@ type world struct {
 	fail    map[string]error  // address → error of the next Apply
 	signals map[string]int64  // epochs by monitor
 	holds   map[string]chan struct{}
+	onApply func(addr string) // called when an Apply had its effect
+	refuse  map[string]bool   // deployments that take the next version back
 }
 
 func newWorld() *world {
 	return &world{
 		sources: map[string]string{}, objects: map[string]string{}, ops: map[string]bool{},
-		bad: map[string]string{}, fail: map[string]error{}, signals: map[string]int64{}, holds: map[string]chan struct{}{},
+		bad: map[string]string{}, fail: map[string]error{}, signals: map[string]int64{}, holds: map[string]chan struct{}{}, refuse: map[string]bool{},
 	}
 }
 
@@ -126,7 +128,11 @@ func (d *fakeDriver) Apply(ctx context.Context, req providers.ApplyRequest) (pro
 		d.w.calls = append(d.w.calls, string(req.Action)+" "+addr)
 	}
 	d.w.ops[req.OpID] = true
+	hook := d.w.onApply
 	d.w.mu.Unlock()
+	if hook != nil {
+		hook(addr)
+	}
 	if hold != nil {
 		select {
 		case <-hold:
@@ -179,6 +185,18 @@ func (d *fakeDriver) result(req providers.ApplyRequest) (providers.Result, error
 		var v config.Deployment
 		if err := resource.Decode(req.Spec, &v); err != nil {
 			return providers.Result{}, err
+		}
+		if d.w.refuse[addr] {
+			var before config.Deployment
+			old, err := state.DecodeValue(req.Prior.Spec, req.Spec.Type())
+			if err == nil {
+				err = resource.Decode(old, &before)
+			}
+			return providers.Result{
+				Outputs:     config.DeploymentOutputs{Address: addr, Endpoint: "http://127.0.0.1:1", Version: before.Model.Version, Digest: before.Model.Digest},
+				Verdict:     &resource.Verdict{Message: "taken back: 30 % errors"},
+				Quarantined: []state.Quarantine{{Address: req.Address, Version: v.Model.Version, Digest: resource.Digest(v.Model.Digest), Reason: "30 % errors"}},
+			}, err
 		}
 		return providers.Result{Outputs: config.DeploymentOutputs{Address: addr, Endpoint: "http://127.0.0.1:1", Version: v.Model.Version, Digest: v.Model.Digest}}, nil
 	case "monitor":

@@ -125,6 +125,9 @@ func (s *Session) succeeded(w *work, res providers.Result) (*state.Record, []sta
 	}
 	for _, q := range res.Quarantined {
 		ops = append(ops, state.Op{PutQuarantine: &q})
+		if err := w.keepServing(rec, q); err != nil {
+			return nil, nil, err
+		}
 	}
 	return rec, append(ops, state.Op{PutRecord: rec}), nil
 }
@@ -198,6 +201,28 @@ func (w *work) outputs(res providers.Result, version int) (cty.Value, error) {
 		w.hold(attrs)
 	}
 	return cty.ObjectVal(attrs), nil
+}
+
+// keepServing lets the record say what serves after a rollout was taken back:
+// the version from before, not the one that was refused.
+func (w *work) keepServing(rec *state.Record, q state.Quarantine) error {
+	attr := w.kind.PinAttr
+	if attr == "" || w.prior == nil || !strings.Contains(rec.Parts[attr], string(q.Digest)) {
+		return nil
+	}
+	var now, before map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(rec.Spec, &now), json.Unmarshal(w.prior.Spec, &before)); err != nil {
+		return fmt.Errorf("record of %s: %w", rec.Address, err)
+	}
+	now[attr] = before[attr]
+	raw, err := json.Marshal(now)
+	if err != nil {
+		return fmt.Errorf("record of %s: %w", rec.Address, err)
+	}
+	rec.Spec, rec.Parts = raw, maps.Clone(rec.Parts)
+	rec.Parts[attr] = w.prior.Parts[attr]
+	rec.Inputs = rec.Parts.Digest()
+	return nil
 }
 
 // hold keeps the last good value of the outputs that a gate holds.
