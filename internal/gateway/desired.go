@@ -54,6 +54,9 @@ type Server struct {
 	Command []string          `json:"command"`
 	Dir     string            `json:"dir"`
 	Env     map[string]string `json:"env,omitempty"`
+	// PassEnv are names of variables that servers get from the environment in
+	// which the gateway was started: their values are in no file.
+	PassEnv []string `json:"pass_env,omitempty"`
 	// Replicas is how many run side by side; 0 is 1. A transformer runs once
 	// beside each predictor, whatever it says here.
 	Replicas int `json:"replicas,omitempty"`

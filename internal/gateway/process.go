@@ -79,7 +79,7 @@ func startProcess(sp *spawner, s Server, env map[string]string, logName string) 
 	}
 	cmd := exec.Command(lookUp(s.Command[0], s.Env["PATH"]), s.Command[1:]...)
 	cmd.Dir = s.Dir
-	cmd.Env = environment(s.Env, env, port)
+	cmd.Env = environment(s, env, port)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.SysProcAttr = ownGroup()
 	err = sp.start(cmd)
@@ -124,9 +124,9 @@ func lookUp(name, path string) string {
 
 // environment is clean but for PATH, HOME and LANG, so that a server sees the
 // same on every machine. Later names win; the result is sorted.
-func environment(declared, own map[string]string, port int) []string {
-	vars := map[string]string{}
-	for _, name := range []string{"PATH", "HOME", "LANG"} {
+func environment(s Server, own map[string]string, port int) []string {
+	declared, vars := s.Env, map[string]string{}
+	for _, name := range append([]string{"PATH", "HOME", "LANG"}, s.PassEnv...) {
 		if v, ok := os.LookupEnv(name); ok {
 			vars[name] = v
 		}

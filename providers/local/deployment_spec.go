@@ -104,23 +104,23 @@ func (d *deployment) server(spec config.Deployment, req providers.ApplyRequest) 
 	if err != nil {
 		return gateway.Server{}, err
 	}
-	maps.Copy(env, passed)
 	maps.Copy(env, spec.Env)
 	env["ML_RUN_ID"] = fmt.Sprintf("%s.v%d", req.Address.Slug(), spec.Model.Version)
 	if code := req.Probed["code"]; code != "" {
 		env["ML_CODE_DIGEST"] = code
 	}
-	return gateway.Server{Command: spec.Command, Dir: d.Root, Env: env, Replicas: spec.Replicas}, nil
+	return gateway.Server{Command: spec.Command, Dir: d.Root, Env: env, PassEnv: passed, Replicas: spec.Replicas}, nil
 }
 
-// passed are the caller's variables that pass_env names.
-func (d *deployment) passed(patterns []string) (map[string]string, error) {
-	out := map[string]string{}
+// passed are the names of the caller's variables that pass_env names, sorted. Servers get their values from the environment that
+// the gateway was started in, so that they stand in no file; a gateway that runs already keeps those it has.
+func (d *deployment) passed(patterns []string) ([]string, error) {
+	var out []string
 	if len(patterns) == 0 || d.Environ == nil {
 		return out, nil
 	}
 	for _, kv := range d.Environ() {
-		name, value, ok := strings.Cut(kv, "=")
+		name, _, ok := strings.Cut(kv, "=")
 		if !ok || name == "" || slices.Contains(servingNames, name) {
 			continue
 		}
@@ -130,10 +130,12 @@ func (d *deployment) passed(patterns []string) (map[string]string, error) {
 				return nil, fmt.Errorf("pass_env: %q is not a glob: %w", p, err)
 			}
 			if p == name || match && !slices.Contains(preloads, name) {
-				out[name] = value
+				out = append(out, name)
+				break
 			}
 		}
 	}
+	slices.Sort(out)
 	return out, nil
 }
 

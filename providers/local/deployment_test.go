@@ -300,6 +300,12 @@ func TestAServerGetsTheContractAndWhatIsPassed(t *testing.T) {
 			t.Errorf("%s = %q, want %q", name, env[name], want)
 		}
 	}
+	for _, name := range []string{"desired.json", "state.json"} {
+		raw, err := os.ReadFile(filepath.Join(s.root, ".ml", "deployments", "deployment.tumors", name))
+		if err != nil || len(raw) == 0 || strings.Contains(string(raw), "hush") {
+			t.Errorf("%s holds the value of a passed variable, or cannot be read: %v", name, err)
+		}
+	}
 	if info, err := os.Stat(filepath.Join(dir, "answer.txt")); err != nil || info.Mode().Perm()&0o222 != 0 {
 		t.Errorf("the model must be read-only: %v, %v", info.Mode(), err)
 	}
