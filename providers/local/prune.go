@@ -32,6 +32,10 @@ func (e *env) prune(ctx context.Context, req providers.PruneRequest) (providers.
 			what, keep := kept(name)
 			return what, keep, nil
 		}),
+		p.folder(filepath.Join(e.Dir, "models"), "served model", func(_, name string) (string, bool, error) {
+			what, keep := kept(name)
+			return what, keep, nil
+		}),
 		p.folder(filepath.Join(e.Dir, "runs"), "run", func(dir, name string) (string, bool, error) {
 			if req.KeepRuns[name] {
 				return name, true, nil
