@@ -3,6 +3,7 @@ package planner
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/zclconf/go-cty/cty"
@@ -177,6 +178,18 @@ func (s *subject) movedPolicy() []moved {
 	out := movedPolicy(s.rec.Policy, s.vals.policy)
 	if old, now := s.rec.Protected, s.blk.Lifecycle.PreventDestroy; old != now {
 		out = append(out, moved{path: "lifecycle.prevent_destroy", old: strconv.FormatBool(old), new: strconv.FormatBool(now)})
+	}
+	// A signal that is new in `on` is seen at its present epoch from now on;
+	// without being recorded it would never ask for anything.
+	for _, ref := range s.blk.Feedback {
+		if _, ok := s.rec.Seen[ref.String()]; !ok {
+			out = append(out, moved{path: "retrain.on", new: quote(ref.String())})
+		}
+	}
+	for _, seen := range sortedStrings(s.rec.Seen) {
+		if !slices.ContainsFunc(s.blk.Feedback, func(r resource.SignalRef) bool { return r.String() == seen }) {
+			out = append(out, moved{path: "retrain.on", old: quote(seen)})
+		}
 	}
 	return out
 }
