@@ -1,11 +1,8 @@
 package config
 
 import (
-	"fmt"
-	"math/big"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -13,12 +10,10 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/continuo-ml/continuo/config/internal/funcs"
-	"github.com/continuo-ml/continuo/resource"
 )
 
 // decoder turns one block's body into a value.
 type decoder struct {
-	ctx   *hcl.EvalContext
 	diags hcl.Diagnostics
 	// feedback stands in for the attributes that list signals.
 	feedback cty.Value
@@ -228,7 +223,7 @@ func (d *decoder) group(b *hclsyntax.Body, spec *bodySpec, ctx *hcl.EvalContext,
 			}
 			groups[blk.Type] = append(groups[blk.Type], d.block(blk.Body, bs, ctx, path, label))
 		case blk.Type == "dynamic":
-			d.dynamic(blk, spec, ctx, path, groups, unknown)
+			d.dynamic(blk, spec, ctx, path, groups, unknown, seen)
 		case spec.providers[blk.Type] != nil:
 			d.providerBlock(blk, spec.providers[blk.Type], ctx, path, vals, seen)
 		case spec.meta[blk.Type]:
@@ -351,73 +346,4 @@ func (d *decoder) providerBlock(blk *hclsyntax.Block, p *bodySpec, ctx *hcl.Eval
 	if blk.Type == d.provider {
 		vals[blk.Type] = cty.ObjectVal(v)
 	}
-}
-
-// check looks at known values only: what is unknown is checked when it is known.
-func (s *shape) check(v cty.Value, name string) string {
-	if v.IsNull() || !v.IsKnown() {
-		return ""
-	}
-	t := v.Type()
-	switch {
-	case t == cty.Number:
-		return s.number(v.AsBigFloat(), name)
-	case t == cty.String:
-		return s.text(v.AsString(), name)
-	case s.fields != nil && t.IsObjectType():
-		for _, f := range sortedKeys(s.fields) {
-			if t.HasAttribute(f) {
-				if p := s.fields[f].check(v.GetAttr(f), name+"."+f); p != "" {
-					return p
-				}
-			}
-		}
-	case s.elem != nil && v.CanIterateElements():
-		for it := v.ElementIterator(); it.Next(); {
-			k, e := it.Element()
-			if p := s.elem.check(e, name+pathText(cty.Path{cty.IndexStep{Key: k}})); p != "" {
-				return p
-			}
-		}
-	}
-	return ""
-}
-
-func (s *shape) number(f *big.Float, name string) string {
-	n, _ := f.Float64()
-	given := strconv.FormatFloat(n, 'g', -1, 64)
-	switch a := s.attr; {
-	case f.IsInf() || n > 1.7e308 || n < -1.7e308:
-		return fmt.Sprintf("%s must be a finite number.", name)
-	case s.integer && !f.IsInt():
-		return fmt.Sprintf("%s must be a whole number, not %s.", name, given)
-	case s.integer && (n > 1<<53 || n < -(1<<53)):
-		return fmt.Sprintf("%s is %s, which is too large; whole numbers go up to 2^53.", name, given)
-	case a.Min != nil && n < *a.Min:
-		return fmt.Sprintf("%s must be %s or more, not %s.", name, strconv.FormatFloat(*a.Min, 'g', -1, 64), given)
-	case a.Max != nil && n > *a.Max:
-		return fmt.Sprintf("%s must be %s or less, not %s.", name, strconv.FormatFloat(*a.Max, 'g', -1, 64), given)
-	}
-	return ""
-}
-
-func (s *shape) text(text, name string) string {
-	a := s.attr
-	if len(a.Enum) > 0 && !slices.Contains(a.Enum, text) {
-		return fmt.Sprintf("%s is %q, which is not one of: %s.%s", name, text, strings.Join(a.Enum, ", "), suggestion(text, a.Enum))
-	}
-	if a.Duration {
-		if _, err := resource.ParseDuration(text); err != nil {
-			return fmt.Sprintf("%s: %s.", name, sentence(err))
-		}
-	}
-	return ""
-}
-
-// suggestion is didYouMean without the list, where the list stands already.
-func suggestion(given string, names []string) string {
-	if s := didYouMean(given, names); strings.HasPrefix(s, " Did") {
-		return s
-	}
-	return ""
 }

@@ -55,7 +55,7 @@ func readDynamic(blk *hclsyntax.Block) (dynamicBlock, *hcl.Diagnostic) {
 }
 
 // dynamic decodes the blocks that a dynamic block makes.
-func (d *decoder) dynamic(blk *hclsyntax.Block, spec *bodySpec, ctx *hcl.EvalContext, path string, groups map[string][]cty.Value, unknown map[string]bool) {
+func (d *decoder) dynamic(blk *hclsyntax.Block, spec *bodySpec, ctx *hcl.EvalContext, path string, groups map[string][]cty.Value, unknown map[string]bool, seen map[string]hcl.Range) {
 	dyn, diag := readDynamic(blk)
 	if diag != nil {
 		d.diags = append(d.diags, diag)
@@ -81,7 +81,6 @@ func (d *decoder) dynamic(blk *hclsyntax.Block, spec *bodySpec, ctx *hcl.EvalCon
 		d.err(dyn.forEach.Expr.Range(), "Wrong type", "for_each takes a list, set, map or object, not %s.", coll.Type().FriendlyName())
 		return
 	}
-	seen := map[string]bool{}
 	for it := coll.ElementIterator(); it.Next(); {
 		k, v := it.Element()
 		k, v = k.WithMarks(marks), v.WithMarks(marks)
@@ -90,11 +89,12 @@ func (d *decoder) dynamic(blk *hclsyntax.Block, spec *bodySpec, ctx *hcl.EvalCon
 		}
 		got, label := d.dynamicBody(dyn, bs, ctx, path, k, v)
 		if label != cty.NilVal && label.IsKnown() {
-			if seen[label.AsString()] {
-				d.err(dyn.rng, "Duplicate block", "for_each makes %s %q twice; labels must differ.", dyn.name, label.AsString())
+			key := dyn.name + "\x00" + label.AsString()
+			if first, dup := seen[key]; dup {
+				d.err(dyn.rng, "Duplicate block", "for_each makes %s %q, which stands here already, at %s; labels must differ.", dyn.name, label.AsString(), first)
 				return
 			}
-			seen[label.AsString()] = true
+			seen[key] = dyn.rng
 		}
 		groups[dyn.name] = append(groups[dyn.name], got)
 	}

@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sort"
 	"strings"
 
@@ -84,7 +85,7 @@ func (f *fetcher) walk(ctx context.Context, cfg *moduleConfig, stack []string) {
 			}
 			continue
 		}
-		if indexOf(stack, dir) < 0 {
+		if !slices.Contains(stack, dir) {
 			f.walk(ctx, f.module(ctx, dir), stack)
 		}
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -34,7 +35,7 @@ func (d *declarer) call(blk *hclsyntax.Block) {
 	}
 	attrs := blk.Body.Attributes
 	if a := attrs["source"]; a != nil {
-		c.source, _ = d.literalOf(a)
+		c.source, _ = d.literalText(a)
 		c.sourceRng = a.Expr.Range()
 	} else {
 		d.add(errAt(blk.DefRange(), "Missing attribute", "Add source = \"./FOLDER\", or a git address such as \"git::https://host/repo.git//folder?ref=v1\"."))
@@ -63,11 +64,6 @@ func (d *declarer) call(blk *hclsyntax.Block) {
 	}
 }
 
-// literalOf is the text of a string literal, in which JSON templates are none.
-func (l *loader) literalOf(a *hclsyntax.Attribute) (string, bool) {
-	return l.literalText(a)
-}
-
 // calls reads the modules that cfg calls, and theirs. stack are the folders on
 // the way, to find modules that contain themselves.
 func (l *loader) calls(ctx context.Context, cfg *moduleConfig, stack []string) {
@@ -85,7 +81,7 @@ func (l *loader) calls(ctx context.Context, cfg *moduleConfig, stack []string) {
 			l.add(diag)
 			continue
 		}
-		if i := indexOf(stack, dir); i >= 0 {
+		if i := slices.Index(stack, dir); i >= 0 {
 			l.add(errAt(c.sourceRng, "A module contains itself", "%s → %s. Remove one of these module blocks.", strings.Join(stack[i:], " → "), dir))
 			continue
 		}
@@ -100,15 +96,6 @@ func (l *loader) calls(ctx context.Context, cfg *moduleConfig, stack []string) {
 		}
 		l.calls(ctx, c.cfg, stack)
 	}
-}
-
-func indexOf(list []string, s string) int {
-	for i, x := range list {
-		if x == s {
-			return i
-		}
-	}
-	return -1
 }
 
 // resolve finds the folder of a module's source, relative to the project.

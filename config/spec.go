@@ -5,7 +5,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/zclconf/go-cty/cty"
 
@@ -40,19 +39,6 @@ type blockSpec struct {
 	resource.Block
 	body *bodySpec
 }
-
-// shape is what a value must look like beyond its type.
-type shape struct {
-	attr    *resource.Attr
-	integer bool
-	fields  map[string]*shape // of an object
-	elem    *shape            // of a list or map
-}
-
-var (
-	durationGo = reflect.TypeFor[time.Duration]()
-	ctyValueGo = reflect.TypeFor[cty.Value]()
-)
 
 // newBodySpec prepares a schema. goType is the struct that it was read from, or
 // nil: it tells integers from other numbers and what objects are made of.
@@ -163,40 +149,6 @@ func (b *bodySpec) dynamicJSON() *syntax.BodySchema {
 	return &syntax.BodySchema{
 		Attrs:  []string{"for_each", "iterator", "labels"},
 		Blocks: map[string]syntax.BlockSchema{"content": {Body: func() *syntax.BodySchema { return content }}},
-	}
-}
-
-func newShape(a *resource.Attr, t reflect.Type) *shape {
-	s := &shape{attr: a}
-	s.fill(t)
-	return s
-}
-
-// fill reads from the Go type what the schema does not hold.
-func (s *shape) fill(t reflect.Type) {
-	for t != nil && t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t == nil || t == ctyValueGo || t == durationGo {
-		return
-	}
-	switch t.Kind() {
-	case reflect.Int, reflect.Int64:
-		s.integer = true
-	case reflect.Slice, reflect.Map:
-		s.elem = &shape{attr: s.attr}
-		s.elem.fill(t.Elem())
-	case reflect.Struct:
-		inner, err := resource.SchemaOf(reflect.New(t).Interface())
-		if err != nil {
-			return // newKinds reports a struct that cannot stand in HCL
-		}
-		s.fields = map[string]*shape{}
-		fields := structFields(t)
-		for i := range inner.Attrs {
-			a := &inner.Attrs[i]
-			s.fields[a.Name] = newShape(a, fields[a.Name])
-		}
 	}
 }
 

@@ -21,3 +21,12 @@ dataset "form" {
     content { fraction = 0.1 }
   }
 }
+dataset "both" {
+  source = "d.csv"
+  split "a" { fraction = 0.1 }
+  dynamic "split" {                               # ERROR: Duplicate block
+    for_each = { a = 0.2 }
+    labels   = [split.key]
+    content { fraction = split.value }
+  }
+}

@@ -1,0 +1,233 @@
+package config
+
+import (
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// context is what an expression sees: exactly what its references name.
+func (r *run) context(in instance, refs []ref, self cty.Value) *hcl.EvalContext {
+	ctx := &hcl.EvalContext{Functions: r.funcs}
+	if len(refs) == 0 {
+		return ctx
+	}
+	vars := make(map[string]map[string]cty.Value, 4)
+	put := func(root, name string, v cty.Value) {
+		g := vars[root]
+		if g == nil {
+			g = make(map[string]cty.Value, 2)
+			vars[root] = g
+		}
+		g[name] = v
+	}
+	ctx.Variables = make(map[string]cty.Value, 4)
+	for i := range refs {
+		f := &refs[i]
+		switch f.kind {
+		case refVar:
+			put("var", f.name, r.slotValue(in.mod.vars[f.name]))
+		case refLocal:
+			put("local", f.name, r.slotValue(in.mod.locals[f.name]))
+		case refEach:
+			put("each", "key", orUnknown(in.each))
+			put("each", "value", orUnknown(in.value))
+		case refCount:
+			put("count", "index", orUnknown(in.value))
+		case refPath:
+			put("path", "module", cty.StringVal(in.mod.cfg.dir))
+			put("path", "root", cty.StringVal("."))
+		case refSelf:
+			ctx.Variables["self"] = self
+		case refBlock, refModule:
+			if _, done := vars[f.root][f.name]; !done {
+				put(f.root, f.name, r.instances(in, refs[i:], f))
+			}
+		}
+		if f.key != nil && f.key.expr != nil {
+			r.keyContext(in, f.key.refs, put)
+		}
+	}
+	for root, names := range vars {
+		ctx.Variables[root] = cty.ObjectVal(names)
+	}
+	return ctx
+}
+
+// keyContext adds what an instance key refers to.
+func (r *run) keyContext(in instance, refs []ref, put func(root, name string, v cty.Value)) {
+	inner := r.context(in, refs, cty.NilVal)
+	for root, v := range inner.Variables {
+		for name, e := range v.AsValueMap() {
+			put(root, name, e)
+		}
+	}
+}
+
+func orUnknown(v cty.Value) cty.Value {
+	if v == cty.NilVal {
+		return cty.DynamicVal
+	}
+	return v
+}
+
+// instances is the value of `kind.name` or `module.name` for all references to
+// it among refs: the block's outputs, or those of the instances that are meant.
+func (r *run) instances(in instance, refs []ref, first *ref) cty.Value {
+	var set *instanceSet
+	var get func(i int) cty.Value
+	if first.kind == refBlock {
+		bs := in.mod.blocks[first.target]
+		set, get = &bs.instanceSet, func(i int) cty.Value { return r.outputs(bs.addrs[i], first.target.kind) }
+	} else {
+		cs := in.mod.children[first.name]
+		set, get = &cs.instanceSet, func(i int) cty.Value { return r.moduleValue(cs.mods[i], refs, first) }
+	}
+	switch {
+	case set.bad:
+		return cty.DynamicVal
+	case set.kind == noEach:
+		return get(0)
+	}
+	picked := map[string]cty.Value{}
+	for i := range refs {
+		f := &refs[i]
+		if f.kind != first.kind || f.root != first.root || f.name != first.name {
+			continue
+		}
+		n, ok := r.pickAgain(set, f, in)
+		if !ok {
+			return r.all(set, get)
+		}
+		k := set.insts[n].key
+		picked[keyName(k)] = get(n)
+	}
+	return cty.ObjectVal(picked)
+}
+
+// pickAgain is resolver.pick for evaluation, where failures were reported.
+func (r *run) pickAgain(set *instanceSet, f *ref, in instance) (int, bool) {
+	if f.key == nil {
+		return 0, false
+	}
+	v := f.key.lit
+	if f.key.expr != nil {
+		if f.key.free {
+			return 0, false
+		}
+		var diags hcl.Diagnostics
+		if v, diags = f.key.expr.Value(r.context(in, f.key.refs, cty.NilVal)); diags.HasErrors() {
+			return 0, false
+		}
+	}
+	key, ok := keyText(v)
+	if !ok {
+		return 0, false
+	}
+	i, ok := set.index[key]
+	return i, ok
+}
+
+// keyName is the key as it stands between the brackets of an address.
+func keyName(key string) string {
+	k, err := unquoteKey(key)
+	if err != nil {
+		return key
+	}
+	return k
+}
+
+// all is the object or tuple of every instance.
+func (r *run) all(set *instanceSet, get func(int) cty.Value) cty.Value {
+	if set.kind == hasCount {
+		vals := make([]cty.Value, len(set.insts))
+		for i := range set.insts {
+			vals[i] = get(i)
+		}
+		return cty.TupleVal(vals)
+	}
+	vals := make(map[string]cty.Value, len(set.insts))
+	for i, in := range set.insts {
+		vals[in.each.AsString()] = get(i)
+	}
+	return cty.ObjectVal(vals)
+}
+
+// moduleValue is the object of a module's outputs, of those that are meant.
+func (r *run) moduleValue(m *moduleInst, refs []ref, first *ref) cty.Value {
+	want := map[string]bool{}
+	for i := range refs {
+		f := &refs[i]
+		if f.kind != refModule || f.name != first.name {
+			continue
+		}
+		name := attrStep(f.rest)
+		if name == "" {
+			want = nil
+			break
+		}
+		want[name] = true
+	}
+	vals := map[string]cty.Value{}
+	for n, s := range m.outputs {
+		if want == nil || want[n] {
+			vals[n] = r.slotValue(s)
+		}
+	}
+	return cty.ObjectVal(vals)
+}
+
+// outputs is the value of a block: what the scope knows of it, completed with
+// unknowns, and its signals as recorded.
+func (r *run) outputs(addr resource.Address, k *Kind) cty.Value {
+	v := cty.NilVal
+	if r.scope != nil {
+		v = r.scope.Outputs(addr)
+	}
+	switch {
+	case v == cty.NilVal || v.IsNull():
+		v = k.unknown
+	case !v.IsKnown():
+		v = k.unknown
+	default:
+		v = k.complete(v)
+	}
+	if len(k.Signals) == 0 || r.scope == nil {
+		return v
+	}
+	attrs := v.AsValueMap()
+	for _, name := range k.Signals {
+		sig := r.scope.Signal(resource.SignalRef{Address: addr, Signal: name})
+		if sig == (Signal{}) {
+			sig = Signal{State: string(resource.SignalTooFew)}
+		}
+		sig.Address, sig.Name = addr.String(), name
+		if sv, err := resource.Encode(sig); err == nil {
+			attrs[name] = sv
+		}
+	}
+	return cty.ObjectVal(attrs)
+}
+
+// complete adds unknowns for the outputs that v lacks.
+func (k *Kind) complete(v cty.Value) cty.Value {
+	t := v.Type()
+	if t.IsObjectType() {
+		missing := false
+		for _, a := range k.outputs.Attrs {
+			if !t.HasAttribute(a.Name) {
+				missing = true
+				break
+			}
+		}
+		if !missing {
+			return v
+		}
+	}
+	attrs := k.unknown.AsValueMap()
+	for n, e := range v.AsValueMap() {
+		attrs[n] = e
+	}
+	return cty.ObjectVal(attrs)
+}
