@@ -133,7 +133,7 @@ func (a *application) delete(ctx context.Context, st *planner.Step) (planner.Out
 	}
 	fault.Point(fault.EngineDeleteIntentAfter)
 	err = a.s.deleteNow(ctx, &work{intent: in, kind: kind, driver: d, prior: rec})
-	return planner.Outcome{Changed: true}, "deleted", err
+	return planner.Outcome{Changed: true}, "", err
 }
 
 // deleteNow deletes the object and forgets it, in that order: an object is never

@@ -85,7 +85,7 @@ func TestTheLastLineHasItsExactForm(t *testing.T) {
 		"No changes. Everything is as the files say, and no input has moved.":                          {Complete: true},
 		"No changes. Everything that -target names is as the files say.":                               {},
 		"No changes. One block is held as it is, for the reason above.":                                {Complete: true, Steps: []*planner.Step{step("check.a", resource.Noop)}},
-		"No changes. The plan has errors; nothing can be applied.":                                     {Diagnostics: []planner.Diagnostic{{Severity: "error"}}},
+		"No plan. Nothing can be applied until the errors above are mended.":                           {Diagnostics: []planner.Diagnostic{{Severity: "error"}}},
 		"Plan: 10,000 to add, 0 to change, 0 to destroy, 0 to run, 0 gates, 1 to import, 1 to forget.": {Summary: planner.Summary{Create: 10000, Import: 1, Forget: 1}},
 	} {
 		if got := Total(p); got != want {

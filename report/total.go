@@ -11,10 +11,13 @@ import (
 
 // Total is the last line of a plan: "Plan: 1 to add, 2 to change, 0 to destroy,
 // 1 to run, 1 gate.", with replacements, blocked steps, moves, imports and
-// forgotten records where there are any, or "No changes. …" and why.
+// forgotten records where there are any, or "No changes. …" and why, or "No plan. …".
 func Total(p *planner.Plan) string {
 	s := p.Summary
 	if !changesAnything(s) {
+		if hasErrors(p) {
+			return "No plan. Nothing can be applied until the errors above are mended."
+		}
 		return "No changes. " + whyNone(p)
 	}
 	parts := []string{
@@ -44,8 +47,6 @@ func whyNone(p *planner.Plan) string {
 		}
 	}
 	switch {
-	case hasErrors(p):
-		return "The plan has errors; nothing can be applied."
 	case !p.Complete:
 		return "Everything that -target names is as the files say."
 	case held == 1:

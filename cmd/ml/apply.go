@@ -51,6 +51,7 @@ func (a *app) destroyCmd() *cobra.Command {
 
 // apply plans, asks and applies; or applies a saved plan.
 func (a *app) apply(ctx context.Context, f planFlags, auto bool, args []string) (err error) {
+	a.asking = true
 	o, err := f.options()
 	if err != nil {
 		return err

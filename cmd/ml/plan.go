@@ -142,6 +142,7 @@ func (a *app) showPlan(plan *planner.Plan, verbose bool) error {
 	}
 	st := a.style()
 	st.Verbose = verbose
+	st.NoHint = a.asking
 	return report.PlanText(a.Out, plan, st)
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -70,6 +71,7 @@ type app struct {
 	Streams
 	global
 	vars     varFlags
+	asking   bool // the command itself asks what to do with a plan
 	cancelOp context.CancelFunc
 }
 
@@ -78,7 +80,7 @@ func Main(args []string, s Streams) int {
 	a := &app{Streams: s}
 	a.vars.bind()
 	root := a.root()
-	root.SetArgs(singleDashes(root, args))
+	root.SetArgs(singleDashes(args))
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -138,6 +140,9 @@ trainings, validation gates, deployments and monitors, declared in *.ml.hcl file
 		SilenceErrors: true, SilenceUsage: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w; %s -help lists the flags", err, c.CommandPath())
+	})
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.chdir, "chdir", "", "work in this folder")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours (also NO_COLOR)")
@@ -162,41 +167,24 @@ func exitCodesTopic() *cobra.Command {
 3  a verdict in scope is bad (apply, check), or a file would change (fmt -check)`}
 }
 
-// singleDashes turns `-auto-approve` into `--auto-approve` for known long flags,
-// so that both forms of users' habits work. What follows `--` is left alone.
-func singleDashes(root *cobra.Command, args []string) []string {
-	known := map[string]bool{"help": true, "version": true} // cobra adds these two when it runs
-	var visit func(*cobra.Command)
-	visit = func(c *cobra.Command) {
-		for _, set := range []interface{ FlagUsages() string }{c.PersistentFlags(), c.Flags()} {
-			for _, line := range strings.Split(set.FlagUsages(), "\n") {
-				if i := strings.Index(line, "--"); i >= 0 {
-					name, _, _ := strings.Cut(line[i+2:], " ")
-					name, _, _ = strings.Cut(name, "[")
-					known[strings.TrimRight(name, "=")] = true
-				}
-			}
-		}
-		for _, sub := range c.Commands() {
-			visit(sub)
-		}
-	}
-	visit(root)
+// singleDashes turns `-auto-approve` into `--auto-approve`, so that both forms
+// of users' habits work: a word of letters behind one dash is a long flag, known
+// or mistyped. What follows `--` is left alone.
+func singleDashes(args []string) []string {
 	out := make([]string, 0, len(args))
 	for i, arg := range args {
 		if arg == "--" {
 			return append(out, args[i:]...)
 		}
-		if strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") {
-			name, _, _ := strings.Cut(arg[1:], "=")
-			if len(name) > 1 && known[name] {
-				arg = "-" + arg
-			}
+		if longWord.MatchString(arg) {
+			arg = "-" + arg
 		}
 		out = append(out, arg)
 	}
 	return out
 }
+
+var longWord = regexp.MustCompile(`^-[a-z][a-z-]+(=|$)`)
 
 // interrupts runs fn with a context that ends at the first signal; the second
 // one calls again.
