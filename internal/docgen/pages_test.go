@@ -147,8 +147,9 @@ func TestEveryDirectDependencyHasALineInItsRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	record := read(t, "docs/adr/0002-dependencies.md")
-	direct := map[string]bool{}
+	direct, known := map[string]bool{}, map[string]bool{}
 	for _, r := range mod.Require {
+		known[r.Path] = true
 		if r.Indirect {
 			continue
 		}
@@ -161,8 +162,8 @@ func TestEveryDirectDependencyHasALineInItsRecord(t *testing.T) {
 		t.Fatalf("go.mod has %d direct dependencies only", len(direct))
 	}
 	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(record, -1) {
-		if !direct[m[1]] {
-			t.Errorf("docs/adr/0002-dependencies.md speaks of %s, which go.mod does not require directly", m[1])
+		if !known[m[1]] {
+			t.Errorf("docs/adr/0002-dependencies.md speaks of %s, which go.mod does not require", m[1])
 		}
 	}
 }
