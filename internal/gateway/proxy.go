@@ -97,7 +97,7 @@ func (x *exchange) end() {
 	}
 	x.book()
 	if panicked != nil {
-		panic(panicked) // net/http cuts the connection, which tells the client
+		panic(http.ErrAbortHandler) // net/http cuts the connection, which tells the client
 	}
 }
 
