@@ -56,7 +56,7 @@ func (o *objects) name(t reflect.Type) string {
 	case t == reflect.TypeFor[time.Duration]():
 		return "duration"
 	}
-	switch t.Kind() { //nolint:exhaustive // the schema refuses the others
+	switch t.Kind() {
 	case reflect.Pointer:
 		return o.name(t.Elem())
 	case reflect.String:
