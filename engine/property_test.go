@@ -5,10 +5,15 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/planner"
+	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 // Whatever moved, failed or was found bad: a second plan right after an apply
@@ -73,4 +78,70 @@ func TestPlanAfterAnyApplyIsEmpty(t *testing.T) {
 			}
 		}
 	})
+}
+
+// witness is a driver that looks into the store at every act.
+type witness struct {
+	*fakeDriver
+	t     *testing.T
+	store state.Store
+	acts  *int
+}
+
+func (d *witness) intent(opID string) {
+	*d.acts++
+	snap, err := d.store.Snapshot(context.Background())
+	if err != nil {
+		d.t.Error(err)
+		return
+	}
+	for _, in := range snap.Intents {
+		if in.OpID == opID && in.Epoch == snap.Lease.Epoch {
+			return
+		}
+	}
+	d.t.Errorf("%s acts under %s, which is not in the journal", d.kind, opID)
+}
+
+func (d *witness) Apply(ctx context.Context, req providers.ApplyRequest) (providers.Result, error) {
+	d.intent(req.OpID)
+	return d.fakeDriver.Apply(ctx, req)
+}
+
+func (d *witness) Delete(ctx context.Context, req providers.DeleteRequest) error {
+	d.intent(req.OpID)
+	return d.fakeDriver.Delete(ctx, req)
+}
+
+func TestEveryActIsInTheJournalBeforeItHappens(t *testing.T) {
+	b := loopBench(t)
+	acts := 0
+	for _, o := range []planner.Options{{}, {Replace: []resource.Address{{Kind: "deployment", Name: "m"}}}, {Destroy: true}} {
+		e := b.engine()
+		connect := e.Connect
+		e.Parallel = 1 // the witness counts without a lock
+		e.Connect = func(ctx context.Context, p string, c config.ProviderConfig) (*providers.Provider, error) {
+			pr, err := connect(ctx, p, c)
+			if err == nil {
+				for k, d := range pr.Drivers {
+					pr.Drivers[k] = &witness{d.(*fakeDriver), t, b.store, &acts}
+				}
+			}
+			return pr, err
+		}
+		if _, err := applyWith(context.Background(), e, PlanOptions{Options: o}); err != nil {
+			t.Fatal(err)
+		}
+		b.now = b.now.Add(time.Minute)
+	}
+	if acts != 6+2+6 {
+		t.Errorf("%d acts were seen, want 14", acts)
+	}
+	snap, err := b.store.Snapshot(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(snap.Intents)+len(snap.Records) > 0 {
+		t.Errorf("left: %d intents, %d records", len(snap.Intents), len(snap.Records))
+	}
 }

@@ -87,7 +87,12 @@ func TestConfirmRefusesAnythingElse(t *testing.T) {
 			c.Done(address("dataset.d"), planner.Outcome{Outputs: w.outputsOf("dataset.d", string(resource.DigestOf(nil)), string(resource.DigestOf([]byte("two")))), Changed: true, Verdict: &resource.Verdict{Passed: true}})
 			return c.Confirm(&st, in.Live.Probes[st.Address])
 		},
-		"what is still unknown": func(w *world, in planner.Input, p *planner.Plan) (*planner.Final, error) {
+		"what is unknown although all that it needs has run": func(w *world, in planner.Input, p *planner.Plan) (*planner.Final, error) {
+			c := planner.NewConfirmer(in, p)
+			c.Done(address("training.m"), planner.Outcome{Changed: true})
+			return c.Confirm(stepOf(w.t.(*testing.T), p, "validation.m"), planner.Probe{})
+		},
+		"sources that nobody looked at": func(w *world, in planner.Input, p *planner.Plan) (*planner.Final, error) {
 			delete(in.Live.Probes, address("dataset.d"))
 			return planner.NewConfirmer(in, p).Confirm(stepOf(w.t.(*testing.T), p, "dataset.d"), planner.Probe{})
 		},
