@@ -77,7 +77,7 @@ func (a *app) apply(ctx context.Context, f planFlags, auto bool, args []string) 
 			a.printError(err)
 		}
 	}
-	return a.interrupts(ctx, "Stopping: nothing new starts; what runs goes on in the background. Press Ctrl-C again to cancel it.", again,
+	return a.interrupts(ctx, "Stopping: nothing new starts; what runs goes on in the background. Press Ctrl-C again within 3 seconds to cancel it.", again,
 		func(ctx context.Context) error { return a.applyLocked(ctx, p, f, o, auto, saved) })
 }
 
@@ -182,6 +182,7 @@ func (a *app) runPlan(ctx context.Context, p *project, s *engine.Session, planne
 	if err := a.summary(planned, out, time.Since(began)); err != nil {
 		return err
 	}
+	a.leftRunning = len(out.Running) > 0
 	switch {
 	case len(out.Failed) > 0 || out.Interrupted():
 		return exitCode{code: exitError}

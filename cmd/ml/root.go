@@ -70,9 +70,11 @@ type global struct {
 type app struct {
 	Streams
 	global
-	vars     varFlags
-	asking   bool // the command itself asks what to do with a plan
-	cancelOp context.CancelFunc
+	vars varFlags
+	// leftRunning says that detached work goes on although the command was interrupted.
+	leftRunning bool
+	asking      bool // the command itself asks what to do with a plan
+	cancelOp    context.CancelFunc
 }
 
 // Main runs the command line and returns the exit code.
@@ -186,33 +188,51 @@ func singleDashes(args []string) []string {
 
 var longWord = regexp.MustCompile(`^-[a-z][a-z-]+(=|$)`)
 
+// lingerAfterInterrupt is how long a second signal is waited for when the first
+// one left something running: ml itself has nothing more to do by then.
+const lingerAfterInterrupt = 3 * time.Second
+
 // interrupts runs fn with a context that ends at the first signal; the second
-// one calls again.
+// one calls again, if there is something that it could still stop.
 func (a *app) interrupts(ctx context.Context, first string, again func(), fn func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	done := make(chan struct{})
-	defer close(done)
+	done, watched := make(chan struct{}), make(chan struct{})
 	go func() {
-		for n := 0; ; {
-			select {
-			case <-done:
+		defer close(watched)
+		a.watchSignals(first, again, cancel, done)
+	}()
+	err := fn(ctx)
+	close(done)
+	<-watched
+	return err
+}
+
+func (a *app) watchSignals(first string, again func(), cancel func(), done <-chan struct{}) {
+	var over <-chan time.Time
+	for n := 0; ; {
+		select {
+		case <-done:
+			if n != 1 || again == nil || !a.leftRunning {
 				return
-			case _, ok := <-a.Signals:
-				if !ok {
-					return
-				}
-				n++
-				if n == 1 {
-					fmt.Fprintf(a.Err, "\n%s\n", first)
-					cancel()
-				} else if n == 2 && again != nil {
-					again()
-				}
+			}
+			done = nil
+			over = time.After(lingerAfterInterrupt)
+		case <-over:
+			return
+		case _, ok := <-a.Signals:
+			if !ok {
+				return
+			}
+			if n++; n == 1 {
+				fmt.Fprintf(a.Err, "\n%s\n", first)
+				cancel()
+			} else if again != nil {
+				again()
+				return
 			}
 		}
-	}()
-	return fn(ctx)
+	}
 }
 
 // deadline bounds a wait; 0 is no wait beyond the first try.
