@@ -2,8 +2,11 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +36,9 @@ type Engine struct {
 	Prefetched func(context.Context) (*state.Snapshot, error)
 	// Commit names the git commit of the project folder, "" outside a checkout.
 	Commit string
+	// VirtualEnv is the caller's active virtual environment, "" = none: a plan
+	// warns about commands that would not see it.
+	VirtualEnv string
 	// Parallel bounds the steps that run at once; 0 = DefaultParallelism.
 	Parallel int
 	// Retry bounds how often a retryable error is tried again.
@@ -71,6 +77,42 @@ func (e *Engine) provider(ctx context.Context, name string) (*providers.Provider
 	}
 	e.connected[name] = p
 	return p, nil
+}
+
+// venvWarnings names the blocks whose command would run outside the caller's
+// virtual environment, in one warning: that is rarely meant.
+func (e *Engine) venvWarnings(p *planner.Plan) []planner.Diagnostic {
+	if e.VirtualEnv == "" {
+		return nil
+	}
+	var blind []string
+	for _, st := range p.Steps {
+		var spec struct {
+			Command []string `json:"command"`
+			PassEnv []string `json:"pass_env"`
+		}
+		// A body without a command is none that could miss the environment.
+		if json.Unmarshal(st.After, &spec) != nil || len(spec.Command) == 0 || passes(spec.PassEnv, "VIRTUAL_ENV") {
+			continue
+		}
+		blind = append(blind, st.Address.String())
+	}
+	if len(blind) == 0 {
+		return nil
+	}
+	return []planner.Diagnostic{{
+		Severity: "warning", Summary: "A virtual environment is active but not passed on",
+		Detail: fmt.Sprintf("%s runs outside %s. Add pass_env = [\"VIRTUAL_ENV\", \"PATH\"] if the command needs it.", strings.Join(blind, ", "), e.VirtualEnv),
+	}}
+}
+
+func passes(globs []string, name string) bool {
+	for _, g := range globs {
+		if ok, err := path.Match(g, name); err == nil && ok {
+			return true
+		}
+	}
+	return false
 }
 
 // Close closes the providers that were connected.
@@ -144,5 +186,7 @@ func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions
 		}
 		in.Live = live
 	}
-	return &Planned{Plan: planner.Build(in), Input: in}, nil
+	p := planner.Build(in)
+	p.Diagnostics = append(p.Diagnostics, e.venvWarnings(p)...)
+	return &Planned{Plan: p, Input: in}, nil
 }

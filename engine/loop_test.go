@@ -274,3 +274,23 @@ check "c" {
 		t.Fatalf("applied: %+v", out)
 	}
 }
+
+func TestAPlanWarnsAboutAVirtualEnvironmentThatIsNotPassed(t *testing.T) {
+	b := newBench(t, `
+check "blind" { command = ["pytest"] }
+check "sees" {
+  command  = ["pytest"]
+  pass_env = ["VIRTUAL_*"]
+}
+`)
+	e := b.engine()
+	e.VirtualEnv = "/home/ada/.venv"
+	p, err := e.Plan(context.Background(), PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := p.Plan.Diagnostics
+	if len(d) != 1 || d[0].Severity != "warning" || !strings.Contains(d[0].Detail, "check.blind runs outside /home/ada/.venv") || strings.Contains(d[0].Detail, "check.sees") {
+		t.Fatalf("diagnostics: %+v", d)
+	}
+}

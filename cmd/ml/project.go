@@ -155,7 +155,7 @@ func (a *app) open(ctx context.Context) (*project, error) {
 	p.engine = &engine.Engine{
 		Project: conf, Store: p.store, Now: time.Now, Hash: hasher(p.key), Commit: gitCommit(root),
 		Parallel: conf.Settings.Parallelism,
-		Connect:  p.connect, Prefetched: ahead,
+		Connect:  p.connect, Prefetched: ahead, VirtualEnv: os.Getenv("VIRTUAL_ENV"),
 	}
 	return p, nil
 }
