@@ -125,8 +125,7 @@ func TestQuickstartFromFirstPlanToRetrainingAndBack(t *testing.T) {
 	}
 	client := &http.Client{Timeout: 5 * time.Second}
 	if resp, err := client.Get(endpoint); err == nil {
-		resp.Body.Close()
-		t.Error("the endpoint still answers after destroy")
+		t.Errorf("the endpoint still answers after destroy: %v", errors.Join(errors.New(resp.Status), resp.Body.Close()))
 	} else if !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("the endpoint after destroy: %v, want connection refused", err)
 	}
