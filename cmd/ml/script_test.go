@@ -72,6 +72,23 @@ func TestScripts(t *testing.T) {
 	for _, dir := range folders {
 		if left := leftIn(dir); len(left) > 0 {
 			t.Errorf("processes stayed behind %s:\n  %s", filepath.Base(dir), strings.Join(left, "\n  "))
+			end(t, left)
+		}
+	}
+}
+
+// end kills what a failed script left, so that it does not outlive the tests.
+func end(t *testing.T, lines []string) {
+	for _, line := range lines {
+		pid, _, _ := strings.Cut(line, " ")
+		n, err := strconv.Atoi(pid)
+		if err != nil {
+			continue
+		}
+		if p, err := os.FindProcess(n); err == nil {
+			if err := p.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				t.Error(err)
+			}
 		}
 	}
 }
