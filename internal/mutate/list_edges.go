@@ -1,0 +1,189 @@
+package main
+
+func ofRunner() []mutation {
+	return []mutation{
+		{
+			Name: "runner: two runners hold one lock", File: "internal/runner/main.go",
+			Old:     "ok, err := l.TryLock()",
+			New:     "ok, err := true, error(nil)",
+			Package: "./internal/runner", Test: "TestManyRunnersOnOneFolderRunTheCommandOnce|TestManyStartsRunTheCommandOnce",
+		},
+		{
+			Name: "runner: a run that began begins again", File: "internal/runner/main.go",
+			Old:     "for _, name := range []string{startedFile, statusFile} {",
+			New:     "for _, name := range []string{} {",
+			Package: "./internal/runner", Test: "TestAPowerCutBetweenMarkerAndCommandIsLost|TestManyRunnersOnOneFolderRunTheCommandOnce|TestARunnerKilledAtAnyMomentRunsTheCommandAtMostOnce",
+		},
+		{
+			Name: "runner: a marker may be there already", File: "internal/runner/folder.go",
+			Old:     "os.O_CREATE|os.O_EXCL|os.O_WRONLY",
+			New:     "os.O_CREATE|os.O_WRONLY",
+			Package: "./internal/runner", Test: "TestManyRunnersOnOneFolderRunTheCommandOnce|TestARunnerKilledAtAnyMomentRunsTheCommandAtMostOnce",
+		},
+		{
+			Name: "runner: a cancelled run starts", File: "internal/runner/main.go",
+			Old:     "if asked, err := f.has(cancelFile); err != nil || asked {",
+			New:     "if asked, err := f.has(cancelFile); err != nil || asked && err != nil {",
+			Package: "./internal/runner", Test: "TestARunnerThatFindsACancelRunsNothing",
+		},
+		{
+			Name: "runner: metrics that are no numbers count", File: "internal/runner/metrics.go",
+			Old:     "if err != nil || math.IsInf(v, 0) || math.IsNaN(v) {",
+			New:     "if err != nil && !math.IsInf(v, 0) && !math.IsNaN(v) {",
+			Package: "./internal/runner", Test: "TestMetricsAreFiniteNumbersOrTheErrorNamesTheKey",
+		},
+	}
+}
+
+func ofGateway() []mutation {
+	return []mutation{
+		{
+			Name: "gateway: bodies have no limit", File: "internal/gateway/proxy.go",
+			Old:     "limit := x.cfg.limits.MaxBody",
+			New:     "limit := x.cfg.limits.MaxBody * 1000",
+			Package: "./internal/gateway", Test: "TestN7TooMuchIsRefused|TestN7ALongBodyStreamsAndIsCutAtTheLimit",
+		},
+		{
+			Name: "gateway: a bad canary is promoted", File: "internal/gateway/rollout.go",
+			Old:     "return share > allowed",
+			New:     "return share > 10*allowed",
+			Package: "./internal/gateway", Test: "TestEachSituationHasItsMove|TestNoHistoryPromotesABadCandidate|TestTheShareIsExactForSmallCounts",
+		},
+		{
+			Name: "gateway: a verdict on too few requests", File: "internal/gateway/rollout.go",
+			Old:     "if t.Requests < int64(a.MinRequests) {",
+			New:     "if false {",
+			Package: "./internal/gateway", Test: "TestEachSituationHasItsMove",
+		},
+		{
+			Name: "gateway: an aborted version comes back", File: "internal/gateway/controller.go",
+			Old:     "if c.matches(c.live.Quarantined[i], key) {",
+			New:     "if false {",
+			Package: "./internal/gateway", Test: "TestABadCanaryIsAbortedAndQuarantined|TestAnAbortedRolloutStaysAbortedAfterARestart",
+		},
+		{
+			Name: "gateway: the capture queue has no bound", File: "internal/gateway/capture/writer.go",
+			Old:     "w.queued.Add(e.size()) <= queueBytes {",
+			New:     "w.queued.Add(e.size()) >= 0 {",
+			Package: "./internal/gateway/capture", Test: "TestAFullQueueDropsAndCounts",
+		},
+	}
+}
+
+func ofInputs() []mutation {
+	return []mutation{
+		{
+			Name: "tabular: decompression has no limit", File: "internal/tabular/file.go",
+			Old:     "if g.limit > 0 && g.out > ratioFloor",
+			New:     "if false && g.limit > 0 && g.out > ratioFloor",
+			Package: "./internal/tabular", Test: "TestD16CompressedFiles|TestD7PageBombs",
+		},
+		{
+			Name: "tabular: rows have no limit", File: "internal/tabular/reader.go",
+			Old:     "if r.rows > r.limits.Rows {",
+			New:     "if false {",
+			Package: "./internal/tabular", Test: "TestRowsHaveALimit",
+		},
+		{
+			Name: "tabular: a header has no limit", File: "internal/tabular/csv.go",
+			Old:     "if len(names) > limits.Columns {",
+			New:     "if false {",
+			Package: "./internal/tabular", Test: "TestD10Headers|TestD12RaggedRows",
+		},
+		{
+			Name: "tabular: columns of Parquet have no limit", File: "internal/tabular/parquet_meta.go",
+			Old:     "if len(w.leaves) == w.limits.Columns {",
+			New:     "if false {",
+			Package: "./internal/tabular", Test: "TestD4AMillionColumns",
+		},
+		{
+			Name: "tabular: a quoted value has no limit", File: "internal/tabular/csv.go",
+			Old:     "if len(s.arena)-start > s.limits.FieldBytes {",
+			New:     "if false {",
+			Package: "./internal/tabular", Test: "TestD8UnclosedQuoteBeforeFiveGigabytes|TestD9FieldOfAGigabyte",
+		},
+		{
+			Name: "parser: depth has no limit", File: "config/internal/syntax/quick.go",
+			Old:     "case len(s.frames) > s.lim.Depth:",
+			New:     "case false:",
+			Package: "./config", Test: "TestH1ParenthesesNestedDeeperThanTheParserSurvives",
+		},
+		{
+			Name: "parser: prefix operators have no limit", File: "config/internal/syntax/quick.go",
+			Old:     "case s.prefix > s.lim.PrefixRun:",
+			New:     "case false:",
+			Package: "./config", Test: "TestH3PrefixOperators",
+		},
+		{
+			Name: "parser: chains have no limit", File: "config/internal/syntax/quick.go",
+			Old:     "case s.chain > s.lim.Chain:",
+			New:     "case false:",
+			Package: "./config", Test: "TestH4ChainsOfOperators",
+		},
+		{
+			Name: "parser: tokens have no limit", File: "config/internal/syntax/quick.go",
+			Old:     "case s.tokens > s.lim.Tokens:",
+			New:     "case false:",
+			Package: "./config", Test: "TestH18Sizes",
+		},
+		{
+			Name: "parser: numbers have no limit", File: "config/internal/syntax/quick.go",
+			Old:     "if big(s.src[start:s.i], s.lim.Exponent) {",
+			New:     "if false {",
+			Package: "./config", Test: "TestH7AnExponentThatTakesMinutesToPrint",
+		},
+		{
+			Name: "parser: files have no limit", File: "config/internal/syntax/scan.go",
+			Old:     "if len(src) > lim.Bytes {",
+			New:     "if false {",
+			Package: "./config", Test: "TestH18Sizes",
+		},
+		{
+			Name: "parser: hidden characters are taken", File: "config/internal/syntax/scan.go",
+			Old:     "if i := hidden(src); i >= 0 {",
+			New:     "if i := hidden(src); i >= len(src) {",
+			Package: "./config", Test: "TestH12BytesThatAreNotText",
+		},
+	}
+}
+
+func ofVerdicts() []mutation {
+	return []mutation{
+		{
+			Name: "verdict: a missing metric passes", File: "providers/local/gate.go",
+			Old:     `[]resource.Finding{{Name: name, Rule: "missing", Path: t.Metric,`,
+			New:     `[]resource.Finding{{OK: true, Name: name, Rule: "missing", Path: t.Metric,`,
+			Package: "./providers/local", Test: "TestAGateHoldsThresholdsAgainstTheMetrics|TestMetricsThatAreNotWrittenCloseTheGate",
+		},
+		{
+			Name: "verdict: a bound is off by a little", File: "providers/local/gate.go",
+			Old:     "value >= *t.Min,",
+			New:     "value >= *t.Min-0.01,",
+			Package: "./providers/local", Test: "TestAGateHoldsThresholdsAgainstTheMetrics",
+		},
+		{
+			Name: "verdict: no threshold is a pass", File: "providers/local/gate.go",
+			Old:     "if len(v.Findings) == 0 {",
+			New:     "if false {",
+			Package: "./providers/local", Test: "TestAGateHoldsThresholdsAgainstTheMetrics|TestMetricsThatAreNotWrittenCloseTheGate",
+		},
+		{
+			Name: "verdict: a regression passes", File: "providers/local/gate.go",
+			Old:     "f.OK = value >= limit-tolerance",
+			New:     "f.OK = value >= limit-10",
+			Package: "./providers/local", Test: "TestAGateHoldsThresholdsAgainstTheMetrics|TestARegressionIsMeasuredOnTheSameInputs",
+		},
+		{
+			Name: "exit code: a bad verdict is a success", File: "cmd/ml/apply.go",
+			Old:     "return exitCode{code: exitVerdict}",
+			New:     "return nil",
+			Package: "./cmd/ml", Test: "TestScripts/of/verdict",
+		},
+		{
+			Name: "approval: nobody there is a yes", File: "cmd/ml/apply.go",
+			Old:     `return errors.New("this needs an approval`,
+			New:     `return nil; _ = errors.New("this needs an approval`,
+			Package: "./cmd/ml", Test: "TestScripts/of/misc",
+		},
+	}
+}
