@@ -89,6 +89,15 @@ func (v *view) some(list []resource.Address) string {
 	return addresses(list[:maxChanges], ", ") + " and " + Count(more) + " more"
 }
 
+func (v *view) onlyDeletes(done []resource.Address) bool {
+	for _, a := range done {
+		if st := v.step(a); st == nil || st.Action != resource.Delete {
+			return false
+		}
+	}
+	return true
+}
+
 func (v *view) afterwards(r Result) string {
 	switch {
 	case len(r.Running) > 0:
@@ -109,6 +118,8 @@ func (v *view) afterwards(r Result) string {
 			}
 		}
 		return "What served before goes on serving. Next: ml explain " + worst.String() + " shows what opens the gate."
+	case len(r.Done) > 0 && v.onlyDeletes(r.Done):
+		return "Model versions stay until ml prune; ml apply brings back what the files declare."
 	case len(r.Done) > 0:
 		return "Next: ml status shows how everything stands."
 	}
