@@ -129,6 +129,20 @@ func TestConfirmStopsBehindABadVerdictOrAFailure(t *testing.T) {
 	}
 }
 
+func TestConfirmStopsBehindAFailureOfWhatHadPassed(t *testing.T) {
+	w := newWorld(t, project)
+	w.apply()
+	w.sources["check.unit"], w.sources["training.m"] = "x", "x"
+	in := w.input(planner.Options{})
+	p := planner.Build(in)
+	c := planner.NewConfirmer(in, p)
+	c.Done(address("check.unit"), planner.Outcome{Failed: "disk full"})
+	f, err := c.Confirm(stepOf(t, p, "training.m"), in.Live.Probes[address("training.m")])
+	if err != nil || f.Action != resource.Blocked || !strings.Contains(f.Why, "disk full") {
+		t.Fatalf("final: %+v, %v", f, err)
+	}
+}
+
 func TestTooFewNewRowsDeferTheRun(t *testing.T) {
 	w := newWorld(t, with(retrain, "retrain { min_new_rows = 100 }"))
 	w.rows["dataset.d"] = 1000

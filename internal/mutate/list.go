@@ -6,8 +6,9 @@ package main
 // (create, backup, witness), internal/files (durable.go, store.go, freeze.go),
 // internal/runner (folder.go) and internal/gateway (folder.go). What can be
 // seen is that a sync which fails is told and ends writing; that is in the list.
-// So is every guard that has no second one behind it: the size of a plan file is
-// checked twice, before and while it is read, and one of both is enough.
+// Left out as well is a guard with a second one behind it: the size of a plan file is
+// checked twice, before and while it is read, and the marker of a run is looked
+// for under the lock before it is created as one that must not exist.
 func mutations() []mutation {
 	var all []mutation
 	for _, part := range [][]mutation{ofState(), ofEngine(), ofPlanFiles(), ofPlanner(), ofRunner(), ofGateway(), ofInputs(), ofVerdicts()} {

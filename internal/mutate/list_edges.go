@@ -15,12 +15,6 @@ func ofRunner() []mutation {
 			Package: "./internal/runner", Test: "TestAPowerCutBetweenMarkerAndCommandIsLost|TestManyRunnersOnOneFolderRunTheCommandOnce|TestARunnerKilledAtAnyMomentRunsTheCommandAtMostOnce",
 		},
 		{
-			Name: "runner: a marker may be there already", File: "internal/runner/folder.go",
-			Old:     "os.O_CREATE|os.O_EXCL|os.O_WRONLY",
-			New:     "os.O_CREATE|os.O_WRONLY",
-			Package: "./internal/runner", Test: "TestManyRunnersOnOneFolderRunTheCommandOnce|TestARunnerKilledAtAnyMomentRunsTheCommandAtMostOnce",
-		},
-		{
 			Name: "runner: a cancelled run starts", File: "internal/runner/main.go",
 			Old:     "if asked, err := f.has(cancelFile); err != nil || asked {",
 			New:     "if asked, err := f.has(cancelFile); err != nil || asked && err != nil {",

@@ -22,9 +22,9 @@ func ofPlanner() []mutation {
 		},
 		{
 			Name: "planner: a failure closes nothing", File: "planner/confirm.go",
-			Old:     "if rec == nil || rec.Phase == resource.PhasePending && len(rec.Outputs) == 0 {",
-			New:     "if false {",
-			Package: "./planner", Test: "TestConfirmStopsBehindABadVerdictOrAFailure",
+			Old:     `} else if o.Failed != "" && !blk.Kind.Versioned && !holds(blk.Kind) {`,
+			New:     "} else if false {",
+			Package: "./planner", Test: "TestConfirmStopsBehindAFailureOfWhatHadPassed",
 		},
 		{
 			Name: "planner: a pin holds nothing", File: "planner/decide.go",
