@@ -3,7 +3,7 @@
 #
 #   ML_BENCH_ONLY=plans,files   only these of plans, files, drift, gateway
 #   ML_BENCH_QUICK=1            leave out 10,000 blocks, whose first apply takes minutes
-#   ML_BENCH_FULL=1             let OpenTofu plan for_each over 10,000 as well (15 minutes)
+#   ML_BENCH_FULL=1             for_each over 10,000 too, and OpenTofu beside for_each over 1,000 (many minutes)
 #   ML_BENCH_RUNS=5             samples of each median
 #   ML_BENCH_ML=path            measure this program instead of a fresh build
 #

@@ -47,6 +47,22 @@ func TestEveryDatasetHasItsFile(t *testing.T) {
 	}
 }
 
+func TestOneBlockHasAsManyKeysAsAskedFor(t *testing.T) {
+	for tool, main := range map[string]string{"ml": "main.ml.hcl", "tofu": "main.tf"} {
+		files, err := project(tool, "for_each", 2000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := files[main]
+		if got := len(regexp.MustCompile(`"\d+"`).FindAllString(text, -1)); got != 2000 || strings.Contains(text, "%") {
+			t.Errorf("%s: %d keys, want 2000, in\n%.200s", tool, got, text)
+		}
+		if tool == "ml" && files["data/1999.csv"] == "" {
+			t.Error("the last source is not written")
+		}
+	}
+}
+
 func TestTheSameArgumentsWriteTheSameBytes(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
 	for _, dir := range []string{a, b} {

@@ -22,13 +22,17 @@ func project(tool, shape string, n int) (map[string]string, error) {
 	}
 	switch tool + " " + shape {
 	case "ml chains":
-		return mlChains(n / chain), nil
+		files := sources(n / chain)
+		files["main.ml.hcl"] = repeat(mlChain, n/chain)
+		return files, nil
 	case "ml for_each":
-		return map[string]string{"main.ml.hcl": fmt.Sprintf(mlEach, n)}, nil
+		files := sources(n)
+		files["main.ml.hcl"] = strings.Replace(mlEach, "%", keys(n), 1)
+		return files, nil
 	case "tofu chains":
 		return map[string]string{"main.tf": repeat(tofuChain, n/chain)}, nil
 	case "tofu for_each":
-		return map[string]string{"main.tf": fmt.Sprintf(tofuEach, n)}, nil
+		return map[string]string{"main.tf": strings.Replace(tofuEach, "%", keys(n), 1)}, nil
 	default:
 		return nil, fmt.Errorf("tool %q, shape %q: want ml or tofu, and chains or for_each", tool, shape)
 	}
@@ -73,22 +77,32 @@ resource "terraform_data" "v%" {
 }
 `
 
-// In these texts %d is the number of keys.
-const mlEach = `check "c" {
-  for_each = toset([for i in range(%d) : tostring(i)])
-  command  = ["true", each.key]
+// In these texts % stands for the list of keys: range() of either tool stops
+// at 1,024.
+const mlEach = `dataset "d" {
+  for_each = toset(%)
+  source   = "data/${each.key}.csv"
 }
 `
 
-const tofuEach = `resource "terraform_data" "c" {
-  for_each = toset([for i in range(%d) : tostring(i)])
-  input    = each.key
+const tofuEach = `resource "terraform_data" "d" {
+  for_each = toset(%)
+  input    = "data/${each.key}.csv"
 }
 `
 
-func mlChains(chains int) map[string]string {
-	files := map[string]string{"main.ml.hcl": repeat(mlChain, chains)}
-	for i := range chains {
+func keys(n int) string {
+	parts := make([]string, n)
+	for i := range n {
+		parts[i] = fmt.Sprintf("%q", fmt.Sprint(i))
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
+}
+
+// sources are the files that n datasets read.
+func sources(n int) map[string]string {
+	files := map[string]string{}
+	for i := range n {
 		files[fmt.Sprintf("data/%d.csv", i)] = fmt.Sprintf("a,b\n%d,1\n%d,2\n", i, i+1)
 	}
 	return files

@@ -25,7 +25,7 @@ func (b *bench) goBench(ctx context.Context, pkg, pattern, benchtime string) (ma
 	if err != nil {
 		return nil, 0, err
 	}
-	defer os.RemoveAll(dir) // what is left in the cache is only space
+	defer func() { _ = os.RemoveAll(dir) }() // what is left in the cache is only space
 	program := filepath.Join(dir, "bench.test")
 	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", program, pkg)
 	if out, err := build.CombinedOutput(); err != nil {

@@ -38,7 +38,7 @@ const (
 	quiet     = 0.25 // cores used by others up to which a sample counts as quiet
 	maxRounds = 4    // rounds for each round asked for, at most
 	patience  = 90 * time.Second
-	settle    = 15 * time.Second // wait for a quiet moment before one sample
+	settle    = 5 * time.Second // wait for a quiet moment before one sample
 )
 
 // compare runs the contenders in turn (A, B, A, B) after one warm-up each, until every one has runs

@@ -58,7 +58,7 @@ func (b *bench) project(ctx context.Context, tool, shape string, n int) (string,
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(fresh) // what is left in the cache is only space
+	defer func() { _ = os.RemoveAll(fresh) }() // what is left in the cache is only space
 	gen := contender{dir: b.cache, argv: []string{b.gen, "-tool", tool, "-shape", shape, "-n", fmt.Sprint(n), fresh}}
 	if _, err := gen.run(ctx); err != nil {
 		return "", err
@@ -92,7 +92,7 @@ func digestTree(dir string) (string, error) {
 		if err != nil {
 			return err
 		}
-		defer f.Close() // read only
+		defer func() { _ = f.Close() }() // read only
 		_, err = io.Copy(h, f)
 		return err
 	})
