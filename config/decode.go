@@ -249,7 +249,7 @@ func (d *decoder) unknownBlock(blk *hclsyntax.Block, spec *bodySpec, ctx *hcl.Ev
 // raw evaluates every attribute of a body that no schema describes.
 func (d *decoder) raw(b *hclsyntax.Body, ctx *hcl.EvalContext) {
 	for _, a := range b.Attributes {
-		a.Expr.Value(ctx)
+		_, _ = a.Expr.Value(ctx) // for the file functions in it; what is wrong with it is said where it stands
 	}
 	for _, blk := range b.Blocks {
 		dyn, diag := readDynamic(blk)

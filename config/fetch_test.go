@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,7 +48,7 @@ func commitTag(t *testing.T, repo *git.Repository, dir, text, tag string) plumbi
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := repo.DeleteTag(tag); err != nil && err != git.ErrTagNotFound {
+	if err := repo.DeleteTag(tag); err != nil && !errors.Is(err, git.ErrTagNotFound) {
 		t.Fatal(err)
 	}
 	if _, err := repo.CreateTag(tag, hash, &git.CreateTagOptions{Tagger: who, Message: tag}); err != nil {
@@ -60,9 +61,9 @@ func TestFetchModules(t *testing.T) {
 	repo, dir := moduleRepo(t)
 	source := "git::file://" + filepath.ToSlash(dir) + "//region?ref=v1"
 	opts := projectFiles(t, map[string]string{"main.ml.hcl": "module \"m\" { source = \"" + source + "\" }\noutput \"ok\" { value = module.m.ok }\n"})
-	refused(t, opts, "Invalid module source", "https or ssh")
+	_ = refused(t, opts, "Invalid module source", "https or ssh")
 	opts.LocalGit = true
-	refused(t, opts, "Module not fetched", "ml init")
+	_ = refused(t, opts, "Module not fetched", "ml init")
 
 	fetched, diags := FetchModules(t.Context(), opts)
 	if diags.HasErrors() || len(fetched) != 1 || fetched[0] != source {

@@ -15,8 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/renameio/v2"
-
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/resource"
 )
@@ -64,19 +63,9 @@ func WritePlan(path string, key []byte, p *SavedPlan) error {
 	if err != nil {
 		return fmt.Errorf("write plan: %w", err)
 	}
-	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o600))
-	if err != nil {
+	head := planMagic + mac(key, body) + "\n"
+	if err := durable.WriteFile(path, append([]byte(head), body...), 0o600); err != nil {
 		return fmt.Errorf("write plan: %w", err)
-	}
-	defer func() { _ = f.Cleanup() }() // after a successful replace there is nothing left to clean
-	if _, err := io.WriteString(f, planMagic+mac(key, body)+"\n"); err != nil {
-		return fmt.Errorf("write plan %s: %w", path, err)
-	}
-	if _, err := f.Write(body); err != nil {
-		return fmt.Errorf("write plan %s: %w", path, err)
-	}
-	if err := f.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("write plan %s: %w", path, err)
 	}
 	return nil
 }

@@ -196,7 +196,7 @@ func (w *world) apply(o ...planner.Options) {
 }
 
 func (w *world) step(c *planner.Confirmer, next *state.Snapshot, st *planner.Step, outcomes map[resource.Address]planner.Outcome) planner.Outcome {
-	switch st.Action {
+	switch st.Action { //nolint:exhaustive // the others are confirmed below
 	case resource.Blocked:
 		return planner.Outcome{Blocked: st.Reasons[0].Message}
 	case resource.Delete, resource.Forget:
@@ -220,7 +220,7 @@ func (w *world) step(c *planner.Confirmer, next *state.Snapshot, st *planner.Ste
 		w.t.Fatalf("confirm %s: %v", st.Address, err)
 	}
 	prior := next.Records[st.Address]
-	switch f.Action {
+	switch f.Action { //nolint:exhaustive // the others act
 	case resource.Noop:
 		if prior == nil {
 			return planner.Outcome{}

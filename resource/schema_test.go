@@ -36,7 +36,7 @@ type sample struct {
 	Secret  string            `ml:"secret,sensitive"`
 	Port    int               `ml:"port,immutable,min=0,max=65535"`
 	Method  string            `ml:"method,default=auto" enum:"auto|manual"`
-	hidden  string
+	Untold  string
 }
 
 func TestASchemaIsReadOffAStruct(t *testing.T) {
@@ -71,7 +71,7 @@ func TestASchemaIsReadOffAStruct(t *testing.T) {
 	if b == nil || !b.Many || b.Label != "name" || b.Schema.Attr("min").Role != RoleJudge {
 		t.Errorf("a block's attributes take over its role: %+v", b)
 	}
-	if s.Attr("hidden") != nil || s.Attr("nothing") != nil || s.Block("window") != nil {
+	if s.Attr("untold") != nil || s.Attr("nothing") != nil || s.Block("window") != nil {
 		t.Error("what has no tag, or is no block, stays out")
 	}
 }

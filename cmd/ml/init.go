@@ -10,10 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/report"
 )
 
@@ -143,5 +143,5 @@ func ignoreDotML(dir string) error {
 
 // writeWhole replaces a file whole or not at all.
 func writeWhole(file string, raw []byte, mode os.FileMode) error {
-	return renameio.WriteFile(file, raw, mode)
+	return durable.WriteFile(file, raw, mode)
 }

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/continuo-ml/continuo/internal/durable"
 )
 
 // The cache file: magic, number of entries (8 bytes), the entries sorted by path, and the SHA-256 of
@@ -216,7 +218,7 @@ func (c *statCache) save(now time.Time) error {
 	if err := os.MkdirAll(filepath.Dir(c.path), 0o755); err != nil {
 		return fmt.Errorf("save the digest cache: %w", err)
 	}
-	if err := writeDurable(c.path, encodeCache(all), 0o644); err != nil {
+	if err := durable.WriteFile(c.path, encodeCache(all), 0o644); err != nil {
 		return fmt.Errorf("save the digest cache: %w", err)
 	}
 	return nil

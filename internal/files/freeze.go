@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/continuo-ml/continuo/internal/durable"
 )
 
 const (
@@ -208,5 +210,5 @@ func stage(dst string, replace bool, fill func(tmp string) error, same func() er
 			return err
 		}
 	}
-	return syncDir(parent)
+	return durable.SyncDir(parent)
 }

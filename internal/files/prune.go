@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/continuo-ml/continuo/internal/durable"
 )
 
 // Prune removes every artifact whose digest is not in keep, every blob that no kept artifact needs, and
@@ -85,7 +87,7 @@ func (s *Store) prune(keep func(hex string) bool) (freed int64, removed []string
 		}
 		freed += n
 	}
-	if err := syncDir(s.manifests()); err != nil {
+	if err := durable.SyncDir(s.manifests()); err != nil {
 		return freed, removed, err
 	}
 	blobs, err := os.ReadDir(s.blobs())
@@ -103,7 +105,7 @@ func (s *Store) prune(keep func(hex string) bool) (freed int64, removed []string
 		freed += n
 	}
 	n, err := s.clearTmp()
-	return freed + n, slices.Clip(removed), errors.Join(err, syncDir(s.blobs()))
+	return freed + n, slices.Clip(removed), errors.Join(err, durable.SyncDir(s.blobs()))
 }
 
 // clearTmp removes what interrupted puts left; the exclusive lock says that no put is under way.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/continuo-ml/continuo/internal/durable"
 )
 
 // StoreOptions tune a Store.
@@ -159,7 +161,7 @@ func (s *Store) putFiles(root *os.Root, paths []string, entries []ManifestFile) 
 		}
 	}
 	// Also when all were present: another process may have renamed them a moment ago.
-	return syncDir(s.blobs())
+	return durable.SyncDir(s.blobs())
 }
 
 func (s *Store) putManifest(m Manifest) (string, error) {
@@ -174,9 +176,9 @@ func (s *Store) putManifest(m Manifest) (string, error) {
 	sum := sha256.Sum256(data)
 	digest := hex.EncodeToString(sum[:])
 	if old, err := os.ReadFile(s.manifestPath(digest)); err == nil && string(old) == string(data) {
-		return digest, syncDir(s.manifests())
+		return digest, durable.SyncDir(s.manifests())
 	}
-	return digest, writeDurable(s.manifestPath(digest), data, readOnly)
+	return digest, durable.WriteFile(s.manifestPath(digest), data, readOnly)
 }
 
 // checkBlob reads the blob of e and returns an error unless it is whole.

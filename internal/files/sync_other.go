@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/continuo-ml/continuo/internal/durable"
 )
 
 // syncTree makes everything below dir durable.
@@ -16,7 +18,7 @@ func syncTree(dir string) error {
 		case err != nil:
 			return err
 		case d.IsDir():
-			return syncDir(p)
+			return durable.SyncDir(p)
 		case !d.Type().IsRegular():
 			return nil
 		}

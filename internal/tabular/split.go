@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"github.com/continuo-ml/continuo/internal/durable"
 )
 
 // Split is a share of the rows. The splits of a table are consecutive intervals of [0, 1) in the order declared, each as wide as its
@@ -169,7 +171,7 @@ func (s *splitter) commit() (map[string]SplitResult, error) {
 		return nil, nil
 	}
 	// The names are durable once the folder is.
-	return out, syncDir(s.dir)
+	return out, durable.SyncDir(s.dir)
 }
 
 // discard removes what was not committed.
@@ -185,17 +187,6 @@ func (s *splitter) discard() error {
 	}
 	if err != nil {
 		return fmt.Errorf("remove unfinished splits: %w", err)
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync split folder: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync split folder: %w", err)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/runner"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
@@ -225,7 +226,7 @@ func (r *batchRun) assemble(output string) (p predicted, err error) {
 		return p, errors.Join(fmt.Errorf("output %s: %w", output, err), root.Remove(tmp))
 	}
 	p.Digest = sum.digest()
-	return p, syncDir(filepath.Join(r.op.env.Root, filepath.Dir(at)))
+	return p, durable.SyncDir(filepath.Join(r.op.env.Root, filepath.Dir(at)))
 }
 
 // join writes all parts, compressed as the output's name says, under one header.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/continuo-ml/continuo/internal/durable"
 )
 
 const (
@@ -59,7 +61,7 @@ func (n *notifier) write(ctx context.Context, key string, body []byte) (err erro
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("log alert: %w", err)
 	}
-	return syncDir(n.Dir)
+	return durable.SyncDir(n.Dir)
 }
 
 // lastAlert returns where the last whole line ends, and its key.

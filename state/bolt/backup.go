@@ -17,6 +17,7 @@ import (
 	"github.com/gofrs/flock"
 	"go.etcd.io/bbolt"
 
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/fault"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -42,7 +43,7 @@ func (s *Store) Backup(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("back up the state: %w", err)
 	}
 	path, err := s.backup(ctx, tmp)
-	if err = errors.Join(err, removeIfThere(tmp.Name())); err != nil {
+	if err = errors.Join(err, durable.RemoveIfThere(tmp.Name())); err != nil {
 		return "", err
 	}
 	s.warn(s.rotate())
@@ -66,7 +67,7 @@ func (s *Store) backup(ctx context.Context, tmp *os.File) (string, error) {
 		return "", fmt.Errorf("back up the state: %w", err)
 	}
 	fault.Point(fault.StateBackupAfterRename)
-	return path, syncDir(s.snapshotDir())
+	return path, durable.SyncDir(s.snapshotDir())
 }
 
 // syncWitness makes the witness durable once in a while: with each backup.
@@ -140,7 +141,7 @@ func (s *Store) rotate() error {
 	copies, err := s.Copies()
 	for i, c := range copies {
 		if i >= keepSnapshots {
-			err = errors.Join(err, removeIfThere(c.Path))
+			err = errors.Join(err, durable.RemoveIfThere(c.Path))
 		}
 	}
 	for _, pattern := range []string{filepath.Join(s.snapshotDir(), ".tmp-*"), filepath.Join(s.dir(), "."+filepath.Base(s.path)+".tmp-*")} {
@@ -149,7 +150,7 @@ func (s *Store) rotate() error {
 		for _, name := range left {
 			// A young one may be another process's, at work.
 			if info, serr := os.Lstat(name); serr == nil && s.opts.Now().Sub(info.ModTime()) > time.Hour {
-				err = errors.Join(err, removeIfThere(name))
+				err = errors.Join(err, durable.RemoveIfThere(name))
 			}
 		}
 	}
@@ -222,7 +223,7 @@ func (s *Store) restore(from string) (err error) {
 		return fmt.Errorf("restore the state: %w", err)
 	}
 	name := tmp.Name()
-	defer func() { err = errors.Join(err, removeIfThere(name)) }()
+	defer func() { err = errors.Join(err, durable.RemoveIfThere(name)) }()
 	if err := errors.Join(copyFile(from, tmp), tmp.Close()); err != nil {
 		return fmt.Errorf("restore the state: %w", err)
 	}
@@ -243,7 +244,7 @@ func (s *Store) restore(from string) (err error) {
 	}
 	fault.Point(fault.StateRestoreAfter)
 	s.setChecked(stamp{})
-	return errors.Join(syncDir(s.dir()), s.writeWitness(head, true))
+	return errors.Join(durable.SyncDir(s.dir()), s.writeWitness(head, true))
 }
 
 func copyFile(from string, to *os.File) error {

@@ -8,15 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"strings"
-	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/fault"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -176,7 +175,7 @@ func (s *Store) create() (err error) {
 		return fmt.Errorf("create the state file %s: %w", s.path, err)
 	}
 	name := tmp.Name()
-	defer func() { err = errors.Join(err, removeIfThere(name)) }()
+	defer func() { err = errors.Join(err, durable.RemoveIfThere(name)) }()
 	if err := tmp.Close(); err != nil {
 		return err
 	}
@@ -189,7 +188,7 @@ func (s *Store) create() (err error) {
 		return fmt.Errorf("create the state file %s: %w", s.path, err)
 	}
 	fault.Point(fault.StateCreateAfter)
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // fill makes an empty state of an empty file.
@@ -235,29 +234,5 @@ func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
-}
-
-// syncDir makes the names in folder dir durable.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // folders cannot be synced there; renames are journaled
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	// Some network file systems cannot sync a folder and say so with EINVAL: nothing more can be done.
-	if errors.Is(err, syscall.EINVAL) {
-		err = nil
-	}
-	return errors.Join(err, f.Close())
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return durable.SyncDir(filepath.Dir(dir))
 }
