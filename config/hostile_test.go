@@ -79,12 +79,12 @@ func TestH1ParenthesesNestedDeeperThanTheParserSurvives(t *testing.T) {
 }
 
 func TestH2BracketsThatNeverClose(t *testing.T) {
-	hostile(t, "locals {\n a = "+strings.Repeat("[", 100_000), "nested deeper than 64")
+	_ = hostile(t, "locals {\n a = "+strings.Repeat("[", 100_000), "nested deeper than 64")
 }
 
 func TestH3PrefixOperators(t *testing.T) {
-	hostile(t, "locals {\n a = "+strings.Repeat("!", 99_000)+"true\n}\n", "Too many operators in a row")
-	hostile(t, "locals {\n a = <<EOT\n${"+strings.Repeat("-", 99_000)+"1}\nEOT\n}\n", "Too many operators in a row")
+	_ = hostile(t, "locals {\n a = "+strings.Repeat("!", 99_000)+"true\n}\n", "Too many operators in a row")
+	_ = hostile(t, "locals {\n a = <<EOT\n${"+strings.Repeat("-", 99_000)+"1}\nEOT\n}\n", "Too many operators in a row")
 }
 
 func TestH4ChainsOfOperators(t *testing.T) {
@@ -107,7 +107,7 @@ func TestH4ChainsOfOperators(t *testing.T) {
 }
 
 func TestH5NestedBlocks(t *testing.T) {
-	hostile(t, strings.Repeat("a {\n", 100_000), "nested deeper than 64")
+	_ = hostile(t, strings.Repeat("a {\n", 100_000), "nested deeper than 64")
 }
 
 func nestedFor(depth int) string {
@@ -141,23 +141,23 @@ func TestH6NestedFor(t *testing.T) {
 }
 
 func TestH7AnExponentThatTakesMinutesToPrint(t *testing.T) {
-	hostile(t, "locals {\n a = \"${1e100000000}\"\n}\n", "Number out of range")
-	hostile(t, "locals {\n a = <<EOT\n${1e10000000}\nEOT\n}\n", "Number out of range")
-	hostile(t, "locals {\n a = \"${tonumber(\"1e500000000\")}-x\"\n}\n")
+	_ = hostile(t, "locals {\n a = \"${1e100000000}\"\n}\n", "Number out of range")
+	_ = hostile(t, "locals {\n a = <<EOT\n${1e10000000}\nEOT\n}\n", "Number out of range")
+	_ = hostile(t, "locals {\n a = \"${tonumber(\"1e500000000\")}-x\"\n}\n")
 	refused(t, projectFiles(t, map[string]string{"main.ml.json": `{"locals": {"a": "${1e100000000}", "b": 1e100000000}}`}), "Number out of range")
 	var b strings.Builder
 	b.WriteString("locals {\n x0 = 1e300\n")
 	for i := range 20 {
 		fmt.Fprintf(&b, " x%d = local.x%d * local.x%d\n", i+1, i, i)
 	}
-	hostile(t, b.String()+" s = \"${local.x20}-x\"\n}\n")
+	_ = hostile(t, b.String()+" s = \"${local.x20}-x\"\n}\n")
 }
 
 func TestH8NestedTemplateFor(t *testing.T) {
 	text := strings.Repeat("%{for x in local.l}", 7) + "x" + strings.Repeat("%{endfor}", 7)
-	hostile(t, "locals {\n l = [0,1,2,3,4,5,6,7,8,9]\n a = \""+text+"\"\n}\n", "local.a")
+	_ = hostile(t, "locals {\n l = [0,1,2,3,4,5,6,7,8,9]\n a = \""+text+"\"\n}\n", "local.a")
 	deep := strings.Repeat("%{if true}", 50_000) + "x" + strings.Repeat("%{endif}", 50_000)
-	hostile(t, "locals {\n a = \""+deep+"\"\n}\n", "nested deeper than 64")
+	_ = hostile(t, "locals {\n a = \""+deep+"\"\n}\n", "nested deeper than 64")
 }
 
 func TestH9ValuesThatDouble(t *testing.T) {
@@ -166,18 +166,18 @@ func TestH9ValuesThatDouble(t *testing.T) {
 	for i := range 40 {
 		fmt.Fprintf(&b, " x%d = \"${local.x%d}${local.x%d}\"\n", i+1, i, i)
 	}
-	hostile(t, b.String()+"}\n", "local.x2")
+	_ = hostile(t, b.String()+"}\n", "local.x2")
 	// Just below the threshold the value itself is refused.
 	text := b.String()[:strings.Index(b.String(), " x22 =")]
-	hostile(t, text+"}\n", "Value too large")
+	_ = hostile(t, text+"}\n", "Value too large")
 }
 
 func TestH10CyclesShowTheirPath(t *testing.T) {
-	hostile(t, "check \"a\" { command = [check.b.address] }\ncheck \"b\" { command = [check.c.address] }\ncheck \"c\" { command = [check.a.address] }\n",
+	_ = hostile(t, "check \"a\" { command = [check.b.address] }\ncheck \"b\" { command = [check.c.address] }\ncheck \"c\" { command = [check.a.address] }\n",
 		"check.a needs check.b (main.ml.hcl:1); check.b needs check.c (main.ml.hcl:2); check.c needs check.a (main.ml.hcl:3)")
-	hostile(t, "check \"a\" { command = [check.a.address] }\n", "check.a needs check.a")
-	hostile(t, "locals { a = local.a }\n", "local.a (main.ml.hcl:1) → local.a")
-	hostile(t, "training \"t\" {\n command = [\"x\"]\n params = monitor.m.drift\n}\nmonitor \"m\" {\n deployment = deployment.d\n latency { p99 = \"1s\" }\n}\ndeployment \"d\" {\n model = training.t.model\n command = [\"x\"]\n}\n",
+	_ = hostile(t, "check \"a\" { command = [check.a.address] }\n", "check.a needs check.a")
+	_ = hostile(t, "locals { a = local.a }\n", "local.a (main.ml.hcl:1) → local.a")
+	_ = hostile(t, "training \"t\" {\n command = [\"x\"]\n params = monitor.m.drift\n}\nmonitor \"m\" {\n deployment = deployment.d\n latency { p99 = \"1s\" }\n}\ndeployment \"d\" {\n model = training.t.model\n command = [\"x\"]\n}\n",
 		"retrain { on = [monitor.m.drift] }")
 }
 
@@ -207,7 +207,7 @@ func TestH13LabelsThatAreNotNames(t *testing.T) {
 	for _, name := range []string{"../../x", "a/b", strings.Repeat("a", 300), "", "A", "-a", "a b", "a.b"} {
 		hostile(t, fmt.Sprintf("check %q { command = [\"true\"] }\n", name), "Invalid name")
 	}
-	hostile(t, "check \"a_b\" { command = [\"true\"] }\ncheck \"a-b\" { command = [\"true\"] }\n", "Names too alike")
+	_ = hostile(t, "check \"a_b\" { command = [\"true\"] }\ncheck \"a-b\" { command = [\"true\"] }\n", "Names too alike")
 }
 
 func TestH14FilesOutsideOfTheProject(t *testing.T) {
@@ -271,8 +271,8 @@ func TestH15NumbersAndDurationsOutOfBounds(t *testing.T) {
 }
 
 func TestH16Patterns(t *testing.T) {
-	hostile(t, `locals { a = regex("x{1000}{1000}", "x") }`, "regex")
-	hostile(t, `locals { a = regex("`+strings.Repeat("a", 1<<20)+`", "x") }`)
+	_ = hostile(t, `locals { a = regex("x{1000}{1000}", "x") }`, "regex")
+	_ = hostile(t, `locals { a = regex("`+strings.Repeat("a", 1<<20)+`", "x") }`)
 	opts := projectFiles(t, map[string]string{"main.ml.hcl": `check "c" { command = [regex("(a|a)*$", "` + strings.Repeat("a", 100_000) + `!")] }`})
 	start := time.Now()
 	p := mustLoad(t, opts)
@@ -283,8 +283,8 @@ func TestH16Patterns(t *testing.T) {
 }
 
 func TestH17TyposAreErrors(t *testing.T) {
-	hostile(t, "check \"c\" {\n command = [\"x\"]\n lifecycle { prevent_destory = true }\n}\n", `Did you mean "prevent_destroy"?`)
-	hostile(t, "check \"c\" {\n comand = [\"x\"]\n}\n", `Did you mean "command"?`)
+	_ = hostile(t, "check \"c\" {\n command = [\"x\"]\n lifecycle { prevent_destory = true }\n}\n", `Did you mean "prevent_destroy"?`)
+	_ = hostile(t, "check \"c\" {\n comand = [\"x\"]\n}\n", `Did you mean "command"?`)
 }
 
 func TestH18Sizes(t *testing.T) {
@@ -412,7 +412,7 @@ func TestH21FileNamesThatDifferByCase(t *testing.T) {
 }
 
 func TestH22CommandsAreListsThatNoShellReads(t *testing.T) {
-	hostile(t, "check \"c\" { command = \"sh -c 'touch x'\" }\n", "Wrong type")
+	_ = hostile(t, "check \"c\" { command = \"sh -c 'touch x'\" }\n", "Wrong type")
 	p := mustLoad(t, projectFiles(t, map[string]string{"main.ml.hcl": "locals { column = \"$(touch x)\" }\ncheck \"c\" { command = [\"train\", local.column] }\n"}))
 	v, diags := p.Eval(p.Blocks[0], unknownScope{})
 	if diags.HasErrors() || v.Value.GetAttr("command").Index(cty.NumberIntVal(1)).AsString() != "$(touch x)" {
