@@ -128,10 +128,10 @@ func TestH6NestedFor(t *testing.T) {
 		refused(t, opts, "Evaluation needs limits")
 	})
 	t.Run("in a block", func(t *testing.T) {
-		hostile(t, "locals { l = [0,1,2,3,4,5,6,7,8,9] }\ncheck \"c\" {\n command = "+nestedFor(8)+"\n}\n", "Evaluation stopped", "check.c")
+		_ = hostile(t, "locals { l = [0,1,2,3,4,5,6,7,8,9] }\ncheck \"c\" {\n command = "+nestedFor(8)+"\n}\n", "Evaluation stopped", "check.c")
 	})
 	t.Run("in a provider's block", func(t *testing.T) {
-		hostile(t, "locals { l = [0,1,2,3,4,5,6,7,8,9] }\ncheck \"c\" {\n command = [\"x\"]\n kubernetes {\n a = "+nestedFor(8)+"\n}\n}\n", "Evaluation stopped", "check.c")
+		_ = hostile(t, "locals { l = [0,1,2,3,4,5,6,7,8,9] }\ncheck \"c\" {\n command = [\"x\"]\n kubernetes {\n a = "+nestedFor(8)+"\n}\n}\n", "Evaluation stopped", "check.c")
 	})
 	t.Run("a program that cannot start", func(t *testing.T) {
 		opts := projectFiles(t, map[string]string{"main.ml.hcl": text})
@@ -183,7 +183,7 @@ func TestH10CyclesShowTheirPath(t *testing.T) {
 
 func TestH11LabelsThatLookAlike(t *testing.T) {
 	for _, name := range []string{"caf\u00e9", "cafe\u0301", "m\u043edel"} {
-		hostile(t, "check \""+name+"\" { command = [\"true\"] }\n", "Invalid name")
+		_ = hostile(t, "check \""+name+"\" { command = [\"true\"] }\n", "Invalid name")
 	}
 }
 
@@ -205,7 +205,7 @@ func TestH12BytesThatAreNotText(t *testing.T) {
 
 func TestH13LabelsThatAreNotNames(t *testing.T) {
 	for _, name := range []string{"../../x", "a/b", strings.Repeat("a", 300), "", "A", "-a", "a b", "a.b"} {
-		hostile(t, fmt.Sprintf("check %q { command = [\"true\"] }\n", name), "Invalid name")
+		_ = hostile(t, fmt.Sprintf("check %q { command = [\"true\"] }\n", name), "Invalid name")
 	}
 	_ = hostile(t, "check \"a_b\" { command = [\"true\"] }\ncheck \"a-b\" { command = [\"true\"] }\n", "Names too alike")
 }
@@ -289,7 +289,7 @@ func TestH17TyposAreErrors(t *testing.T) {
 
 func TestH18Sizes(t *testing.T) {
 	t.Run("heredoc of 50 MB", func(t *testing.T) {
-		hostile(t, "locals {\n a = <<EOT\n"+strings.Repeat(strings.Repeat("x", 99)+"\n", 500_000)+"EOT\n}\n", "At most")
+		_ = hostile(t, "locals {\n a = <<EOT\n"+strings.Repeat(strings.Repeat("x", 99)+"\n", 500_000)+"EOT\n}\n", "At most")
 	})
 	t.Run("file over the limit", func(t *testing.T) {
 		if _, diags := Format([]byte(strings.Repeat(" ", MaxFileBytes+1)), "x"); !diags.HasErrors() || diags[0].Summary != "File too large" {
@@ -297,8 +297,8 @@ func TestH18Sizes(t *testing.T) {
 		}
 	})
 	t.Run("tokens", func(t *testing.T) {
-		hostile(t, "locals {\n a = ["+strings.Repeat("1,", 600_000)+"]\n}\n", "Too many tokens")
-		hostile(t, "locals {\n b = <<E\nx\nE\n a = ["+strings.Repeat("1,", 600_000)+"]\n}\n", "Too many tokens")
+		_ = hostile(t, "locals {\n a = ["+strings.Repeat("1,", 600_000)+"]\n}\n", "Too many tokens")
+		_ = hostile(t, "locals {\n b = <<E\nx\nE\n a = ["+strings.Repeat("1,", 600_000)+"]\n}\n", "Too many tokens")
 	})
 	t.Run("project over the limit", func(t *testing.T) {
 		files := map[string]string{}
@@ -308,8 +308,8 @@ func TestH18Sizes(t *testing.T) {
 		refused(t, projectFiles(t, files), "Project too large")
 	})
 	t.Run("instances", func(t *testing.T) {
-		hostile(t, "dataset \"d\" {\n count = 100001\n source = \"x\"\n}\n", "Invalid count")
-		hostile(t, "dataset \"d\" {\n count = 60000\n source = \"x\"\n}\ndataset \"e\" {\n count = 60000\n source = \"x\"\n}\n", "Too many instances")
+		_ = hostile(t, "dataset \"d\" {\n count = 100001\n source = \"x\"\n}\n", "Invalid count")
+		_ = hostile(t, "dataset \"d\" {\n count = 60000\n source = \"x\"\n}\ndataset \"e\" {\n count = 60000\n source = \"x\"\n}\n", "Too many instances")
 	})
 	t.Run("100,000 blocks load", func(t *testing.T) {
 		if testing.Short() || raceEnabled {
@@ -422,7 +422,7 @@ func TestH22CommandsAreListsThatNoShellReads(t *testing.T) {
 
 func TestH23Environments(t *testing.T) {
 	for _, env := range []string{`"A=B" = "x"`, `"" = "x"`, `"A\nB" = "x"`, `ML_PARAMS = "x"`, `A = "\u0000"`} {
-		hostile(t, "check \"c\" {\n command = [\"x\"]\n env = { "+env+" }\n}\n", "Invalid environment variable")
+		_ = hostile(t, "check \"c\" {\n command = [\"x\"]\n env = { "+env+" }\n}\n", "Invalid environment variable")
 	}
 	p := mustLoad(t, projectFiles(t, map[string]string{"main.ml.hcl": "check \"c\" {\n command = [\"x\"]\n env = { LD_PRELOAD = \"x.so\", A = \"line\\nline\" }\n}\n"}))
 	if _, diags := p.Eval(p.Blocks[0], unknownScope{}); diags.HasErrors() {
