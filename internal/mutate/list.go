@@ -8,7 +8,8 @@ package main
 // seen is that a sync which fails is told and ends writing; that is in the list.
 // Left out as well is a guard with a second one behind it: the size of a plan file is
 // checked twice, before and while it is read, and the marker of a run is looked
-// for under the lock before it is created as one that must not exist.
+// for under the lock before it is created as one that must not exist, and a validation without
+// a threshold is refused before it could pass.
 func mutations() []mutation {
 	var all []mutation
 	for _, part := range [][]mutation{ofState(), ofEngine(), ofPlanFiles(), ofPlanner(), ofRunner(), ofGateway(), ofInputs(), ofVerdicts()} {
