@@ -148,6 +148,7 @@ func (a *application) step(ctx context.Context, st *planner.Step) {
 	case err != nil && interrupted(ctx, err):
 		a.out.Running = append(a.out.Running, st.Address)
 		o = planner.Outcome{Blocked: "interrupted"}
+		ev.Type = resource.EventLog // it is not done
 		ev.Message = "goes on in the background; the next `ml apply` collects it"
 	case err != nil:
 		a.out.Failed = append(a.out.Failed, st.Address)

@@ -102,6 +102,7 @@ func (b *builder) eval(blk *config.Block) (config.Evaluated, hcl.Diagnostics) {
 		r := b.results[dep]
 		ok = r != nil && r.recorded && !live && len(b.in.Project.Block(dep).Kind.Signals) == 0
 	}
+	delete(b.in.Evaluated, blk.Addr) // asked for once; ten thousand of them are worth their memory
 	if ok {
 		return ev, nil
 	}

@@ -182,5 +182,6 @@ type Input struct {
 	Decoder *state.Decoder
 	// Evaluated are bodies evaluated on what is recorded. They spare the
 	// evaluation of a block while nothing that it depends on changes; nil is fine.
+	// Build takes out what it has used, which changes no result.
 	Evaluated map[resource.Address]config.Evaluated
 }
