@@ -3,7 +3,7 @@ package main
 // mutations is the kept list. It leaves out what no test can see: an fsync that
 // is not called changes nothing that a process reads back, only what a power cut
 // leaves. That holds for the sync of the file and of the folder in state/bolt
-// (create, backup, witness), internal/files (durable.go, store.go, freeze.go),
+// (create, backup, witness), internal/durable, internal/files (store.go, freeze.go),
 // internal/runner (folder.go) and internal/gateway (folder.go). What can be
 // seen is that a sync which fails is told and ends writing; that is in the list.
 // Left out as well is a guard with a second one behind it: the size of a plan file is
