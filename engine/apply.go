@@ -236,7 +236,7 @@ func (a *application) execute(ctx context.Context, st *planner.Step, f *planner.
 		Trigger: st.Exec.Trigger, Reasons: st.Reasons, Spec: f.Spec, Deps: f.Deps, Seen: f.Seen,
 		Protected: blk.Lifecycle.PreventDestroy, Epoch: a.s.epoch, Started: a.s.e.Now().UTC(),
 	}
-	w := &work{intent: in, kind: blk.Kind, prior: prior, spec: unmarked(f.Value), post: a.s.postconditions(st.Address)}
+	w := &work{intent: in, kind: blk.Kind, prior: prior, spec: unmarked(f.Value), importID: f.Exec.ImportID, post: a.s.postconditions(st.Address)}
 	switch {
 	case f.Exec.AdoptRun != "":
 		return a.adoptRun(ctx, w, f)
@@ -284,11 +284,23 @@ func (s *Session) perform(ctx context.Context, w *work) (*state.Record, error) {
 		s.e.emit(resource.Event{Type: resource.EventLog, Address: w.intent.Address.String(), Message: fmt.Sprintf("%v; trying again in %s", err, wait.Round(time.Millisecond))})
 	}, func() error {
 		var err error
-		res, err = w.driver.Apply(ctx, req)
+		res, err = w.act(ctx, req)
 		return err
 	})
 	fault.Point(fault.EngineActed)
 	return s.finish(ctx, w, res, err)
+}
+
+// act lets the driver do the work: apply, or take over what exists.
+func (w *work) act(ctx context.Context, req providers.ApplyRequest) (providers.Result, error) {
+	if w.importID == "" {
+		return w.driver.Apply(ctx, req)
+	}
+	im, ok := providers.As[providers.Importer](w.driver)
+	if !ok {
+		return providers.Result{}, fmt.Errorf("provider %q cannot import a %s", w.intent.Provider, w.intent.Address.Kind)
+	}
+	return im.Import(ctx, w.importID, req)
 }
 
 // verdicts collects the bad verdicts in scope.

@@ -64,10 +64,6 @@ func (s *Session) Import(ctx context.Context, addr resource.Address, id string) 
 	if err != nil {
 		return nil, err
 	}
-	im, ok := providers.As[providers.Importer](d)
-	if !ok {
-		return nil, fmt.Errorf("provider %q cannot import a %s", blk.Provider, blk.Kind.Name)
-	}
 	f, err := s.imported(ctx, addr)
 	if err != nil {
 		return nil, err
@@ -78,12 +74,7 @@ func (s *Session) Import(ctx context.Context, addr resource.Address, id string) 
 		Reasons: []resource.Reason{{Code: resource.ReasonImported, New: id, Message: "imported from " + id}},
 		Spec:    f.Spec, Deps: f.Deps, Seen: f.Seen, Epoch: s.epoch, Started: s.e.Now().UTC(),
 	}
-	w := &work{intent: in, kind: blk.Kind, driver: d, spec: f.Value}
-	if err := s.commit(ctx, state.Op{PutIntent: in}); err != nil {
-		return nil, err
-	}
-	res, err := im.Import(ctx, id, w.request(s, false))
-	return s.finish(ctx, w, res, err)
+	return s.perform(ctx, &work{intent: in, kind: blk.Kind, driver: d, spec: unmarked(f.Value), importID: id, post: s.postconditions(addr)})
 }
 
 // imported evaluates a block as a plan would, so that the plan after the import

@@ -28,8 +28,10 @@ type work struct {
 	spec   cty.Value
 	prior  *state.Record
 	// judge is the run whose metrics are judged again, instead of an Apply.
-	judge   *state.Run
-	metrics map[string]float64 // what the run measured, for people
+	judge *state.Run
+	// importID names what an import takes over, instead of an Apply.
+	importID string
+	metrics  map[string]float64 // what the run measured, for people
 	// post checks the block's postconditions on its new outputs; nil = none to check.
 	post func(outputs cty.Value) error
 }
@@ -60,7 +62,9 @@ func (s *Session) finish(ctx context.Context, w *work, res providers.Result, fai
 		ops []state.Op
 		err error
 	)
-	if failure != nil {
+	if failure != nil && w.importID != "" {
+		// Nothing was taken over, so there is nothing to record.
+	} else if failure != nil {
 		rec, ops = s.failed(w, failure)
 	} else if rec, ops, err = s.succeeded(w, res); err != nil {
 		return nil, err

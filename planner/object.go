@@ -15,6 +15,7 @@ import (
 // decideObject plans a block that is created, updated, replaced or left alone.
 func (b *builder) decideObject(d *decision, s *subject) {
 	switch {
+	case b.imports(d, s):
 	case s.rec == nil:
 		b.object(d, s, resource.Create, resource.Reason{Code: resource.ReasonNew, Message: "not made yet"})
 	case s.live.Phase == resource.PhaseMissing:
@@ -22,6 +23,26 @@ func (b *builder) decideObject(d *decision, s *subject) {
 	default:
 		b.changedObject(d, s)
 	}
+}
+
+// imports plans to take over an existing object that an import block names. A
+// block that is recorded already has been imported, or was made otherwise.
+func (b *builder) imports(d *decision, s *subject) bool {
+	if s.rec != nil {
+		return false
+	}
+	for _, imp := range b.in.Project.Imports {
+		if imp.To != s.blk.Addr {
+			continue
+		}
+		st := newStep(s.blk, resource.Import)
+		st.Reasons = append(st.Reasons, resource.Reason{Code: resource.ReasonImported, New: imp.ID, Message: "taken over from " + imp.ID})
+		b.fill(st, s)
+		st.Exec.ImportID = imp.ID
+		d.step, d.outputs, d.verdict = st, b.planned(s), b.carriesVerdict(s)
+		return true
+	}
+	return false
 }
 
 func missingMessage(live Object) string {

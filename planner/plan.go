@@ -90,6 +90,7 @@ type Exec struct {
 	// RecordOnly: nothing outside changes (policy attributes moved, a version becomes current again).
 	RecordOnly bool   `json:"record_only,omitempty"`
 	AdoptRun   string `json:"adopt_run,omitempty"` // the earlier run that becomes current again
+	ImportID   string `json:"import_id,omitempty"` // the outside system's name of what an import takes over
 	// DeleteFirst: a replace removes the old object before it makes the new one.
 	DeleteFirst bool `json:"delete_first,omitempty"`
 	// Defer holds a step back at apply when fewer new rows than this arrived.

@@ -21,6 +21,9 @@ func (b *builder) decideRun(d *decision, s *subject) {
 		b.run(d, s, true, append([]resource.Reason{{Code: resource.ReasonRequested, Message: "asked for with -replace"}}, reasonsOf(s.moved)...))
 		return
 	}
+	if b.imports(d, s) {
+		return
+	}
 	if s.rec == nil {
 		b.run(d, s, false, []resource.Reason{{Code: resource.ReasonNew, Message: "has not run yet"}})
 		return
