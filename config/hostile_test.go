@@ -39,13 +39,15 @@ func projectFiles(t testing.TB, files map[string]string) Options {
 func refused(t *testing.T, opts Options, words ...string) hcl.Diagnostics {
 	t.Helper()
 	start := time.Now()
-	opts.evalTime = 1500 * time.Millisecond
+	if opts.evalTime == 0 {
+		opts.evalTime = 1500 * time.Millisecond
+	}
 	p, diags := Load(t.Context(), opts)
 	if !diags.HasErrors() {
 		diags = append(diags, p.Validate()...)
 	}
-	if took := time.Since(start); took > 15*time.Second {
-		t.Errorf("took %s", took)
+	if took := time.Since(start); took > time.Minute {
+		t.Errorf("took %s: that is a hang", took)
 	}
 	if !diags.HasErrors() {
 		t.Fatal("accepted")
