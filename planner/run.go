@@ -25,7 +25,7 @@ func (b *builder) decideRun(d *decision, s *subject) {
 		return
 	}
 	if s.rec == nil {
-		b.run(d, s, false, []resource.Reason{{Code: resource.ReasonNew, Message: "has not run yet"}})
+		b.run(d, s, false, []resource.Reason{{Code: resource.ReasonNew, Message: "first run"}})
 		return
 	}
 	trig, err := b.triggers(s)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sort"
 	"strings"
@@ -212,9 +213,21 @@ func (a *app) outputs(p *project, snap *state.Snapshot, args []string) error {
 	}
 	t := report.NewTable("NAME", "VALUE")
 	for _, o := range p.conf.Outputs {
-		t.Text(o.Name, fmt.Sprint(values[o.Name]))
+		t.Text(o.Name, plainText(values[o.Name]))
 	}
 	return t.Write(a.Out, a.style())
+}
+
+// plainText shows text as it is and everything else as JSON.
+func plainText(v any) string {
+	if s, ok := v.(string); ok {
+		return s
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(raw)
 }
 
 func outputValue(o *config.Output, v cty.Value) any {
