@@ -93,6 +93,7 @@ func slowProject(t *testing.T) *project {
 	p.write("main.ml.hcl", slow)
 	p.write("slow.sh", slowScript)
 	p.write(".mlignore", "*.log\n*.flag\n")
+	t.Cleanup(func() { p.write("go.flag", "") }) // a test that failed leaves nothing waiting
 	return p
 }
 
