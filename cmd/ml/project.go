@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -150,6 +151,7 @@ func (a *app) open(ctx context.Context) (*project, error) {
 	if err != nil {
 		return nil, err
 	}
+	boundMemory(len(conf.Blocks))
 	p := &project{root: root, dir: filepath.Join(root, dotML), conf: conf, vars: vars, key: key}
 	p.store = bolt.Open(filepath.Join(p.dir, "state.db"), bolt.Options{})
 	p.engine = &engine.Engine{
@@ -171,6 +173,21 @@ func (a *app) makeKey() ([]byte, error) {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
 	return ensureKey(root)
+}
+
+// Memory that a plan of a project may take before the collector works harder:
+// at least this, and so much for each block. Most of it is garbage of parsing.
+const (
+	memoryFloor    = 256 << 20
+	memoryPerBlock = 26 << 10
+)
+
+// boundMemory keeps the peak near what the project's size needs. It is a wish,
+// not a limit: a project that needs more gets it.
+func boundMemory(blocks int) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(max(memoryFloor, int64(blocks)*memoryPerBlock))
+	}
 }
 
 // readAhead starts to read the state and returns the function that waits for it.
