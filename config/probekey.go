@@ -20,7 +20,7 @@ func (p *Project) ProbeKey(b *Block, v cty.Value) (key string, known bool) {
 		if !a.Probe || !v.Type().HasAttribute(a.Name) {
 			continue
 		}
-		av, _ := v.GetAttr(a.Name).UnmarkDeep()
+		av := v.GetAttr(a.Name) // an evaluated body carries no marks
 		if !av.IsWhollyKnown() {
 			return "", false
 		}

@@ -21,7 +21,6 @@ var ErrUnknown = errors.New("value is not known yet")
 // It errors, naming the path, on an unknown value (ErrUnknown), a wrong type or
 // a duration that cannot be read.
 func Decode(v cty.Value, into any) error {
-	v, _ = v.UnmarkDeep()
 	rv := reflect.ValueOf(into)
 	if rv.Kind() != reflect.Pointer || rv.Elem().Kind() != reflect.Struct {
 		return fmt.Errorf("decode into %T: a pointer to a struct is needed", into)
@@ -30,6 +29,7 @@ func Decode(v cty.Value, into any) error {
 }
 
 func decodeStruct(v cty.Value, into reflect.Value, path string) error {
+	v, _ = v.Unmark() // level by level: unmarking deep would rebuild every value, and few have marks
 	if v.IsNull() {
 		return nil
 	}
@@ -80,9 +80,13 @@ func attribute(v cty.Value, name string) (cty.Value, bool) {
 func decodeValue(v cty.Value, into reflect.Value, path string) error {
 	where := strings.TrimPrefix(path, ".")
 	if into.Type() == valueType {
+		if v.ContainsMarked() {
+			v, _ = v.UnmarkDeep()
+		}
 		into.Set(reflect.ValueOf(v))
 		return nil
 	}
+	v, _ = v.Unmark()
 	if !v.IsKnown() {
 		return fmt.Errorf("%s: %w", where, ErrUnknown)
 	}
@@ -114,7 +118,7 @@ func decodeValue(v cty.Value, into reflect.Value, path string) error {
 	case reflect.Map:
 		return decodeMap(v, into, path)
 	}
-	if err := gocty.FromCtyValue(v, into.Addr().Interface()); err != nil {
+	if err := gocty.FromCtyValue(v, into.Addr().Interface()); err != nil { // a primitive: there is nothing below it
 		return fmt.Errorf("%s: %w", where, err)
 	}
 	return nil
@@ -172,6 +176,7 @@ func decodeMap(v cty.Value, into reflect.Value, path string) error {
 // ToGo turns a wholly known value into what encoding/json would make of it:
 // nil, bool, string, int64 or float64, []any, map[string]any.
 func ToGo(v cty.Value) (any, error) {
+	v, _ = v.Unmark()
 	if !v.IsKnown() {
 		return nil, ErrUnknown
 	}
