@@ -216,7 +216,7 @@ func (k *kit) outputs(t *testing.T, r providers.Result) cty.Value {
 
 func (k *kit) lifetime(t *testing.T) {
 	if k.made.Outputs == nil {
-		t.Skip("nothing was made")
+		t.Fatal("nothing was made, so nothing can be read or deleted")
 	}
 	ref, err := json.Marshal(k.made.Ref)
 	if err != nil {
