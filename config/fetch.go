@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sort"
 	"strings"
@@ -20,6 +19,8 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/continuo-ml/continuo/internal/durable"
 )
 
 // Limits of a git module: a module is configuration, not data.
@@ -285,35 +286,8 @@ func (l *lock) write(folder string) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(folder, lockName), append(raw, '\n')); err != nil {
+	if err := durable.WriteFile(filepath.Join(folder, lockName), append(raw, '\n'), 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", lockName, err)
 	}
 	return nil
-}
-
-// replaceFile puts data at p so that p holds the old bytes or the new ones,
-// and the new ones once it has returned.
-func replaceFile(p string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(p), ".lock-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), p)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if runtime.GOOS == "windows" {
-		return nil // folders cannot be synced there
-	}
-	dir, err := os.Open(filepath.Dir(p))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

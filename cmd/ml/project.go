@@ -21,6 +21,7 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/all"
 	"github.com/continuo-ml/continuo/resource"
@@ -169,7 +170,7 @@ func (a *app) makeKey() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(root, dotML), 0o755); err != nil {
+	if err := durable.MkdirAll(filepath.Join(root, dotML), 0o755); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
 	return ensureKey(root)
@@ -294,7 +295,8 @@ func ensureKey(root string) ([]byte, error) {
 	if _, err := f.WriteString(hex.EncodeToString(key) + "\n"); err != nil {
 		return nil, errors.Join(fmt.Errorf("project key: %w", err), f.Close())
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+	// A key that a power cut took would make every saved plan a stranger's and every sensitive value a new one.
+	if err := errors.Join(f.Sync(), f.Close(), durable.SyncDir(filepath.Join(root, dotML))); err != nil {
 		return nil, fmt.Errorf("project key: %w", err)
 	}
 	return key, nil

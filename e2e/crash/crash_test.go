@@ -102,6 +102,8 @@ type project struct {
 	dir    string
 	oracle string
 	round  int
+	traces []trace // of commands under strace, in order
+	pruned int     // blobs that a trace removed
 }
 
 func newProject(t *testing.T) *project {

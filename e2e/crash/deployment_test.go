@@ -70,8 +70,8 @@ func (p *project) newToken() string {
 	return token
 }
 
-// checkServed asks the endpoint, and counts who stands behind it.
-func (p *project) checkServed(token, port string) string {
+// endpoint is where the deployment answers, as ml tells it.
+func (p *project) endpoint() string {
 	p.t.Helper()
 	out, err := p.ml("ML_NOTHING=", 0, "status", "-json")
 	if err != nil {
@@ -82,6 +82,13 @@ func (p *project) checkServed(token, port string) string {
 	if !found {
 		p.t.Fatalf("round %d: nothing serves:\n%s", p.round, out)
 	}
+	return endpoint
+}
+
+// checkServed asks the endpoint, and counts who stands behind it.
+func (p *project) checkServed(token, port string) string {
+	p.t.Helper()
+	endpoint := p.endpoint()
 	if port != "" && port != endpoint {
 		p.t.Fatalf("round %d: the endpoint moved from %s to %s", p.round, port, endpoint)
 	}

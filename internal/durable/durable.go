@@ -1,9 +1,9 @@
 // Package durable writes files so that a crash or a power cut leaves the old or
 // the new content, never a mix, and never a name that points nowhere.
 //
-// [WriteFile] replaces a file whole; [SyncDir] makes the names in a folder
-// durable after a rename that somebody else did. It knows nothing of what the
-// files hold.
+// [WriteFile] replaces a file whole, [MkdirAll] makes folders, and [SyncDir] makes
+// the names in a folder durable after a rename that somebody else did. It knows
+// nothing of what the files hold.
 package durable
 
 import (
@@ -60,6 +60,27 @@ func SyncDir(dir string) error {
 		err = nil
 	}
 	return errors.Join(err, f.Close())
+}
+
+// MkdirAll makes folder dir and all above it that are missing, and makes their
+// names durable: what is written into a new folder is lost with its name.
+func MkdirAll(dir string, perm fs.FileMode) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := MkdirAll(parent, perm); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, perm); err != nil {
+		// Somebody else may have made it a moment ago, and not have synced it yet.
+		if info, serr := os.Stat(dir); serr != nil || !info.IsDir() {
+			return err
+		}
+	}
+	return SyncDir(parent)
 }
 
 // RemoveIfThere removes a file; one that is gone is no error.

@@ -178,7 +178,7 @@ func copyFile(root *os.Root, p, dst string, perm fs.FileMode, pool *buffers) (c 
 // (nil), and stays, or wrong, and is put aside if replace is set. On an error dst stays as it was.
 func stage(dst string, replace bool, fill func(tmp string) error, same func() error) (err error) {
 	parent := filepath.Dir(dst)
-	if err := os.MkdirAll(parent, 0o755); err != nil {
+	if err := durable.MkdirAll(parent, 0o755); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp(parent, ".staged-*")

@@ -54,7 +54,7 @@ func OpenStoreWith(dir string, opt StoreOptions) (*Store, error) {
 	}
 	s := &Store{dir: dir, opt: opt}
 	for _, sub := range []string{"blobs/sha256", "manifests", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+		if err := durable.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("open the artifact store: %w", err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/proc"
 )
 
@@ -39,7 +40,7 @@ func Start(ctx context.Context, exe []string, dir string) error {
 	if err != nil {
 		return fmt.Errorf("start gateway: %w", err)
 	}
-	if err := os.MkdirAll(f.logs(), 0o700); err != nil {
+	if err := durable.MkdirAll(f.logs(), 0o700); err != nil {
 		return fmt.Errorf("start gateway: %w", err)
 	}
 	logFile, err := os.OpenFile(f.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -130,7 +131,7 @@ func Apply(ctx context.Context, dir string, d Desired) (generation int64, err er
 		return 0, err
 	}
 	f := folder(dir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return 0, fmt.Errorf("apply: %w", err)
 	}
 	lock := flock.New(f.applying())

@@ -29,7 +29,7 @@ func (r *runner) try(ctx context.Context, m mutation) (outcome, string) {
 	if err := r.isSound(ctx, m); err != nil {
 		return mistake, err.Error()
 	}
-	out, err := r.test(ctx, m, "-overlay="+overlay)
+	out, err := r.test(ctx, m, overlay)
 	switch {
 	case err == nil:
 		return survived, m.Package + " " + m.Test
@@ -71,7 +71,7 @@ func (r *runner) isSound(ctx context.Context, m mutation) error {
 	if err, ok := r.sound[key]; ok {
 		return err
 	}
-	out, err := r.test(ctx, m)
+	out, err := r.test(ctx, m, "")
 	switch {
 	case err != nil:
 		err = fmt.Errorf("%s fails without a mutation: %s", key, firstLines(out, 3))
@@ -82,12 +82,19 @@ func (r *runner) isSound(ctx context.Context, m mutation) error {
 	return err
 }
 
-func (r *runner) test(ctx context.Context, m mutation, flags ...string) (string, error) {
-	args := append([]string{"test", "-timeout", r.timeout.String(), "-run", "^(" + m.Test + ")$"}, flags...)
+// test runs the tests of a mutation, with the overlay unless it is "".
+func (r *runner) test(ctx context.Context, m mutation, overlay string) (string, error) {
+	pattern := "^(" + m.Test + ")$"
 	if strings.Contains(m.Test, "/") {
-		args[4] = m.Test // a path of subtests, which parentheses would cut
+		pattern = m.Test // a path of subtests, which parentheses would cut
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, m.Package)...)
+	cmd := exec.CommandContext(ctx, "go", "test", "-timeout", r.timeout.String(), "-run", pattern, m.Package)
+	if overlay != "" {
+		// As a variable it also reaches the tests that build the program themselves. What they found
+		// without the mutation must not be taken for what they would find with it.
+		cmd.Args = append(cmd.Args, "-count=1")
+		cmd.Env = append(os.Environ(), "GOFLAGS=-overlay="+overlay)
+	}
 	cmd.WaitDelay = time.Minute
 	out, err := cmd.CombinedOutput()
 	var ended *exec.ExitError

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"github.com/gofrs/flock"
+
+	"github.com/continuo-ml/continuo/internal/durable"
 )
 
 // The files of a run folder. All are private to the user.
@@ -45,10 +47,10 @@ func (f folder) path(name string) string { return filepath.Join(string(f), name)
 
 // make creates the folder, and makes its name durable: a start or a cancel must not be forgotten with it.
 func (f folder) make() error {
-	if err := os.MkdirAll(string(f), 0o700); err != nil {
+	if err := durable.MkdirAll(string(f), 0o700); err != nil {
 		return fmt.Errorf("run folder: %w", err)
 	}
-	return folder(filepath.Dir(string(f))).sync()
+	return nil
 }
 
 func (f folder) has(name string) (bool, error) {
@@ -60,24 +62,15 @@ func (f folder) has(name string) (bool, error) {
 }
 
 // write stores v as JSON: a reader sees all of it or nothing, also after a power cut.
-func (f folder) write(name string, v any) (err error) {
+func (f folder) write(name string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.path(name), err)
 	}
-	tmp, err := os.CreateTemp(string(f), "."+name+"-*") // CreateTemp makes it 0600.
-	if err != nil {
+	if err := durable.WriteFile(f.path(name), append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", f.path(name), err)
 	}
-	_, err = tmp.Write(append(b, '\n'))
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), f.path(name))
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", f.path(name), errors.Join(err, os.Remove(tmp.Name())))
-	}
-	return f.sync()
+	return nil
 }
 
 // create makes a file that must not exist yet, durably, and fills it with v. Its existence is what counts: a crash may leave it empty.
@@ -99,11 +92,7 @@ func (f folder) create(name string, v any) error {
 
 // sync makes the names in the folder durable.
 func (f folder) sync() error {
-	d, err := os.Open(string(f))
-	if err != nil {
-		return fmt.Errorf("sync folder %s: %w", f, err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+	if err := durable.SyncDir(string(f)); err != nil {
 		return fmt.Errorf("sync folder %s: %w", f, err)
 	}
 	return nil

@@ -115,7 +115,7 @@ func (r *batchRun) cut(t *tableReader) (b batch, err error) {
 	w, err := newTableWriter(f, t)
 	if err == nil {
 		b.rows, err = t.copyTo(w, size(r.spec))
-		err = errors.Join(err, w.close())
+		err = errors.Join(err, w.close(), f.Sync())
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return b, err
@@ -208,7 +208,7 @@ func (r *batchRun) assemble(output string) (p predicted, err error) {
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	at := filepath.Clean(filepath.FromSlash(output))
-	if err := root.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+	if err := mkdirIn(root, filepath.Dir(at)); err != nil {
 		return p, fmt.Errorf("output %s: %w", output, err)
 	}
 	tmp := filepath.Join(filepath.Dir(at), "."+filepath.Base(at)+"."+r.op.req.OpID)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/proc"
 	"github.com/continuo-ml/continuo/providers"
@@ -97,7 +98,7 @@ func (d *deployment) submit(ctx context.Context, dir string, spec config.Deploym
 		return nil, fmt.Errorf("%s: %w", req.Address, err)
 	}
 	// The gateway's files hold environments: nobody else looks into its folder.
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	base, err := generation(dir)

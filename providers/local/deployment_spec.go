@@ -172,7 +172,7 @@ func (d *deployment) sink(s *config.Sink) (_ *gateway.Sink, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	if err := root.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	if err := mkdirIn(root, filepath.Dir(file)); err != nil {
 		return nil, fmt.Errorf("sink.file: %w", err)
 	}
 	info, err := root.Stat(file)

@@ -79,7 +79,21 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-func mkdir(dir string) error { return os.MkdirAll(dir, 0o755) }
+func mkdir(dir string) error { return durable.MkdirAll(dir, 0o755) }
+
+// mkdirIn makes folder rel below root, which root guards against links that lead out, and makes its names durable.
+func mkdirIn(root *os.Root, rel string) error {
+	if err := root.MkdirAll(rel, 0o755); err != nil {
+		return err
+	}
+	for rel != "." {
+		rel = filepath.Dir(rel)
+		if err := durable.SyncDir(filepath.Join(root.Name(), rel)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // writeJSON stores v durably: a reader sees all of it or nothing, also after a power cut.
 func writeJSON(path string, v any) error {
@@ -90,18 +104,10 @@ func writeJSON(path string, v any) error {
 	if err := mkdir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // CreateTemp makes it 0600.
-	if err != nil {
+	if err := durable.WriteFile(path, append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	_, err = tmp.Write(append(b, '\n'))
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(tmp.Name())))
-	}
-	return durable.SyncDir(filepath.Dir(path))
+	return nil
 }
 
 // readJSON fills v and reports whether the file is there.

@@ -32,10 +32,10 @@ func (s *Store) snapshotDir() string { return filepath.Join(s.dir(), "snapshots"
 // and found whole. It is called at the end of an apply.
 func (s *Store) Backup(ctx context.Context) (string, error) {
 	dir := s.snapshotDir()
-	if err := makeDir(s.dir()); err != nil {
+	if err := durable.MkdirAll(s.dir(), 0o755); err != nil {
 		return "", err
 	}
-	if err := makeDir(dir); err != nil {
+	if err := durable.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
 	tmp, err := os.CreateTemp(dir, ".tmp-*")

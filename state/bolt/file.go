@@ -167,7 +167,7 @@ func (s *Store) read(ctx context.Context, fn func(f *os.File, p *pages) error) e
 // filled, synced and then given the name, if nobody else has taken it by then.
 func (s *Store) create() (err error) {
 	dir := s.dir()
-	if err := makeDir(dir); err != nil {
+	if err := durable.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	tmp, err := os.CreateTemp(dir, "."+filepath.Base(s.path)+".tmp-*")
@@ -224,15 +224,4 @@ func publish(from, to string) error {
 		return nil
 	}
 	return os.Rename(from, to)
-}
-
-// makeDir makes a folder that survives a power cut.
-func makeDir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	return durable.SyncDir(filepath.Dir(dir))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/fault"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -64,7 +65,7 @@ func (s *Store) lock(ctx context.Context) (*flock.Flock, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := makeDir(s.dir()); err != nil {
+	if err := durable.MkdirAll(s.dir(), 0o755); err != nil {
 		return nil, fmt.Errorf("lock the state: %w", err)
 	}
 	tick := time.NewTicker(pollEvery)

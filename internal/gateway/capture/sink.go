@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"github.com/continuo-ml/continuo/internal/durable"
 )
 
 const (
@@ -253,7 +255,10 @@ func appendSynced(name string, lines []byte) (err error) {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("sync sink: %w", err)
 	}
-	return nil
+	if end > 0 {
+		return nil
+	}
+	return durable.SyncDir(filepath.Dir(name)) // the file may be new
 }
 
 // lastLineEnd returns the offset behind the last line break.
@@ -286,22 +291,9 @@ func (s *Sink) advance(seq uint64) error {
 	if err != nil {
 		return fmt.Errorf("store sink cursor: %w", err)
 	}
-	if err := writeSynced(s.cursor, data); err != nil {
+	if err := durable.WriteFile(s.cursor, data, 0o600); err != nil {
 		return fmt.Errorf("store sink cursor: %w", err)
 	}
 	s.acked.Store(seq)
 	return nil
-}
-
-// writeSynced replaces a file by rename after a sync.
-func writeSynced(name string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return os.Rename(tmp.Name(), name)
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"github.com/continuo-ml/continuo/internal/durable"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -65,7 +66,7 @@ type segment struct {
 // a crash left half-written is cut off; the sequence goes on after the last
 // whole line.
 func Open(dir string, entries *Entries, o Options, log *slog.Logger) (*Writer, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open capture: %w", err)
 	}
 	w := &Writer{
@@ -226,6 +227,9 @@ func (w *Writer) openSegment(number int) error {
 		return fmt.Errorf("open segment: %w", err)
 	}
 	info, err := f.Stat()
+	if err == nil && info.Size() == 0 {
+		err = durable.SyncDir(w.dir) // it may be new
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("open segment: %w", err), f.Close())
 	}
