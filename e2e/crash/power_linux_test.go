@@ -139,6 +139,10 @@ func TestAPowerCutTakesNothingThatTheStateNames(t *testing.T) {
 	}
 	p.traced("prune", "-no-color")
 	p.traced("destroy", "-auto-approve", "-no-color")
+	if err := os.Remove(filepath.Join(p.dir, ".ml", "key")); err != nil {
+		t.Fatal(err)
+	}
+	p.traced("plan", "-no-color", "-out", "again.plan")
 	p.damage()
 	p.traced("state", "rebuild", "-no-color")
 	p.checkProcesses()
@@ -230,6 +234,9 @@ func (p *project) rules(d *disk, command string) {
 	d.onSync = func(d *disk, path string) {
 		if path == filepath.Join(p.dir, ".ml", "state.db") {
 			ask("when the state was written", d.lost(p.named))
+			if _, new := d.names[path]; new {
+				ask("when the state was written", []string{"its name"})
+			}
 		}
 	}
 	d.onUnlink = func(d *disk, path string) {
