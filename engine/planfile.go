@@ -42,7 +42,10 @@ type SavedPlan struct {
 	// are left out and must be given again.
 	Vars    map[string]string `json:"vars,omitempty"`
 	Options SavedOptions      `json:"options"`
+	Who     string            `json:"who,omitempty"` // made it
 	Plan    *planner.Plan     `json:"plan"`
+	// Digest is that of all the above as written: what an approval names.
+	Digest resource.Digest `json:"-"`
 }
 
 // SavedOptions are the planner options that a saved plan was made with.
@@ -56,18 +59,27 @@ type SavedOptions struct {
 // all. key authenticates it: a file that was changed, or that another project
 // made, is refused when it is read.
 func WritePlan(path string, key []byte, p *SavedPlan) error {
-	if len(key) == 0 {
-		return errNoKey
+	raw, err := encodePlan(key, p)
+	if err == nil {
+		err = durable.WriteFile(path, raw, 0o600)
 	}
-	body, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("write plan: %w", err)
 	}
-	head := planMagic + mac(key, body) + "\n"
-	if err := durable.WriteFile(path, append([]byte(head), body...), 0o600); err != nil {
-		return fmt.Errorf("write plan: %w", err)
-	}
 	return nil
+}
+
+// encodePlan is the content of a plan's file; it fills in the plan's digest.
+func encodePlan(key []byte, p *SavedPlan) ([]byte, error) {
+	if len(key) == 0 {
+		return nil, errNoKey
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	p.Digest = resource.DigestOf(body)
+	return append([]byte(planMagic+mac(key, body)+"\n"), body...), nil
 }
 
 func mac(key, body []byte) string {
@@ -106,6 +118,7 @@ func parsePlan(path string, raw, key []byte, tool string, now time.Time) (*Saved
 	if p.Plan == nil {
 		return nil, fmt.Errorf("%s holds no plan; make a new one", path)
 	}
+	p.Digest = resource.DigestOf(body)
 	switch age := now.Sub(p.Plan.Created); {
 	case p.Tool != tool:
 		return nil, fmt.Errorf("%s was made by ml %s, this is %s; make a new plan", path, p.Tool, tool)

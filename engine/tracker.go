@@ -21,7 +21,7 @@ func newTracker(snap *state.Snapshot) *tracker {
 	c.Records, c.Versions, c.Signals = maps.Clone(snap.Records), maps.Clone(snap.Versions), maps.Clone(snap.Signals)
 	c.Pins, c.Quarantines, c.Runs = maps.Clone(snap.Pins), maps.Clone(snap.Quarantines), maps.Clone(snap.Runs)
 	c.Counters = maps.Clone(snap.Counters)
-	c.Intents = slices.Clone(snap.Intents)
+	c.Intents, c.Approvals = slices.Clone(snap.Intents), slices.Clone(snap.Approvals)
 	return &tracker{snap: c}
 }
 
@@ -108,6 +108,10 @@ func (t *tracker) apply(ops []state.Op) {
 			s.Intents = append(slices.Clip(s.Intents), op.PutIntent)
 		case op.CloseIntent != "":
 			s.Intents = slices.DeleteFunc(slices.Clone(s.Intents), func(i *state.Intent) bool { return i.OpID == op.CloseIntent })
+		case op.PutApproval != nil:
+			s.Approvals = replaced(s.Approvals, op.PutApproval, func(x *state.Approval) bool { return x.Plan == op.PutApproval.Plan })
+		case op.DeleteApproval != "":
+			s.Approvals = slices.DeleteFunc(slices.Clone(s.Approvals), func(x *state.Approval) bool { return x.Plan == op.DeleteApproval })
 		case op.PutPin != nil:
 			s.Pins[op.PutPin.Address] = op.PutPin
 		case op.DeletePin != nil:

@@ -115,11 +115,14 @@ func Count(n int) string {
 	return s
 }
 
-func plural(n int, what string) string {
+func plural(n int, what string) string { return Plural(n, what, what+"s") }
+
+// Plural renders a number with its noun: "1 block", "2 blocks".
+func Plural(n int, one, many string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + one
 	}
-	return Count(n) + " " + what + "s"
+	return Count(n) + " " + many
 }
 
 // Number renders a measurement with four significant digits, whole numbers

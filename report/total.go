@@ -24,15 +24,36 @@ func Total(p *planner.Plan) string {
 		Count(s.Create) + " to add", Count(s.Update) + " to change", Count(s.Delete) + " to destroy",
 		Count(s.Run) + " to run", plural(s.Gates, "gate"),
 	}
-	for _, more := range []struct {
-		n    int
-		what string
-	}{{s.Replace, "to replace"}, {s.Blocked, "blocked"}, {s.Move, "to move"}, {s.Import, "to import"}, {s.Forget, "to forget"}} {
-		if more.n > 0 {
-			parts = append(parts, Count(more.n)+" "+more.what)
+	return "Plan: " + strings.Join(append(parts, rareCounts(s)...), ", ") + "."
+}
+
+// rareCounts are those that a plan's last line names only where there are any.
+func rareCounts(s planner.Summary) []string {
+	return someCounts([]counted{{s.Replace, "to replace"}, {s.Blocked, "blocked"}, {s.Move, "to move"}, {s.Import, "to import"}, {s.Forget, "to forget"}})
+}
+
+// Counts says what a plan does in the words of [Total], without what it does not:
+// "1 to add, 2 to run".
+func Counts(s planner.Summary) string {
+	parts := someCounts([]counted{{s.Create, "to add"}, {s.Update, "to change"}, {s.Delete, "to destroy"}, {s.Run, "to run"}})
+	if parts = append(parts, rareCounts(s)...); len(parts) == 0 {
+		return "no changes"
+	}
+	return strings.Join(parts, ", ")
+}
+
+type counted struct {
+	n    int
+	what string
+}
+
+func someCounts(all []counted) (parts []string) {
+	for _, c := range all {
+		if c.n > 0 {
+			parts = append(parts, Count(c.n)+" "+c.what)
 		}
 	}
-	return "Plan: " + strings.Join(parts, ", ") + "."
+	return parts
 }
 
 func changesAnything(s planner.Summary) bool {

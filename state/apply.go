@@ -56,6 +56,11 @@ func (b *batch) apply(op Op) error {
 		return b.put(BucketQuarantines, q.Address, string(q.Digest), storedQuarantine{Quarantine: q})
 	case op.LiftQuarantine != nil:
 		return b.delete(BucketQuarantines, op.LiftQuarantine.Address, string(op.LiftQuarantine.Digest))
+	case op.PutApproval != nil:
+		return b.putApproval(op.PutApproval)
+	case op.DeleteApproval != "":
+		b.t.Delete(BucketMeta, approvalPrefix+string(op.DeleteApproval))
+		return nil
 	case op.PutLease != nil:
 		return b.putLease(op.PutLease)
 	default:
@@ -111,6 +116,24 @@ func (b *batch) get(bucket, key string, v any) (bool, error) {
 		return false, fmt.Errorf("read %s: %w: %w", DescribeKey(bucket, key), ErrCorrupt, err)
 	}
 	return true, nil
+}
+
+// putApproval never takes a used approval back into use: a plan that ran must
+// not run again, whatever a writer believes.
+func (b *batch) putApproval(a *Approval) error {
+	if a.Plan == "" {
+		return errors.New("an approval names a plan")
+	}
+	var old Approval
+	key := approvalPrefix + string(a.Plan)
+	found, err := b.get(BucketMeta, key, &old)
+	if err != nil {
+		return err
+	}
+	if found && old.Used != nil {
+		return fmt.Errorf("the approval of plan %s was used already", a.Plan)
+	}
+	return putJSON(b.t, BucketMeta, key, a)
 }
 
 func (b *batch) putRun(r *Run) error {

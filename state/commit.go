@@ -15,6 +15,8 @@ const (
 	FormatKey = "format"
 	// HeadKey holds the Head.
 	HeadKey = "head"
+	// approvalPrefix and the digest of a plan hold an Approval.
+	approvalPrefix = "approval "
 )
 
 // maxValue and maxKey bound one entry in bytes: far above what any block needs,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/continuo-ml/continuo/resource"
@@ -25,6 +26,10 @@ func decodeMeta(e Entry) (any, error) {
 	case HeadKey:
 		h := &Head{}
 		return h, json.Unmarshal(e.Value, h)
+	}
+	if strings.HasPrefix(e.Key, approvalPrefix) {
+		a := &Approval{}
+		return a, json.Unmarshal(e.Value, a)
 	}
 	return nil, fmt.Errorf("unknown key %q", e.Key)
 }
@@ -115,6 +120,8 @@ func (s *Snapshot) add(v any) {
 		s.Pins[v.Address] = v
 	case *Quarantine:
 		s.Quarantines[v.Address] = append(s.Quarantines[v.Address], v)
+	case *Approval:
+		s.Approvals = append(s.Approvals, v)
 	case *Intent:
 		s.Intents = append(s.Intents, v)
 	case *Lease:
@@ -135,6 +142,7 @@ func (s *Snapshot) sort() {
 	for _, v := range s.Runs {
 		slices.SortFunc(v, func(a, b RunKey) int { return cmp.Compare(a.ID, b.ID) })
 	}
+	slices.SortFunc(s.Approvals, func(a, b *Approval) int { return cmp.Or(a.When.Compare(b.When), cmp.Compare(a.Plan, b.Plan)) })
 	slices.SortFunc(s.Intents, func(a, b *Intent) int { return cmp.Compare(a.OpID, b.OpID) })
 }
 

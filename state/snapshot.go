@@ -62,6 +62,16 @@ func (s *Snapshot) Quarantined(addr resource.Address, digest resource.Digest) *Q
 	return nil
 }
 
+// Approval is what allows the plan with this digest, nil for nothing.
+func (s *Snapshot) Approval(plan resource.Digest) *Approval {
+	for _, a := range s.Approvals {
+		if a.Plan == plan {
+			return a
+		}
+	}
+	return nil
+}
+
 // RunFor is the newest run of an address that went well on these inputs.
 func (s *Snapshot) RunFor(addr resource.Address, inputs resource.Digest) (RunKey, bool) {
 	runs := s.Runs[addr]

@@ -37,8 +37,10 @@ type Op struct {
 	PutPin         *Pin
 	DeletePin      *resource.Address
 	PutQuarantine  *Quarantine
-	LiftQuarantine *Quarantine // matched by address and digest
-	DeleteVersion  *VersionRef // by prune only; numbers are never reused
+	LiftQuarantine *Quarantine     // matched by address and digest
+	DeleteVersion  *VersionRef     // by prune only; numbers are never reused
+	PutApproval    *Approval       // an approval once used stays used
+	DeleteApproval resource.Digest // of the plan
 	PutLease       *Lease
 	DropLease      bool
 }

@@ -9,7 +9,7 @@ import (
 // The buckets of a stored state. Keys are addresses (see DescribeKey) unless
 // said otherwise, values JSON.
 const (
-	BucketMeta        = "meta"        // "format", "head"
+	BucketMeta        = "meta"        // "format", "head", approvals by plan
 	BucketRecords     = "records"     // Record
 	BucketRuns        = "runs"        // address and run id: Run
 	BucketRunKeys     = "runkeys"     // address and run id: RunKey; what a Snapshot reads instead of runs

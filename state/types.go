@@ -172,6 +172,17 @@ type Quarantine struct {
 	When    time.Time        `json:"when"`
 }
 
+// Approval lets one saved plan run, once: it names the plan by the digest of its
+// content, so that it is worth nothing for another one.
+type Approval struct {
+	Plan    resource.Digest `json:"plan"`
+	Commit  string          `json:"commit,omitempty"` // git commit that the plan was made at
+	Who     string          `json:"who"`
+	When    time.Time       `json:"when"`
+	Expires time.Time       `json:"expires"`
+	Used    *time.Time      `json:"used,omitempty"` // when apply began to run the plan
+}
+
 // Lease says who applies now. The OS lock beside the store is the truth (the
 // kernel frees it when a process dies); the lease names the holder to others
 // and its Epoch fences writes.
@@ -196,7 +207,8 @@ type Snapshot struct {
 	Signals     map[resource.Address][]*Signal  // by monitor, sorted by name
 	Pins        map[resource.Address]*Pin
 	Quarantines map[resource.Address][]*Quarantine
-	Intents     []*Intent // open ones, oldest first
+	Approvals   []*Approval // oldest first
+	Intents     []*Intent   // open ones, oldest first
 	// Runs index every run in short form, ascending by id; Store.Runs has them whole.
 	Runs  map[resource.Address][]RunKey
 	Lease *Lease

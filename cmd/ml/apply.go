@@ -23,8 +23,12 @@ func (a *app) applyCmd() *cobra.Command {
 	var f planFlags
 	var auto bool
 	cmd := &cobra.Command{
-		Use: "apply [PLAN]", Short: "Do what the plan says", Args: cobra.MaximumNArgs(1),
-		Example: "  ml apply\n  ml apply -auto-approve\n  ml apply plan.bin",
+		Use: "apply [PLAN|ID]", Short: "Do what the plan says", Args: cobra.MaximumNArgs(1),
+		Example: "  ml apply\n  ml apply -auto-approve\n  ml apply plan.bin\n  ml apply 3f2a91bc04de",
+		Long: `apply makes a plan, shows it, asks, and does exactly that. With PLAN it does what was
+planned before: a file of ml plan -out as it is, a plan that waits under its id after
+ml approve ID allowed it.`,
+		ValidArgsFunction: a.completePlans(cobra.ShellCompDirectiveDefault),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.apply(cmd.Context(), f, auto, args)
 		},
@@ -52,25 +56,20 @@ func (a *app) destroyCmd() *cobra.Command {
 // apply plans, asks and applies; or applies a saved plan.
 func (a *app) apply(ctx context.Context, f planFlags, auto bool, args []string) (err error) {
 	a.asking = true
-	o, err := f.options()
-	if err != nil {
-		return err
+	var saved savedArg
+	if len(args) == 1 {
+		if f.chooses() {
+			return errors.New("a saved plan is applied as it was made; -target, -replace, -destroy and -refresh belong to the ml plan that makes it")
+		}
+		if saved.plan, saved.waits, err = a.readSaved(args[0]); err != nil {
+			return err
+		}
 	}
-	saved, err := a.readSaved(args)
-	if err != nil {
-		return err
-	}
-	p, err := a.open(ctx)
+	p, o, err := a.openFor(ctx, f)
 	if err != nil {
 		return err
 	}
 	defer func() { err = joinClose(err, p.close()) }()
-	if f.parallel > 0 {
-		p.engine.Parallel = f.parallel
-	}
-	if err := checkAddresses(p, o); err != nil {
-		return err
-	}
 	again := func() {
 		fmt.Fprintln(a.Err, "Cancelling what runs…")
 		if err := p.engine.CancelAll(context.Background()); err != nil {
@@ -81,31 +80,16 @@ func (a *app) apply(ctx context.Context, f planFlags, auto bool, args []string) 
 		func(ctx context.Context) error { return a.applyLocked(ctx, p, f, o, auto, saved) })
 }
 
-func (a *app) readSaved(args []string) (*engine.SavedPlan, error) {
-	if len(args) == 0 {
-		return nil, nil
-	}
-	dir, err := a.projectDir()
-	if err != nil {
-		return nil, err
-	}
-	key, err := readKey(dir)
-	if err != nil {
-		return nil, err
-	}
-	saved, err := engine.ReadPlan(args[0], key, toolVersion(), time.Now())
-	if err != nil {
-		return nil, err
-	}
-	for name, text := range saved.Vars {
-		a.vars.given = append(a.vars.given, givenVar{text: name + "=" + text})
-	}
-	return saved, nil
+// savedArg is the saved plan that apply was given, if any; one that waits under
+// its id runs only if it is approved.
+type savedArg struct {
+	plan  *engine.SavedPlan
+	waits bool
 }
 
 // applyLocked holds the lease from before the plan until after the apply, so
 // that what was approved is what runs.
-func (a *app) applyLocked(ctx context.Context, p *project, f planFlags, o engine.PlanOptions, auto bool, saved *engine.SavedPlan) (err error) {
+func (a *app) applyLocked(ctx context.Context, p *project, f planFlags, o engine.PlanOptions, auto bool, saved savedArg) (err error) {
 	wait, cancel := deadline(ctx, f.lockTimeout)
 	s, err := p.engine.Begin(wait, "apply")
 	cancel()
@@ -130,8 +114,10 @@ func (a *app) applyLocked(ctx context.Context, p *project, f planFlags, o engine
 	if o.RefreshOnly {
 		return a.recordRefresh(ctx, s, planned, auto)
 	}
-	if changes(planned.Plan) && saved == nil && !auto {
-		if err := a.ask("Apply this plan?"); err != nil {
+	if changes(planned.Plan) && saved.plan == nil && !auto {
+		if err := a.ask("Apply this plan?"); errors.Is(err, errNobody) {
+			return p.leaveWaiting(planned.Plan, o)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -139,9 +125,12 @@ func (a *app) applyLocked(ctx context.Context, p *project, f planFlags, o engine
 }
 
 // planned makes or resumes the plan, and shows it.
-func (a *app) planned(ctx context.Context, s *engine.Session, o engine.PlanOptions, saved *engine.SavedPlan) (*engine.Planned, error) {
-	if saved != nil {
-		return s.Resume(ctx, saved)
+func (a *app) planned(ctx context.Context, s *engine.Session, o engine.PlanOptions, saved savedArg) (*engine.Planned, error) {
+	switch {
+	case saved.waits:
+		return s.Redeem(ctx, saved.plan)
+	case saved.plan != nil:
+		return s.Resume(ctx, saved.plan)
 	}
 	planned, err := s.Plan(ctx, o)
 	if err != nil {
@@ -155,7 +144,9 @@ func (a *app) planned(ctx context.Context, s *engine.Session, o engine.PlanOptio
 
 func (a *app) recordRefresh(ctx context.Context, s *engine.Session, planned *engine.Planned, auto bool) error {
 	if !auto && len(planned.Plan.Drift) > 0 {
-		if err := a.ask("Record this?"); err != nil {
+		if err := a.ask("Record this?"); errors.Is(err, errNobody) {
+			return fmt.Errorf("%w; give -auto-approve", err)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -218,10 +209,13 @@ func (a *app) progress(p *project, steps int) eventSink {
 	return sink
 }
 
+// errNobody: the question stays open.
+var errNobody = errors.New("this needs an approval and there is nobody to ask")
+
 // ask reads yes or no from a terminal; without one it is an error, never a hang.
 func (a *app) ask(question string) error {
 	if !a.input || a.In == nil || !term.IsTerminal(int(a.In.Fd())) {
-		return errors.New("this needs an approval and there is nobody to ask; give -auto-approve, or apply a saved plan")
+		return errNobody
 	}
 	fmt.Fprintf(a.Out, "\n%s Only 'yes' is a yes: ", question)
 	line, err := bufio.NewReader(a.In).ReadString('\n')

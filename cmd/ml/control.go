@@ -160,7 +160,7 @@ func (a *app) check(ctx context.Context, p *project, s *engine.Session, args []s
 		}
 		return fmt.Errorf("no check %s; ml graph names what there is", args[0])
 	}
-	planned, err := a.planned(ctx, s, o, nil)
+	planned, err := a.planned(ctx, s, o, savedArg{})
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ func (a *app) showCmd() *cobra.Command {
 }
 
 func (a *app) showSaved(path string) error {
-	saved, err := a.readSaved([]string{path})
+	saved, _, err := a.readSaved(path)
 	if err != nil {
 		return err
 	}

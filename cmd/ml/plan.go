@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,6 +36,30 @@ func (f *planFlags) add(cmd *cobra.Command) {
 	fl.IntVar(&f.parallel, "parallelism", 0, "steps at the same time (default 10)")
 	fl.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for the lock")
 	fl.BoolVar(&f.verbose, "verbose", false, "show every attribute")
+}
+
+// openFor opens the project as the flags ask for.
+func (a *app) openFor(ctx context.Context, f planFlags) (*project, engine.PlanOptions, error) {
+	o, err := f.options()
+	if err != nil {
+		return nil, o, err
+	}
+	p, err := a.open(ctx)
+	if err != nil {
+		return nil, o, err
+	}
+	if f.parallel > 0 {
+		p.engine.Parallel = f.parallel
+	}
+	if err := checkAddresses(p, o); err != nil {
+		return nil, o, errors.Join(err, p.close())
+	}
+	return p, o, nil
+}
+
+// chooses says whether a flag decides what is planned.
+func (f *planFlags) chooses() bool {
+	return len(f.targets)+len(f.replace) > 0 || f.destroy || f.refreshOnly || !f.refresh
 }
 
 func (f *planFlags) options() (engine.PlanOptions, error) {
@@ -78,21 +103,14 @@ func (a *app) planCmd() *cobra.Command {
 }
 
 func (a *app) plan(ctx context.Context, f planFlags, out string, detailed bool) (err error) {
-	o, err := f.options()
-	if err != nil {
-		return err
+	if out != "" && f.refreshOnly {
+		return errors.New("-refresh-only is recorded by ml apply -refresh-only at once; there is no plan to save")
 	}
-	p, err := a.open(ctx)
+	p, o, err := a.openFor(ctx, f)
 	if err != nil {
 		return err
 	}
 	defer func() { err = joinClose(err, p.close()) }()
-	if f.parallel > 0 {
-		p.engine.Parallel = f.parallel
-	}
-	if err := checkAddresses(p, o); err != nil {
-		return err
-	}
 	planned, err := p.engine.Plan(ctx, o)
 	if err != nil {
 		return err
@@ -114,15 +132,17 @@ func (a *app) plan(ctx context.Context, f planFlags, out string, detailed bool) 
 	return nil
 }
 
+// savePlan writes the plan to a file, and among those that wait.
 func (a *app) savePlan(p *project, plan *planner.Plan, o engine.PlanOptions, path string) error {
-	saved := &engine.SavedPlan{Tool: toolVersion(), Plan: plan, Options: engine.SavedOptions{Targets: o.Targets, Replace: o.Replace, Destroy: o.Destroy}, Vars: p.plainVars()}
+	saved := p.savedPlan(plan, o)
 	if err := engine.WritePlan(path, p.key, saved); err != nil {
 		return err
 	}
-	if !a.json {
-		fmt.Fprintf(a.Out, "\nSaved to %s. Run it with: ml apply %s\n", path, path)
+	if err := engine.KeepPlan(filepath.Join(p.dir, plansFolder), p.key, saved, time.Now()); err != nil || a.json {
+		return err
 	}
-	return nil
+	_, err := fmt.Fprintf(a.Out, "\nSaved to %s. Next: ml apply %s, or ml approve %s for somebody else to allow it.\n", path, path, saved.ID())
+	return err
 }
 
 // plainVars are the variables from flags and environment that hold no secret.

@@ -155,7 +155,7 @@ trainings, validation gates, deployments and monitors, declared in *.ml.hcl file
 	cmd.AddCommand(
 		a.initCmd(), a.validateCmd(), a.fmtCmd(), a.planCmd(), a.applyCmd(), a.destroyCmd(),
 		a.showCmd(), a.statusCmd(), a.explainCmd(), a.graphCmd(), a.outputCmd(),
-		a.versionsCmd(), a.runsCmd(), a.logsCmd(), a.rollbackCmd(), a.unpinCmd(), a.cancelCmd(),
+		a.versionsCmd(), a.runsCmd(), a.logsCmd(), a.rollbackCmd(), a.unpinCmd(), a.cancelCmd(), a.approveCmd(),
 		a.checkCmd(), a.pruneCmd(), a.monitorCmd(), a.driftCmd(), a.importCmd(), a.stateCmd(),
 		a.ciCmd(), a.versionCmd(), a.completionCmd(), exitCodesTopic(),
 	)

@@ -164,6 +164,27 @@ func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(path, changed, 0o600))
 }
 
+// cmdWaiting is `waiting NAME`: the id of the newest plan that waits becomes $NAME.
+func cmdWaiting(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waiting NAME")
+	}
+	paths, err := filepath.Glob(ts.MkAbs(".ml/plans/*.plan"))
+	ts.Check(err)
+	newest, id := time.Time{}, ""
+	for _, p := range paths {
+		st, err := os.Stat(p)
+		ts.Check(err)
+		if st.ModTime().After(newest) {
+			newest, id = st.ModTime(), strings.TrimSuffix(filepath.Base(p), ".plan")
+		}
+	}
+	if id == "" {
+		ts.Fatalf("no plan waits")
+	}
+	ts.Setenv(args[0], id)
+}
+
 // cmdUntil is `until FILE`: wait until the file is there; or `until URL WORD`:
 // until the answer holds the word.
 func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {

@@ -65,7 +65,7 @@ func TestScripts(t *testing.T) {
 			},
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){
 				"json": cmdJSON, "keys": cmdKeys, "events": cmdEvents,
-				"last": cmdLast, "absent": cmdAbsent, "damage": cmdDamage, "until": cmdUntil,
+				"last": cmdLast, "absent": cmdAbsent, "damage": cmdDamage, "until": cmdUntil, "waiting": cmdWaiting,
 			},
 		})
 	})

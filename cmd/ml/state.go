@@ -175,7 +175,14 @@ func (a *app) statusCmd() *cobra.Command {
 				if a.json {
 					return a.printJSON(rows)
 				}
-				return a.status(rows)
+				if err := a.status(rows); err != nil {
+					return err
+				}
+				waiting, err := p.waiting(snap)
+				if note := waitingNote(waiting); err == nil && note != "" {
+					_, err = fmt.Fprintf(a.Out, "\n%s\n", note)
+				}
+				return err
 			})
 		},
 	}

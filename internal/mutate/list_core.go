@@ -145,6 +145,54 @@ func ofEngine() []mutation {
 func ofPlanFiles() []mutation {
 	return []mutation{
 		{
+			Name: "approval: one plan's is good for another", File: "engine/approve.go",
+			Old:     "case a == nil || a.Plan != p.Digest:",
+			New:     "case a == nil:",
+			Package: "./engine", Test: "TestAnApprovedPlanRunsOnceAndNoOtherDoes",
+		},
+		{
+			Name: "approval: none is needed", File: "engine/approve.go",
+			Old:     "if err := CheckApproval(p, a, s.e.Commit, now); err != nil {\n\t\treturn nil, err",
+			New:     "if a == nil {\n\t\ta = &state.Approval{Plan: p.Digest}",
+			Package: "./engine", Test: "TestAnApprovedPlanRunsOnceAndNoOtherDoes",
+		},
+		{
+			Name: "approval: a used one is taken", File: "engine/approve.go",
+			Old:     "case a.Used != nil:",
+			New:     "case false:",
+			Package: "./engine", Test: "TestAnApprovedPlanRunsOnceAndNoOtherDoes",
+		},
+		{
+			Name: "approval: its use is not written", File: "engine/approve.go",
+			Old:     "return planned, s.commit(ctx, state.Op{PutApproval: &used})",
+			New:     "return planned, nil",
+			Package: "./engine", Test: "TestAnApprovedPlanRunsOnceAndNoOtherDoes",
+		},
+		{
+			Name: "approval: none expires", File: "engine/approve.go",
+			Old:     "case !now.Before(a.Expires):",
+			New:     "case false:",
+			Package: "./engine", Test: "TestAnApprovalExpires",
+		},
+		{
+			Name: "approval: it is good at every commit", File: "engine/approve.go",
+			Old:     "if p.Plan.Commit != commit {",
+			New:     "if false {",
+			Package: "./engine", Test: "TestAnApprovalIsForOneCommit",
+		},
+		{
+			Name: "approval: a stale plan is approved", File: "engine/approve.go",
+			Old:     "if _, err := s.Resume(ctx, p); err != nil {\n\t\treturn nil, err\n\t}\n\ta :=",
+			New:     "a :=",
+			Package: "./engine", Test: "TestAStalePlanIsNeitherApprovedNorUsedUp",
+		},
+		{
+			Name: "approval: a used one comes back", File: "state/apply.go",
+			Old:     "if found && old.Used != nil {",
+			New:     "if found && false {",
+			Package: "./state", Test: "TestMemory",
+		},
+		{
 			Name: "plan file: the signature is not compared", File: "engine/planfile.go",
 			Old:     "if !hmac.Equal(",
 			New:     "if false && !hmac.Equal(",

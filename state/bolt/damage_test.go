@@ -38,6 +38,7 @@ func sample(t testing.TB, records int) *Store {
 		state.Op{PutSignal: &state.Signal{Address: addr, Name: "drift", Epoch: 1, Time: statetest.Time}},
 		state.Op{PutPin: &state.Pin{Address: addr, Version: 1, When: statetest.Time}},
 		state.Op{PutQuarantine: &state.Quarantine{Address: addr, Digest: "sha256:2", When: statetest.Time}},
+		state.Op{PutApproval: &state.Approval{Plan: "sha256:3", Who: "ada", When: statetest.Time}},
 		state.Op{PutIntent: &state.Intent{OpID: "01Z", Address: addr, Started: statetest.Time}})
 	for i := range records / 4 {
 		commit(t, s, state.Op{DeleteRecord: &resource.Address{Module: "module.m", Kind: "training", Name: fmt.Sprintf("t%d", 4*i+3)}})

@@ -58,6 +58,7 @@ func Run(t *testing.T, open func(t *testing.T) state.Store) {
 		{"a signal's epoch never falls", (*suite).signals},
 		{"runs are indexed and kept whole", (*suite).runs},
 		{"pins and quarantines come and go", (*suite).pins},
+		{"an approval is kept until it is deleted, and used once", (*suite).approvals},
 		{"one of two gets the lease, the other is told who has it", (*suite).lease},
 		{"a lease is neither taken nor dropped around Acquire", (*suite).leaseOps},
 		{"a done context does nothing", (*suite).done},
@@ -423,6 +424,27 @@ func (s *suite) pins() {
 	if snap = s.snapshot(); len(snap.Pins)+len(snap.Quarantines) != 0 {
 		s.Errorf("pins %v, quarantines %v", snap.Pins, snap.Quarantines)
 	}
+}
+
+func (s *suite) approvals() {
+	a := &state.Approval{Plan: "sha256:1", Commit: "abc", Who: "ada", When: Time, Expires: Time.Add(time.Hour)}
+	later := &state.Approval{Plan: "sha256:0", Who: "ada", When: Time.Add(time.Second), Expires: Time.Add(time.Hour)}
+	s.commit(state.Op{PutApproval: later}, state.Op{PutApproval: a})
+	snap := s.snapshot()
+	if diff := cmp.Diff([]*state.Approval{a, later}, snap.Approvals); diff != "" {
+		s.Error(diff)
+	}
+	if snap.Approval("sha256:1") == nil || snap.Approval("sha256:2") != nil {
+		s.Errorf("approvals %v", snap.Approvals)
+	}
+	used := *a
+	used.Used = &later.When
+	s.commit(state.Op{PutApproval: &used}, state.Op{DeleteApproval: later.Plan})
+	if snap = s.snapshot(); len(snap.Approvals) != 1 || snap.Approvals[0].Used == nil {
+		s.Errorf("approvals %v", snap.Approvals)
+	}
+	s.refused("was used already", state.Op{PutApproval: a})
+	s.refused("names a plan", state.Op{PutApproval: &state.Approval{Who: "ada"}})
 }
 
 func (s *suite) lease() {
