@@ -16,7 +16,8 @@ import (
 // build makes the project of what was declared: instances of modules and
 // blocks, their dependencies and their order.
 func (l *loader) build(root *moduleConfig) {
-	r := &resolver{loader: l, run: &run{evaluator: l.ev}}
+	r := &resolver{loader: l, run: &run{evaluator: l.ev}, offers: map[resource.Address]cty.Value{}}
+	r.run.offer = r.offer
 	given := l.rootVars(root)
 	if l.diags.HasErrors() {
 		return
@@ -125,7 +126,7 @@ func (b *builder) module(m *moduleInst) {
 func (b *builder) validations(s *slot) {
 	for _, c := range s.variable.validations {
 		if deps := b.deps(slices.Concat(c.check.refs, c.message.refs), instance{mod: s.owner}); len(deps) > 0 {
-			b.add(errAt(c.check.expr.Range(), "Not known at plan time", "A validation must be known before anything runs, but it depends on %s, whose outputs are not. Use a precondition of the block instead.", deps[0]))
+			b.add(errAt(c.check.expr.Range(), "Not known at plan time", "A validation must be known before anything runs, but it depends on %s. Use a precondition of the block instead.", deps[0]))
 			return
 		}
 	}
@@ -143,6 +144,7 @@ func (b *builder) children(m *moduleInst, c *moduleCall) {
 	}
 	for i, child := range set.mods {
 		extra := b.deps(c.dependsOn, instance{mod: m})
+		b.mustExist(c.dependsOn, instance{mod: m})
 		child.inst = set.insts[i]
 		if len(extra) > 0 {
 			child.extra = sortAddrs(slices.Concat(m.extra, extra))
@@ -192,6 +194,8 @@ func (b *builder) declared(m *moduleInst, d *declaration) {
 	for i, in := range set.insts {
 		blk := &Block{Addr: set.addrs[i], Kind: d.kind, Range: d.rng, decl: d, inst: in}
 		b.dependencies(blk)
+		b.mustExist(d.dependsOn, in)
+		b.mustExist(d.lifecycle.replaceOn, in)
 		if b.stuck {
 			return
 		}
@@ -234,11 +238,15 @@ func (b *builder) feedback(d *declaration, in instance) []resource.SignalRef {
 	for i := range d.feedback {
 		f := &d.feedback[i]
 		set := b.expandBlock(in.mod, f.target, f.rng)
-		n, ok := b.pick(&set.instanceSet, f, in)
-		if !ok {
-			if n == -1 {
-				b.add(errAt(f.rng, "Only signals may stand here", "%s.%s has several instances; say which one's signal: %s.%s[\"KEY\"].%s.", f.root, f.name, f.root, f.name, attrStep(f.rest)))
-			}
+		n := b.pick(&set.instanceSet, f, in)
+		switch {
+		case set.bad:
+			continue
+		case n == missingInstance:
+			b.add(b.run.missing[f])
+			continue
+		case n == allInstances:
+			b.add(errAt(f.rng, "Only signals may stand here", "%s.%s has several instances; say which one's signal: %s.%s[\"KEY\"].%s.", f.root, f.name, f.root, f.name, attrStep(f.rest)))
 			continue
 		}
 		out = append(out, resource.SignalRef{Address: set.addrs[n], Signal: attrStep(f.rest), Range: f.rng})

@@ -142,20 +142,20 @@ func traversalText(e hclsyntax.Expression) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	out := t.Traversal.RootName()
-	for _, s := range t.Traversal[1:] {
+	return t.Traversal.RootName() + stepsText(t.Traversal[1:]), true
+}
+
+// stepsText is a traversal's steps as they are written.
+func stepsText(steps hcl.Traversal) string {
+	var out strings.Builder
+	for _, s := range steps {
 		switch x := s.(type) {
 		case hcl.TraverseAttr:
-			out += "." + x.Name
+			out.WriteString("." + x.Name)
 		case hcl.TraverseIndex:
-			key, ok := keyText(x.Key)
-			if !ok {
-				return "", false
-			}
-			out += key
-		default:
-			return "", false
+			key, _ := keyText(x.Key)
+			out.WriteString(key)
 		}
 	}
-	return out, true
+	return out.String()
 }

@@ -24,10 +24,7 @@ func (p *Project) Conditions(b *Block, s Scope, self cty.Value, post bool) hcl.D
 		return nil
 	}
 	r := &run{evaluator: p.eval, scope: s}
-	if self == cty.NilVal || self.IsNull() || !self.IsKnown() {
-		self = b.Kind.unknown
-	}
-	ctx := r.context(b.inst, b.decl.condRefs, b.Kind.complete(self))
+	ctx := r.context(b.inst, b.decl.condRefs, b.Kind.complete(b.Addr, self))
 	what := "Precondition failed"
 	if post {
 		what = "Postcondition failed"
@@ -43,7 +40,7 @@ func (r *run) check(c condition, ctx *hcl.EvalContext, summary, subject string) 
 	rng := c.check.expr.Range()
 	v, diags := c.check.expr.Value(ctx)
 	if diags.HasErrors() {
-		r.diags = append(r.diags, clean(diags)...)
+		r.diags = append(r.diags, r.clean(diags)...)
 		return
 	}
 	v, _ = v.Unmark()
@@ -67,7 +64,7 @@ func (r *run) message(c condition, ctx *hcl.EvalContext) string {
 	const instead = "the condition does not hold"
 	v, diags := c.message.expr.Value(ctx)
 	if diags.HasErrors() {
-		r.diags = append(r.diags, clean(diags)...)
+		r.diags = append(r.diags, r.clean(diags)...)
 		return instead
 	}
 	plain, marks := v.UnmarkDeep()
@@ -159,11 +156,10 @@ func (e *evaluator) blockOf(f *ref, in instance) (resource.Address, bool) {
 		return set.addrs[0], len(set.addrs) == 1
 	}
 	r := &run{evaluator: e}
-	i, ok := r.pickAgain(&set.instanceSet, f, in)
-	if !ok {
-		return resource.Address{}, false
+	if i := r.pick(&set.instanceSet, f, in); i >= 0 {
+		return set.addrs[i], true
 	}
-	return set.addrs[i], true
+	return resource.Address{}, false
 }
 
 // unquoteKey is the key inside of `["de"]` or `[0]`.

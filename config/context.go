@@ -1,6 +1,8 @@
 package config
 
 import (
+	"strings"
+
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
 
@@ -32,7 +34,9 @@ func (r *run) context(in instance, refs []ref, self cty.Value) *hcl.EvalContext 
 			put("local", f.name, r.slotValue(in.mod.locals[f.name]))
 		case refEach:
 			put("each", "key", orUnknown(in.each))
-			put("each", "value", orUnknown(in.value))
+			if f.name == "value" {
+				put("each", "value", r.eachValue(in))
+			}
 		case refCount:
 			put("count", "index", orUnknown(in.value))
 		case refPath:
@@ -79,7 +83,7 @@ func (r *run) instances(in instance, refs []ref, first *ref) cty.Value {
 	var get func(i int) cty.Value
 	if first.kind == refBlock {
 		bs := in.mod.blocks[first.target]
-		set, get = &bs.instanceSet, func(i int) cty.Value { return r.outputs(bs.addrs[i], first.target.kind) }
+		set, get = &bs.instanceSet, func(i int) cty.Value { return r.outputs(bs, i, first.target) }
 	} else {
 		cs := in.mod.children[first.name]
 		set, get = &cs.instanceSet, func(i int) cty.Value { return r.moduleValue(cs.mods[i], refs, first) }
@@ -96,37 +100,74 @@ func (r *run) instances(in instance, refs []ref, first *ref) cty.Value {
 		if f.kind != first.kind || f.root != first.root || f.name != first.name {
 			continue
 		}
-		n, ok := r.pickAgain(set, f, in)
-		if !ok {
+		switch n := r.pick(set, f, in); n {
+		case missingInstance:
+		case allInstances:
 			return r.all(set, get)
+		default:
+			picked[keyName(set.insts[n].key)] = get(n)
 		}
-		k := set.insts[n].key
-		picked[keyName(k)] = get(n)
 	}
 	return cty.ObjectVal(picked)
 }
 
-// pickAgain is resolver.pick for evaluation, where failures were reported.
-func (r *run) pickAgain(set *instanceSet, f *ref, in instance) (int, bool) {
-	if f.key == nil {
-		return 0, false
+// pick finds the instance that a reference means. What is missing is noted: the
+// evaluation that needs it fails, and then says so.
+func (r *run) pick(s *instanceSet, f *ref, in instance) int {
+	switch {
+	case s.bad || !s.ready:
+		return missingInstance
+	case s.kind == noEach:
+		return 0
+	case f.key == nil || f.key.free:
+		return allInstances
 	}
 	v := f.key.lit
 	if f.key.expr != nil {
-		if f.key.free {
-			return 0, false
-		}
 		var diags hcl.Diagnostics
 		if v, diags = f.key.expr.Value(r.context(in, f.key.refs, cty.NilVal)); diags.HasErrors() {
-			return 0, false
+			return allInstances
 		}
 	}
 	key, ok := keyText(v)
 	if !ok {
-		return 0, false
+		return allInstances
 	}
-	i, ok := set.index[key]
-	return i, ok
+	i, ok := s.index[key]
+	if !ok {
+		if r.missing == nil {
+			r.missing = map[*ref]*hcl.Diagnostic{}
+		}
+		r.missing[f] = s.noInstance(f, key)
+		return missingInstance
+	}
+	return i
+}
+
+// noInstance says that a set has no instance under a key.
+func (s *instanceSet) noInstance(f *ref, key string) *hcl.Diagnostic {
+	var keys []string
+	for _, in := range s.insts {
+		keys = append(keys, strings.Trim(in.key, `[]"`))
+	}
+	hint := didYouMean(strings.Trim(key, `[]"`), keys)
+	if len(keys) == 0 {
+		hint = " It has none at all; use one(), or a condition around it."
+	}
+	return errAt(f.rng, "No such instance", "%s.%s has no instance %s.%s", f.root, f.name, key, hint)
+}
+
+func keyText(v cty.Value) (string, bool) {
+	v, _ = v.Unmark()
+	switch {
+	case v == cty.NilVal || v.IsNull() || !v.IsKnown():
+		return "", false
+	case v.Type() == cty.String:
+		return resource.StringKey(v.AsString()), true
+	case v.Type() == cty.Number:
+		return "[" + v.AsBigFloat().Text('f', 0) + "]", true
+	}
+	return "", false
 }
 
 // keyName is the key as it stands between the brackets of an address.
@@ -179,21 +220,18 @@ func (r *run) moduleValue(m *moduleInst, refs []ref, first *ref) cty.Value {
 }
 
 // outputs is the value of a block: what the scope knows of it, completed with
-// unknowns, and its signals as recorded.
-func (r *run) outputs(addr resource.Address, k *Kind) cty.Value {
-	v := cty.NilVal
-	if r.scope != nil {
-		v = r.scope.Outputs(addr)
+// unknowns, and its signals as recorded. While loading there is no scope, only
+// what the files say.
+func (r *run) outputs(set *blockSet, i int, d *declaration) cty.Value {
+	addr, k := set.addrs[i], d.kind
+	if r.scope == nil {
+		if r.offer == nil {
+			return k.complete(addr, cty.NilVal)
+		}
+		return r.offer(addr, d, set.insts[i])
 	}
-	switch {
-	case v == cty.NilVal || v.IsNull():
-		v = k.unknown
-	case !v.IsKnown():
-		v = k.unknown
-	default:
-		v = k.complete(v)
-	}
-	if len(k.Signals) == 0 || r.scope == nil {
+	v := k.complete(addr, r.scope.Outputs(addr))
+	if len(k.Signals) == 0 {
 		return v
 	}
 	attrs := v.AsValueMap()
@@ -210,24 +248,34 @@ func (r *run) outputs(addr resource.Address, k *Kind) cty.Value {
 	return cty.ObjectVal(attrs)
 }
 
-// complete adds unknowns for the outputs that v lacks.
-func (k *Kind) complete(v cty.Value) cty.Value {
-	t := v.Type()
-	if t.IsObjectType() {
-		missing := false
-		for _, a := range k.outputs.Attrs {
-			if !t.HasAttribute(a.Name) {
-				missing = true
-				break
-			}
-		}
-		if !missing {
-			return v
-		}
+// complete adds unknowns for the outputs that v lacks, and the address, which
+// is known of every block.
+func (k *Kind) complete(addr resource.Address, v cty.Value) cty.Value {
+	nothing := v == cty.NilVal || v.IsNull() || !v.IsKnown()
+	if !nothing && k.isComplete(v) {
+		return v
 	}
 	attrs := k.unknown.AsValueMap()
-	for n, e := range v.AsValueMap() {
-		attrs[n] = e
+	if !nothing {
+		for n, e := range v.AsValueMap() {
+			attrs[n] = e
+		}
+	}
+	if a, ok := attrs["address"]; ok && !a.IsKnown() {
+		attrs["address"] = cty.StringVal(addr.String())
 	}
 	return cty.ObjectVal(attrs)
+}
+
+func (k *Kind) isComplete(v cty.Value) bool {
+	t := v.Type()
+	if !t.IsObjectType() {
+		return false
+	}
+	for _, a := range k.outputs.Attrs {
+		if !t.HasAttribute(a.Name) {
+			return false
+		}
+	}
+	return !t.HasAttribute("address") || v.GetAttr("address").IsKnown()
 }

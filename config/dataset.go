@@ -113,25 +113,32 @@ func checkDataset(v cty.Value) []Problem {
 	return ps
 }
 
-// planDataset: the digest is what the probe read; a split's digest follows from
-// it and from how the split is dealt. Rows are counted by apply.
+// planDataset: the names of the splits are written; the digest is what the probe
+// read, and a split's digest follows from it and from how the split is dealt.
+// Rows are counted by apply.
 func planDataset(spec cty.Value, probes map[string]string, _ cty.Value) map[string]cty.Value {
 	out := map[string]cty.Value{}
-	content, ok := probes["content"]
-	if !ok {
+	content, read := probes["content"]
+	if read {
+		out["digest"] = cty.StringVal(content)
+	}
+	if all := spec.GetAttr("split"); !all.IsKnown() {
 		return out
 	}
-	out["digest"] = cty.StringVal(content)
 	splits := map[string]cty.Value{}
 	for _, s := range blocks(spec, "split") {
-		def, ok := splitDef(s)
-		if !ok {
+		name := s.GetAttr("name")
+		if !name.IsKnown() {
 			return out
 		}
-		splits[def.Name] = cty.ObjectVal(map[string]cty.Value{
+		digest := cty.UnknownVal(cty.String)
+		if def, ok := splitDef(s); ok && read {
+			digest = cty.StringVal(string(def.Digest(resource.Digest(content), splitStart(spec, def.Name))))
+		}
+		splits[name.AsString()] = cty.ObjectVal(map[string]cty.Value{
 			"address": cty.UnknownVal(cty.String),
-			"name":    cty.StringVal(def.Name),
-			"digest":  cty.StringVal(string(def.Digest(resource.Digest(content), splitStart(spec, def.Name)))),
+			"name":    name,
+			"digest":  digest,
 			"path":    cty.UnknownVal(cty.String),
 			"rows":    cty.UnknownVal(cty.Number),
 		})

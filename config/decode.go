@@ -14,6 +14,7 @@ import (
 
 // decoder turns one block's body into a value.
 type decoder struct {
+	run   *run
 	diags hcl.Diagnostics
 	// feedback stands in for the attributes that list signals.
 	feedback cty.Value
@@ -81,7 +82,7 @@ func (d *decoder) attribute(attr *hclsyntax.Attribute, a *attrSpec, ctx *hcl.Eva
 	}
 	v, diags := attr.Expr.Value(ctx)
 	if diags.HasErrors() {
-		d.diags = append(d.diags, clean(diags)...)
+		d.diags = append(d.diags, d.run.clean(diags)...)
 		return cty.UnknownVal(a.absent.Type())
 	}
 	secret := false

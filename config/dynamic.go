@@ -68,7 +68,7 @@ func (d *decoder) dynamic(blk *hclsyntax.Block, spec *bodySpec, ctx *hcl.EvalCon
 	}
 	coll, diags := dyn.forEach.Expr.Value(ctx)
 	if diags.HasErrors() {
-		d.diags = append(d.diags, clean(diags)...)
+		d.diags = append(d.diags, d.run.clean(diags)...)
 		return
 	}
 	coll, marks := coll.Unmark()
@@ -121,7 +121,7 @@ func (d *decoder) dynamicLabel(dyn dynamicBlock, bs *blockSpec, ctx *hcl.EvalCon
 	}
 	v, diags := dyn.labels.Expr.Value(ctx)
 	if diags.HasErrors() {
-		d.diags = append(d.diags, clean(diags)...)
+		d.diags = append(d.diags, d.run.clean(diags)...)
 		return cty.UnknownVal(cty.String)
 	}
 	if d.marks {

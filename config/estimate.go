@@ -94,7 +94,7 @@ func (e *estimator) instances(forEach, count *formula) float64 {
 	case count != nil:
 		if lit, ok := count.expr.(*hclsyntax.LiteralValueExpr); ok && lit.Val.Type() == cty.Number {
 			n, _ := lit.Val.AsBigFloat().Float64()
-			return math.Max(n, 1)
+			return math.Min(math.Max(n, 1), MaxInstances) // more is refused
 		}
 		e.formula(count)
 		return 100
@@ -401,6 +401,13 @@ func (e *estimator) root(t hcl.Traversal) cost {
 		}
 		n := 1 + bytes/32
 		return cost{work: 1, bytes: math.Max(bytes, 256), n: n, leaves: n}
+	default:
+		if d := e.cfg.blocks[t.RootName()+"."+step.Name]; d != nil && instanceKind(d.forEach, d.count) != noEach {
+			each := e.each
+			n := e.instances(d.forEach, d.count)
+			e.each = each
+			return cost{work: 1, bytes: n * outside.bytes, n: n, leaves: n * outside.leaves}
+		}
 	}
 	return outside
 }

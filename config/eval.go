@@ -30,6 +30,11 @@ type run struct {
 	scope Scope
 	memo  map[*slot]cty.Value
 	diags hcl.Diagnostics
+	// missing are the instances that expressions refer to and that are not there.
+	missing map[*ref]*hcl.Diagnostic
+	// offer is what a block offers whatever will run; set while loading, when
+	// there is no scope.
+	offer func(resource.Address, *declaration, instance) cty.Value
 }
 
 func (r *run) take() hcl.Diagnostics {
@@ -46,7 +51,7 @@ func (r *run) value(f *formula, in instance) cty.Value {
 	ctx := r.context(in, f.refs, cty.NilVal)
 	v, diags := f.expr.Value(ctx)
 	if diags.HasErrors() {
-		r.diags = append(r.diags, clean(diags)...)
+		r.diags = append(r.diags, r.clean(diags)...)
 		return cty.DynamicVal
 	}
 	if f.heavy {
@@ -104,7 +109,7 @@ func (r *run) slotValue(s *slot) cty.Value {
 	r.memo[s] = cty.DynamicVal // a cycle would have been refused by Load
 	v := r.compute(s)
 	r.memo[s] = v
-	if s.variable != nil {
+	if s.variable != nil && r.scope != nil {
 		r.validate(s)
 	}
 	return v
@@ -117,7 +122,7 @@ func (p *Project) Eval(b *Block, s Scope) (Evaluated, hcl.Diagnostics) {
 	r := &run{evaluator: p.eval, scope: s}
 	d := b.decl
 	dec := &decoder{
-		marks: p.eval.marks || d.marks, heavy: d.heavy, provider: providerName(b.Provider), loose: p.eval.loose,
+		run: r, marks: p.eval.marks || d.marks, heavy: d.heavy, provider: providerName(b.Provider), loose: p.eval.loose,
 		feedback: feedbackValue(b.Feedback), sensitive: map[string]bool{},
 	}
 	ctx := r.context(b.inst, d.refs, cty.NilVal)

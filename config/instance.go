@@ -32,6 +32,10 @@ type instance struct {
 	key   string    // `["de"]`, `[0]` or ""
 	each  cty.Value // the for_each key as a string, or NilVal
 	value cty.Value // the for_each value, or the count index
+	// from are the blocks that the for_each value comes from. Without any, value
+	// holds for ever; else it is what the files alone say, and evaluated anew.
+	from    []resource.Address
+	forEach *formula // set with from
 }
 
 // instanceSet are the instances of one block or module block.
@@ -106,7 +110,7 @@ func (l *loader) newInst(cfg *moduleConfig, parent *moduleInst, c *moduleCall, i
 				s.value = s.value.Mark(funcs.SensitiveMark{})
 			}
 		case c.args[n] != nil:
-			s.formula, s.in = c.args[n], instance{mod: parent, key: in.key, each: in.each, value: in.value}
+			s.formula, s.in = c.args[n], in // which stands in the parent
 		default:
 			s.value, s.state = v.def, slotReady
 			if v.sensitive {
@@ -224,6 +228,7 @@ func (r *resolver) eachInstances(m *moduleInst, f *formula) ([]instance, bool) {
 	if !ok {
 		return nil, true
 	}
+	v, from := origins(v)
 	rng := f.expr.Range()
 	if v.IsMarked() {
 		r.add(errAt(rng, "Sensitive value as a key", "for_each comes from something sensitive, but keys are shown in plans. Use another value, or nonsensitive() on the keys."))
@@ -238,11 +243,11 @@ func (r *resolver) eachInstances(m *moduleInst, f *formula) ([]instance, bool) {
 		r.add(errAt(rng, "Invalid for_each", "for_each takes a set of strings, not a set of %s; give a map when the elements are something else.", t.ElementType().FriendlyName()))
 		return nil, true
 	}
-	return r.eachOf(m, v, rng)
+	return r.eachOf(m, v, f, from)
 }
 
-func (r *resolver) eachOf(m *moduleInst, v cty.Value, rng hcl.Range) ([]instance, bool) {
-	n := v.LengthInt()
+func (r *resolver) eachOf(m *moduleInst, v cty.Value, f *formula, from []resource.Address) ([]instance, bool) {
+	n, rng := v.LengthInt(), f.expr.Range()
 	if n > MaxInstances {
 		r.add(errAt(rng, "Too many instances", "for_each has %d elements; a project has at most %d instances. Split it into several projects.", n, MaxInstances))
 		return nil, true
@@ -250,8 +255,8 @@ func (r *resolver) eachOf(m *moduleInst, v cty.Value, rng hcl.Range) ([]instance
 	out := make([]instance, 0, n)
 	for it := v.ElementIterator(); it.Next(); {
 		k, e := it.Element()
-		if k.IsMarked() || k.IsNull() {
-			r.add(errAt(rng, "Invalid for_each", "A key of for_each is null or sensitive; keys are shown in plans."))
+		if k.IsNull() {
+			r.add(errAt(rng, "Invalid for_each", "A key of for_each is null; a key is a string."))
 			return nil, true
 		}
 		key := k.AsString()
@@ -259,7 +264,13 @@ func (r *resolver) eachOf(m *moduleInst, v cty.Value, rng hcl.Range) ([]instance
 			r.add(errAt(rng, "Invalid for_each", "The key %q cannot stand in an address: a key has 1 to 200 characters and no control characters.", key))
 			return nil, true
 		}
-		out = append(out, instance{mod: m, key: resource.StringKey(key), each: k, value: e})
+		in := instance{mod: m, key: resource.StringKey(key), each: k, value: e}
+		if !v.Type().IsSetType() { // an element of a set is its key, which is known
+			if in.from = originsOf(e, from); in.from != nil {
+				in.forEach = f
+			}
+		}
+		out = append(out, in)
 	}
 	return out, false
 }

@@ -131,7 +131,7 @@ func TestKeyedReferencesDependOnOneInstanceWhereTheKeyIsStatic(t *testing.T) {
 		`dataset.d[lower("B")].digest`:                         {`dataset.d["b"]`},
 		`[for k in ["a"] : dataset.d[k].digest]`:               {`dataset.d["a"]`, `dataset.d["b"]`},
 		`[for k, d in dataset.d : d.digest]`:                   {`dataset.d["a"]`, `dataset.d["b"]`},
-		`dataset.d[check.key.address].digest`:                  {"check.key", `dataset.d["a"]`, `dataset.d["b"]`},
+		`dataset.d[check.key.passed ? "a" : "b"].digest`:       {"check.key", `dataset.d["a"]`, `dataset.d["b"]`},
 		`values(dataset.d)[*].digest`:                          {`dataset.d["a"]`, `dataset.d["b"]`},
 		`{ a = dataset.d["a"].digest, n = length(dataset.d) }`: {`dataset.d["a"]`, `dataset.d["b"]`},
 	} {

@@ -24,6 +24,9 @@ func notifierKind() Kind {
 		Name: "notifier", Class: resource.Object,
 		Doc:  "Where alerts go: a webhook, signed with HMAC-SHA256, or a log file.",
 		Spec: Notifier{}, Outputs: NotifierOutputs{},
+		Plan: func(spec cty.Value, _ map[string]string, _ cty.Value) map[string]cty.Value {
+			return map[string]cty.Value{"type": spec.GetAttr("type")}
+		},
 		Check: func(v cty.Value) []Problem {
 			if t, ok := known(v, "type"); ok && t.AsString() == "webhook" && !set(v, "url") {
 				return []Problem{{"type", "A webhook needs a url", "Add url = \"https://…\"."}}

@@ -133,7 +133,7 @@ func (r *resolver) providerBlock(top *moduleInst, p *providerDecl) {
 		r.add(errAt(p.block.DefRange(), "Not known at plan time", "provider must be known before anything runs, but it depends on %s, whose outputs are not. Use variables, locals or files instead.", deps[0]))
 		return
 	}
-	dec := &decoder{marks: r.ev.marks || c.marks, sensitive: map[string]bool{}}
+	dec := &decoder{run: r.run, marks: r.ev.marks || c.marks, sensitive: map[string]bool{}}
 	vals := dec.body(&body, newBodySpec(schema, nil, nil), r.run.context(instance{mod: top}, c.refs, cty.NilVal), "")
 	r.add(r.run.take()...)
 	r.add(dec.diags...)

@@ -23,6 +23,7 @@ type resolver struct {
 	stack     []frame
 	instances int
 	tooMany   bool
+	offers    map[resource.Address]cty.Value
 	stuck     bool // a cycle or an overlong chain is reported
 }
 
@@ -120,10 +121,16 @@ func (r *resolver) refDeps(out []resource.Address, f *ref, in instance) []resour
 			out = append(out, r.deps(f.key.refs, in)...)
 		}
 		set := r.expandBlock(m, f.target, f.rng)
-		if i, ok := r.pick(&set.instanceSet, f, in); ok {
-			return append(out, set.addrs[i])
-		} else if i == -1 {
+		switch i := r.pick(&set.instanceSet, f, in); i {
+		case missingInstance:
+		case allInstances:
 			return append(out, set.addrs...)
+		default:
+			return append(out, set.addrs[i])
+		}
+	case refEach:
+		if f.name == "value" {
+			return append(out, in.from...)
 		}
 	case refModule:
 		return r.moduleDeps(out, f, in)
@@ -137,10 +144,11 @@ func (r *resolver) moduleDeps(out []resource.Address, f *ref, in instance) []res
 	}
 	set := r.expandChild(in.mod, in.mod.cfg.calls[f.name], f.rng)
 	mods := set.mods
-	if i, ok := r.pick(&set.instanceSet, f, in); ok && i < len(mods) {
-		mods = mods[i : i+1]
-	} else if i != -1 {
+	switch i := r.pick(&set.instanceSet, f, in); {
+	case i == missingInstance:
 		return out
+	case i != allInstances && i < len(mods):
+		mods = mods[i : i+1]
 	}
 	name := attrStep(f.rest)
 	for _, child := range mods {
@@ -155,89 +163,38 @@ func (r *resolver) moduleDeps(out []resource.Address, f *ref, in instance) []res
 	return out
 }
 
-// pick finds the one instance that a reference means. It returns -1 and false
-// when it means all of them, or cannot be told before evaluation; and -2 and
-// false, with a diagnostic, when there is no such instance.
-func (r *resolver) pick(s *instanceSet, f *ref, in instance) (int, bool) {
-	if s.bad || !s.ready {
-		return -2, false
+// allInstances stands for every instance of a set, or for one that is not known yet.
+const allInstances = -1
+
+// missingInstance stands for one that is not there. That is no error by itself:
+// it may stand in a branch that is not taken.
+const missingInstance = -2
+
+// pick finds the instance that a reference means, by a key that is known
+// before anything runs.
+func (r *resolver) pick(s *instanceSet, f *ref, in instance) int {
+	if f.key != nil && f.key.expr != nil && (len(r.deps(f.key.refs, in)) > 0 || r.stuck) {
+		return allInstances
 	}
-	if s.kind == noEach {
-		return 0, true
-	}
-	if f.key == nil {
-		return -1, false
-	}
-	key, known := r.key(f, in)
-	if !known {
-		return -1, false
-	}
-	i, ok := s.index[key]
-	if !ok {
-		r.noInstance(s, f, key)
-		return -2, false
-	}
-	return i, true
+	return r.run.pick(s, f, in)
 }
 
-func (r *resolver) noInstance(s *instanceSet, f *ref, key string) {
-	var keys []string
-	for _, in := range s.insts {
-		keys = append(keys, strings.Trim(in.key, `[]"`))
-	}
-	r.add(errAt(f.rng, "No such instance", "%s.%s has no instance %s.%s", f.root, f.name, key, didYouMean(strings.Trim(key, `[]"`), keys)))
-}
-
-// key evaluates an instance key that is static, rendered as in an address.
-func (r *resolver) key(f *ref, in instance) (string, bool) {
-	v := f.key.lit
-	if f.key.expr != nil {
-		if f.key.free || len(r.deps(f.key.refs, in)) > 0 || r.stuck {
-			return "", false
+// mustExist is for places that take references only, where a missing instance
+// is a mistake whatever happens.
+func (r *resolver) mustExist(refs []ref, in instance) {
+	for i := range refs {
+		f := &refs[i]
+		var s *instanceSet
+		switch f.kind {
+		case refBlock:
+			s = &r.expandBlock(in.mod, f.target, f.rng).instanceSet
+		case refModule:
+			s = &r.expandChild(in.mod, in.mod.cfg.calls[f.name], f.rng).instanceSet
+		default:
+			continue
 		}
-		ctx := r.run.context(in, f.key.refs, cty.NilVal)
-		var diags hcl.Diagnostics
-		v, diags = f.key.expr.Value(ctx)
-		if diags.HasErrors() {
-			return "", false
+		if r.pick(s, f, in) == missingInstance && !s.bad {
+			r.add(r.run.missing[f])
 		}
 	}
-	return keyText(v)
-}
-
-func keyText(v cty.Value) (string, bool) {
-	v, _ = v.Unmark()
-	switch {
-	case v == cty.NilVal || v.IsNull() || !v.IsKnown():
-		return "", false
-	case v.Type() == cty.String:
-		return resource.StringKey(v.AsString()), true
-	case v.Type() == cty.Number:
-		return "[" + v.AsBigFloat().Text('f', 0) + "]", true
-	}
-	return "", false
-}
-
-// planTime evaluates what must be known before anything runs.
-func (r *resolver) planTime(f *formula, in instance, what string) (cty.Value, bool) {
-	if deps := r.deps(f.refs, in); len(deps) > 0 {
-		r.add(errAt(f.expr.Range(), "Not known at plan time", "%s must be known before anything runs, but it depends on %s, whose outputs are not. Use variables, locals or files instead.", what, deps[0]))
-		return cty.NilVal, false
-	}
-	if r.stuck {
-		return cty.NilVal, false
-	}
-	before := len(r.diags)
-	v := r.run.value(f, in)
-	r.add(r.run.take()...)
-	for _, d := range r.diags[before:] {
-		if d.Severity == hcl.DiagError {
-			return cty.NilVal, false
-		}
-	}
-	if u, _ := v.Unmark(); !u.IsKnown() {
-		r.add(errAt(f.expr.Range(), "Not known at plan time", "%s must be known before anything runs, but its value is unknown. Use variables, locals or files instead.", what))
-		return cty.NilVal, false
-	}
-	return v, true
 }

@@ -16,17 +16,28 @@ type unknownScope struct{}
 func (unknownScope) Outputs(resource.Address) cty.Value { return cty.NilVal }
 func (unknownScope) Signal(resource.SignalRef) Signal   { return Signal{} }
 
-// Validate evaluates every block and output as if nothing were known of any
-// other, which finds all that is wrong whatever will be: types, bounds, names.
+// foreseen knows of each block what follows from the files alone, such as the
+// names of a dataset's splits.
+type foreseen map[resource.Address]cty.Value
+
+func (f foreseen) Outputs(a resource.Address) cty.Value { return f[a] }
+func (foreseen) Signal(resource.SignalRef) Signal       { return Signal{} }
+
+// Validate evaluates every block and output as if nothing had run yet, which
+// finds all that is wrong whatever will be: types, bounds, names.
 func (p *Project) Validate() hcl.Diagnostics {
 	var diags hcl.Diagnostics
+	scope := foreseen{}
 	for _, b := range p.Blocks {
-		_, d := p.Eval(b, unknownScope{})
+		v, d := p.Eval(b, scope)
 		diags = append(diags, d...)
-		diags = append(diags, p.Conditions(b, unknownScope{}, cty.NilVal, false)...)
+		diags = append(diags, p.Conditions(b, scope, cty.NilVal, false)...)
+		if b.Kind.Plan != nil && !d.HasErrors() {
+			scope[b.Addr] = cty.ObjectVal(b.Kind.Plan(v.Value, nil, cty.NilVal))
+		}
 	}
 	for _, o := range p.Outputs {
-		_, d := p.EvalOutput(o, unknownScope{})
+		_, d := p.EvalOutput(o, scope)
 		diags = append(diags, d...)
 	}
 	return fewer(diags)

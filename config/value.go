@@ -48,11 +48,15 @@ func (c *sizer) add(v cty.Value) {
 
 // clean takes the evaluation context out of diagnostics: a printer would show
 // the values in it. When one of them is sensitive, the text goes too, since
-// functions quote what they were given.
-func clean(diags hcl.Diagnostics) hcl.Diagnostics {
+// functions quote what they were given. An index that failed because an instance
+// is missing says which one.
+func (r *run) clean(diags hcl.Diagnostics) hcl.Diagnostics {
 	out := make(hcl.Diagnostics, 0, len(diags))
 	for _, d := range diags {
 		c := *d
+		if m := r.missingAt(d); m != nil {
+			c = *m
+		}
 		if d.Expression != nil && d.EvalContext != nil && readsSensitive(d.Expression, d.EvalContext) {
 			c.Detail = "The cause is not shown, because the expression uses a sensitive value."
 		}
@@ -63,6 +67,19 @@ func clean(diags hcl.Diagnostics) hcl.Diagnostics {
 		out = append(out, &c)
 	}
 	return out
+}
+
+// missingAt is the missing instance that an index failed on, or nil.
+func (r *run) missingAt(d *hcl.Diagnostic) *hcl.Diagnostic {
+	if d.Summary != "Invalid index" || d.Subject == nil {
+		return nil
+	}
+	for f, m := range r.missing {
+		if at := d.Subject.Start.Byte; f.rng.Filename == d.Subject.Filename && f.rng.Start.Byte <= at && at <= f.rng.End.Byte {
+			return m
+		}
+	}
+	return nil
 }
 
 func readsSensitive(e hcl.Expression, ctx *hcl.EvalContext) bool {

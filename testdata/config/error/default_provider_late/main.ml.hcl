@@ -1,2 +1,2 @@
-check "c" { command = ["true"] }
-ml { default_provider = check.c.address } # ERROR: Not known at plan time
+dataset "d" { source = "d.csv" }
+ml { default_provider = [dataset.d.path] } # ERROR: Not known at plan time

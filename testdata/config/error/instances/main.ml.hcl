@@ -19,11 +19,40 @@ dataset "negative" {
   count  = -1                       # ERROR: Invalid count
   source = "d.csv"
 }
-dataset "part" {
-  for_each = toset(["a"])
-  source   = "d.csv"
+check "lengths" {
+  count   = true                    # ERROR: Invalid count
+  command = ["x"]
 }
-training "u" {
-  command = ["python3", "train.py"]
-  inputs  = { train = dataset.part["b"] } # ERROR: No such instance
+check "less" {
+  count   = -1                      # ERROR: Invalid count
+  command = ["x"]
 }
+check "part" {
+  count   = 1.5                     # ERROR: Invalid count
+  command = ["x"]
+}
+check "huge" {
+  count   = 1e30                    # ERROR: Invalid count
+  command = ["x"]
+}
+check "null" {
+  count   = null                    # ERROR: Invalid count
+  command = ["x"]
+}
+check "rows" {
+  count   = dataset.d.rows          # ERROR: Not known at plan time
+  command = ["x"]
+}
+check "keys" {
+  for_each = { (dataset.d.digest) = 1 } # ERROR: Not known at plan time
+  command  = ["x"]
+}
+check "nothing" {
+  for_each = null                   # ERROR: Invalid for_each
+  command  = ["x"]
+}
+check "itself" {
+  for_each = check.itself           # ERROR: Reference cycle
+  command  = ["x"]
+}
+dataset "d" { source = "d.csv" }

@@ -16,5 +16,5 @@ check "type" {
 }
 check "late" {
   command  = ["true"]
-  provider = check.type.address                   # ERROR: Not known at plan time
+  provider = "${check.type.tests}"                 # ERROR: Not known at plan time
 }
