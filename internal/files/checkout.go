@@ -10,9 +10,12 @@ import (
 	"path/filepath"
 )
 
+// ErrOccupied says that something else than the artifact stands where it was to be checked out.
+var ErrOccupied = errors.New("is there and holds something else")
+
 // Checkout puts the files of an artifact, read-only, into the new folder dst, which appears complete or
 // not at all. Every file is hashed on its way. A dst that already holds exactly the artifact is left
-// alone; any other is an error, for it may be in use.
+// alone; any other is an error that matches ErrOccupied, for it may be in use.
 func (s *Store) Checkout(digest, dst string) (err error) {
 	wrap := func(err error) error { return fmt.Errorf("check out artifact %s: %w", digest, err) }
 	unlock, err := s.lock(false)
@@ -26,7 +29,7 @@ func (s *Store) Checkout(digest, dst string) (err error) {
 	}
 	same := func() error {
 		if err := s.holds(dst, m); err != nil {
-			return fmt.Errorf("%s is there and holds something else: %w; remove it or choose another folder", dst, err)
+			return fmt.Errorf("%s %w: %w; remove it or choose another folder", dst, ErrOccupied, err)
 		}
 		return nil
 	}

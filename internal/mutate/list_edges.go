@@ -26,6 +26,18 @@ func ofRunner() []mutation {
 			New:     "if err != nil && !math.IsInf(v, 0) && !math.IsNaN(v) {",
 			Package: "./internal/runner", Test: "TestMetricsAreFiniteNumbersOrTheErrorNamesTheKey",
 		},
+		{
+			Name: "runner: a command may change its inputs", File: "internal/runner/verdict.go",
+			Old:     "st.Changed = append(st.Changed, g.path)",
+			New:     "continue",
+			Package: "./internal/runner", Test: "TestOutcomes",
+		},
+		{
+			Name: "runner: changed data stays under its old digest", File: "providers/local/op.go",
+			Old:     "return st, o.env.discard(st.Changed)",
+			New:     "return st, nil",
+			Package: "./providers/local", Test: "TestDataThatACommandChangedIsFrozenAnew",
+		},
 	}
 }
 

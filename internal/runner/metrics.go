@@ -32,7 +32,7 @@ func ReadMetrics(dir string) (Metrics, error) {
 	path := f.path(metricsFile)
 	b, err := readRegular(path, maxMetricsBytes)
 	if errors.Is(err, os.ErrNotExist) {
-		return Metrics{}, fmt.Errorf(`the command wrote no metrics: write {"accuracy": 0.95, …} to ML_METRICS: %w`, err)
+		return Metrics{}, fmt.Errorf(`the command wrote no metrics (write {"accuracy": 0.95, …} to ML_METRICS): %w`, os.ErrNotExist)
 	}
 	if err != nil {
 		return Metrics{}, fmt.Errorf("read metrics: %w", err)

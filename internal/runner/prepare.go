@@ -25,12 +25,15 @@ func freePort() (int, error) {
 	return strconv.Atoi(text)
 }
 
-// prepare makes what the contract promises to the command. What it returns watches a model that must not change.
-func (s *supervisor) prepare() (*modelGuard, error) {
+// prepare makes what the contract promises to the command. What it returns watches inputs and a model that must not change.
+func (s *supervisor) prepare() ([]*pathGuard, error) {
+	var guards []*pathGuard
 	for _, name := range slices.Sorted(maps.Keys(s.spec.Inputs)) {
-		if _, err := os.Stat(s.spec.Inputs[name]); err != nil {
-			return nil, fmt.Errorf("input %q: %w", name, err)
+		g, err := newGuard(fmt.Sprintf("the input %q", name), s.spec.Inputs[name])
+		if err != nil {
+			return nil, err
 		}
+		guards = append(guards, g)
 	}
 	params := s.spec.Params
 	if params == nil {
@@ -55,7 +58,8 @@ func (s *supervisor) prepare() (*modelGuard, error) {
 		}
 	}
 	if !s.spec.ModelReadOnly {
-		return nil, nil
+		return guards, nil
 	}
-	return guardModel(s.spec.ModelDir)
+	g, err := newGuard("the model", s.spec.ModelDir)
+	return append(guards, g), err
 }

@@ -113,10 +113,11 @@ func TestNoValueOfAVariableIsWrittenToTheRunFolder(t *testing.T) {
 
 func TestOutcomes(t *testing.T) {
 	for name, c := range map[string]struct {
-		script string
-		change func(*Spec)
-		want   Status
-		says   string
+		script  string
+		change  func(*Spec)
+		want    Status
+		says    string
+		touched []string // of Status.Changed, relative to the working folder
 	}{
 		"exit 0 is success":              {script: "exit 0", want: Status{Phase: Succeeded}},
 		"another code is a failure":      {script: "echo oh; exit 3", want: Status{Phase: Failed, ExitCode: 3, LastLogLines: []string{"oh"}}, says: "exit code 3"},
@@ -137,7 +138,15 @@ func TestOutcomes(t *testing.T) {
 		"a model that is only read": {script: `cat "$ML_MODEL_DIR"/*`, change: func(s *Spec) { s.ModelDir, s.ModelReadOnly = ".", true },
 			want: Status{Phase: Succeeded, LastLogLines: []string{"#!/bin/sh"}}},
 		"a read-only model that is changed": {script: `echo x >> "$ML_MODEL_DIR/plain"`, change: func(s *Spec) { s.ModelDir, s.ModelReadOnly = ".", true },
-			want: Status{Phase: Failed}, says: "changed the model, which is read-only"},
+			want: Status{Phase: Failed}, says: "changed the model, which is read-only", touched: []string{"."}},
+		"an input that is only read": {script: `cat "$ML_INPUT_TRAIN"`, change: func(s *Spec) { s.Inputs = map[string]string{"train": "plain"} },
+			want: Status{Phase: Succeeded, LastLogLines: []string{"#!/bin/sh"}}},
+		"an input that is changed": {script: `echo x >> "$ML_INPUT_TRAIN"`, change: func(s *Spec) { s.Inputs = map[string]string{"train": "plain"} },
+			want: Status{Phase: Failed}, says: `changed the input "train", which is read-only here`, touched: []string{"plain"}},
+		"an input folder that gets another file": {script: `echo x > "$ML_INPUT_TRAIN/new"`, change: func(s *Spec) { s.Inputs = map[string]string{"train": "."} },
+			want: Status{Phase: Failed}, says: "/new; write elsewhere", touched: []string{"."}},
+		"an input that is gone after a failure": {script: `rm "$ML_INPUT_TRAIN"; exit 3`, change: func(s *Spec) { s.Inputs = map[string]string{"train": "plain"} },
+			want: Status{Phase: Failed, ExitCode: 3}, says: `exit code 3; also, the command changed the input "train"`, touched: []string{"plain"}},
 		"metrics that are needed and missing": {script: "exit 0", change: func(s *Spec) { s.NeedMetrics = true },
 			want: Status{Phase: Failed}, says: "wrote no metrics"},
 		"metrics with NaN": {script: `echo '{"loss": NaN}' > "$ML_METRICS"`, change: func(s *Spec) { s.NeedMetrics = true },
@@ -167,6 +176,9 @@ func TestOutcomes(t *testing.T) {
 				t.Errorf("message %q, want one with %q", got.Message, c.says)
 			}
 			got.ID, got.Started, got.Finished, got.Message, got.MaxRSSBytes, got.CPUSeconds = "", time.Time{}, time.Time{}, "", 0, 0
+			for _, p := range c.touched {
+				c.want.Changed = append(c.want.Changed, filepath.Join(spec.Dir, p))
+			}
 			if d := cmp.Diff(c.want, got); d != "" {
 				t.Error(d)
 			}

@@ -44,7 +44,7 @@ type Spec struct {
 	Timeout time.Duration `json:"timeout_ns,omitempty"`
 	Grace   time.Duration `json:"grace_ns,omitempty"`
 
-	// Inputs maps names to files or folders, which must exist when the command starts.
+	// Inputs maps names to files or folders, which must exist when the command starts. A run that changed one is a failed one.
 	Inputs map[string]string `json:"inputs,omitempty"`
 	// Params maps names to values that JSON can hold.
 	Params map[string]any `json:"params,omitempty"`

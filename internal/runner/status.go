@@ -54,6 +54,8 @@ type Status struct {
 	CPUSeconds  float64 `json:"cpu_seconds,omitempty"`
 	// LeftBehind counts processes that the command had left running and that were ended with it.
 	LeftBehind int `json:"left_behind,omitempty"`
+	// Changed names the inputs, and the read-only model, that are not as the command found them.
+	Changed []string `json:"changed,omitempty"`
 
 	ProgressLines     int `json:"progress_lines,omitempty"`
 	MalformedProgress int `json:"malformed_progress,omitempty"`

@@ -57,7 +57,7 @@ func (s *supervisor) run() Status {
 	if err := adoptOrphans(); err != nil {
 		s.problems = append(s.problems, err)
 	}
-	guard, err := s.prepare()
+	guards, err := s.prepare()
 	if err == nil {
 		err = s.startAll()
 	}
@@ -69,7 +69,7 @@ func (s *supervisor) run() Status {
 	}
 	s.loop()
 	s.endLeftovers()
-	return s.verdict(guard)
+	return s.verdict(guards)
 }
 
 // startAll starts every rank, and writes their identities down.

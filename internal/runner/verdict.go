@@ -20,7 +20,7 @@ const (
 )
 
 // verdict makes the outcome once nothing of the command runs any more.
-func (s *supervisor) verdict(guard *modelGuard) Status {
+func (s *supervisor) verdict(guards []*pathGuard) Status {
 	st := Status{Phase: Succeeded, ExitCode: 0, LeftBehind: s.left}
 	for _, r := range s.ranks {
 		if st.Phase == Succeeded && !r.cmd.ProcessState.Success() || r.first {
@@ -32,10 +32,11 @@ func (s *supervisor) verdict(guard *modelGuard) Status {
 		st.Phase, st.Message = s.cause, s.why
 	}
 	if st.Phase == Succeeded {
-		if err := s.delivered(guard); err != nil {
+		if err := s.delivered(); err != nil {
 			st.Phase, st.Message = Failed, err.Error()
 		}
 	}
+	s.untouched(guards, &st)
 	st.MaxRSSBytes, st.CPUSeconds = childUsage()
 	lines, err := tailFile(LogPath(string(s.folder), st.Rank), lastLines)
 	if err != nil {
@@ -70,7 +71,7 @@ func exitOf(r *rank) (code int, signal, message string) {
 }
 
 // delivered checks what a command that ended well owes.
-func (s *supervisor) delivered(guard *modelGuard) error {
+func (s *supervisor) delivered() error {
 	if s.spec.NeedModel {
 		ok, err := hasFile(s.spec.ModelDir)
 		if err != nil {
@@ -85,7 +86,24 @@ func (s *supervisor) delivered(guard *modelGuard) error {
 			return fmt.Errorf("the command ended with exit code 0, but its metrics cannot be used: %w", err)
 		}
 	}
-	return guard.check()
+	return nil
+}
+
+// untouched looks whether all that was only lent to the command is as it was. Nobody else may take a result for one of inputs that
+// changed under it, and how the command ended does not matter to whoever reads them next.
+func (s *supervisor) untouched(guards []*pathGuard, st *Status) {
+	for _, g := range guards {
+		err := g.check()
+		if err == nil {
+			continue
+		}
+		st.Changed = append(st.Changed, g.path)
+		if st.Phase == Succeeded {
+			st.Phase, st.Message = Failed, err.Error()
+		} else {
+			st.Message += "; also, " + err.Error()
+		}
+	}
 }
 
 var errFound = errors.New("found")
@@ -104,10 +122,11 @@ func hasFile(dir string) (bool, error) {
 	return false, err
 }
 
-// modelGuard notices writes into a model that is only lent to the command. Nothing on a plain folder could prevent them for a
-// command that runs as the same user; a changed artifact must at least not go unseen.
-type modelGuard struct {
-	dir    string
+// pathGuard notices writes to what is only lent to the command: a model, an input. Nothing on a plain file system could prevent
+// them for a command that runs as the same user, or as root; changed content under an old digest must at least not go unseen.
+type pathGuard struct {
+	what   string // "the model", "the input train"
+	path   string // file or folder
 	before map[string]fileMark
 }
 
@@ -117,20 +136,20 @@ type fileMark struct {
 	mtime time.Time
 }
 
-func guardModel(dir string) (*modelGuard, error) {
-	before, err := marks(dir)
+func newGuard(what, path string) (*pathGuard, error) {
+	before, err := marks(path)
 	if err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	return &modelGuard{dir: dir, before: before}, nil
+	return &pathGuard{what: what, path: path, before: before}, nil
 }
 
-func marks(dir string) (map[string]fileMark, error) {
-	if _, err := os.Stat(dir); err != nil {
+func marks(path string) (map[string]fileMark, error) {
+	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
 	out := map[string]fileMark{}
-	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -148,13 +167,10 @@ func marks(dir string) (map[string]fileMark, error) {
 	return out, err
 }
 
-func (g *modelGuard) check() error {
-	if g == nil {
-		return nil
-	}
-	after, err := marks(g.dir)
+func (g *pathGuard) check() error {
+	after, err := marks(g.path)
 	if err != nil {
-		return fmt.Errorf("model: %w", err)
+		return fmt.Errorf("the command changed %s, which is read-only here: %w; write elsewhere", g.what, err)
 	}
 	all := maps.Clone(g.before)
 	maps.Copy(all, after)
@@ -162,7 +178,7 @@ func (g *modelGuard) check() error {
 		was, old := g.before[p]
 		is, now := after[p]
 		if old != now || was.size != is.size || was.mode != is.mode || !was.mtime.Equal(is.mtime) {
-			return fmt.Errorf("the command changed the model, which is read-only here: %s; write elsewhere, and restore the model", p)
+			return fmt.Errorf("the command changed %s, which is read-only here: %s; write elsewhere", g.what, p)
 		}
 	}
 	return nil

@@ -194,6 +194,17 @@ func TestRowsKeepTheirSide(t *testing.T) {
 	})
 }
 
+func TestASplitOfOneColumnKeepsItsEmptyRows(t *testing.T) {
+	dir := t.TempDir()
+	res, err := Scan(t.Context(), []string{write(t, "a.csv", "v\n1\n\"\"\n2\n\"\"\n")}, ScanOptions{Splits: []Split{{Name: "all", Fraction: 1}}, SplitDir: dir})
+	must(t, err)
+	_, rows, err := readAll(t, []string{res.Splits["all"].Path}, Options{})
+	must(t, err)
+	if want := [][]string{{"1"}, {"∅"}, {"2"}, {"∅"}}; !slices.EqualFunc(rows, want, slices.Equal) {
+		t.Errorf("rows %q, want %q", rows, want)
+	}
+}
+
 // TestSplitHashIsFixed pins the hash: a change would move rows of every data set in use.
 func TestSplitHashIsFixed(t *testing.T) {
 	b := &Batch{Rows: 1, Columns: []Column{{Name: "b", Type: String, Str: []string{"x"}}, {Name: "a", Type: Integer, Num: []float64{7}}, {Name: "c", Type: Integer, Num: []float64{0}, Nulls: []bool{true}}}}

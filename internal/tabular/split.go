@@ -232,6 +232,12 @@ func (f *splitFile) row(b *Batch, i int) error {
 		for c := range b.Columns {
 			f.record[c] = b.Columns[c].Text(i)
 		}
+		if len(f.record) == 1 && f.record[0] == "" {
+			// The writer would leave a blank line, which every reader skips.
+			f.csv.Flush()
+			_, err := f.out.WriteString("\"\"\n")
+			return errors.Join(f.csv.Error(), err)
+		}
 		return f.csv.Write(f.record)
 	case f.parquet != nil:
 		return f.parquet.write(b.rows[i])

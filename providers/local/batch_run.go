@@ -101,7 +101,7 @@ func (r *batchRun) deal(ctx context.Context, files []string, give func(batch)) (
 	return nil
 }
 
-// cut writes the next batch's input. It takes the place of an equal one in one step: a command that survived us may be reading it.
+// cut writes the next batch's input.
 func (r *batchRun) cut(t *tableReader) (b batch, err error) {
 	b = batch{number: r.count, input: r.op.at(batchName(r.count) + "-input." + r.format)}
 	tmp := b.input + ".tmp"
@@ -130,7 +130,7 @@ func (r *batchRun) cut(t *tableReader) (b batch, err error) {
 	if finished || b.rows == 0 {
 		return b, os.Remove(tmp)
 	}
-	return b, os.Rename(tmp, b.input)
+	return b, place(tmp, b.input)
 }
 
 // one predicts one batch.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,10 @@ func (c *check) execute(ctx context.Context, spec config.Check, o *op) (checkRes
 	if err != nil {
 		return checkResult{}, fmt.Errorf("%s: %w", o.req.Address, err)
 	}
+	before, err := c.reportBefore(spec, o)
+	if err != nil {
+		return checkResult{}, fmt.Errorf("%s: %w", o.req.Address, err)
+	}
 	s := o.spec(mainStage, spec.Exec)
 	s.Inputs = in
 	st, err := o.run(ctx, mainStage, spec.Exec, s, o.progress(""))
@@ -83,20 +88,20 @@ func (c *check) execute(ctx context.Context, spec config.Check, o *op) (checkRes
 	if st.Phase != runner.Succeeded && (st.Phase != runner.Failed || st.ExitCode <= 0) {
 		return checkResult{}, o.failure("", st)
 	}
-	r, err := c.judge(spec, st)
+	r, err := c.judge(spec, st, before)
 	r.Verdict.Time = c.Now()
 	return r, err
 }
 
 // judge takes the exit code and the report together: both must be good.
-func (c *check) judge(spec config.Check, st runner.Status) (checkResult, error) {
+func (c *check) judge(spec config.Check, st runner.Status, before reportMark) (checkResult, error) {
 	r := checkResult{Verdict: resource.Verdict{Passed: true, Message: "passed"}}
 	bad := func(f resource.Finding) {
 		r.Verdict.Passed = false
 		r.Verdict.Findings = append(r.Verdict.Findings, f)
 	}
 	if spec.JUnit != "" {
-		suites, why, err := c.report(spec.JUnit, st.Started)
+		suites, why, err := c.report(spec.JUnit, st.Started, before)
 		if err != nil {
 			return r, err
 		}
@@ -126,7 +131,7 @@ func (c *check) judge(spec config.Check, st runner.Status) (checkResult, error) 
 		}
 	}
 	if st.Phase != runner.Succeeded {
-		bad(resource.Finding{Name: "command", Rule: "exit_code", Message: strings.Join(append([]string{st.Message}, st.LastLogLines...), "\n")})
+		bad(resource.Finding{Name: "command", Rule: "exit_code", Message: strings.Join(append([]string{st.Message}, lastWords(st)...), ": ")})
 		if r.Failures == 0 {
 			r.Verdict.Message = st.Message
 		}
@@ -144,8 +149,48 @@ func emptyReport(path string, tests, skipped int) string {
 	return ""
 }
 
+// lastWords is the last line of the log that says anything; the whole log is kept with the run.
+func lastWords(st runner.Status) []string {
+	for _, l := range slices.Backward(st.LastLogLines) {
+		if l = strings.TrimSpace(l); l != "" {
+			return []string{clip(l)}
+		}
+	}
+	return nil
+}
+
+// reportMark is what a report was before the command ran. Its time alone proves nothing: a copied file may have any.
+type reportMark struct {
+	There bool  `json:"there"`
+	Size  int64 `json:"size,omitempty"`
+	Nanos int64 `json:"nanos,omitempty"` // modification time since 1970
+}
+
+func markOf(info fs.FileInfo) reportMark { return reportMark{true, info.Size(), info.ModTime().UnixNano()} }
+
+// reportBefore looks at the report before the command runs, or recalls what it was.
+func (c *check) reportBefore(spec config.Check, o *op) (m reportMark, err error) {
+	at := o.at("report-before.json")
+	if known, err := readJSON(at, &m); known || err != nil || spec.JUnit == "" {
+		return m, err
+	}
+	root, err := os.OpenRoot(c.Root)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	info, err := root.Stat(filepath.FromSlash(spec.JUnit))
+	switch {
+	case err == nil:
+		m = markOf(info)
+	case !errors.Is(err, fs.ErrNotExist):
+		return m, fmt.Errorf("look at the report: %w", err)
+	}
+	return m, writeJSON(at, m)
+}
+
 // report reads the report that this run wrote; why says in words what is wrong with it. One that lies there from before is no report of it.
-func (c *check) report(path string, started time.Time) (suites []junit.Suite, why string, err error) {
+func (c *check) report(path string, started time.Time, before reportMark) (suites []junit.Suite, why string, err error) {
 	root, err := os.OpenRoot(c.Root)
 	if err != nil {
 		return nil, "", err
@@ -161,7 +206,7 @@ func (c *check) report(path string, started time.Time) (suites []junit.Suite, wh
 		return nil, "", fmt.Errorf("read the report: %w", err)
 	case !info.Mode().IsRegular():
 		return nil, path + " is not a regular file", nil
-	case info.ModTime().Before(started.Add(-clockSlack)):
+	case markOf(info) == before, info.ModTime().Before(started.Add(-clockSlack)):
 		return nil, path + " is older than this run; the command did not write it", nil
 	case info.Size() > maxReport:
 		return nil, fmt.Sprintf("%s is larger than %d bytes", path, maxReport), nil

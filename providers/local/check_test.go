@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -35,11 +36,17 @@ func TestTheVerdictOfACheck(t *testing.T) {
 		{"a report of skipped tests fails", "echo '<testsuite><testcase><skipped/></testcase></testsuite>' > r.xml", "r.xml", config.CheckOutputs{Tests: 1}, "were skipped"},
 		{"a declared report that is not written fails", "true", "r.xml", config.CheckOutputs{}, "wrote no report"},
 		{"a report of an earlier run fails", "true", "old.xml", config.CheckOutputs{}, "older than this run"},
+		{"a report of an earlier run fails whatever its time", "true", "ahead.xml", config.CheckOutputs{}, "older than this run"},
+		{"a report written over one counts", "echo '" + good + good + "' > ahead.xml", "ahead.xml", config.CheckOutputs{Passed: true, Tests: 4}, "2 tests passed"},
 		{"what is no report fails", "echo '<testsuite><testcase>' > r.xml", "r.xml", config.CheckOutputs{}, "not a JUnit report"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			p := newProject(t, map[string]string{"old.xml": good})
+			p := newProject(t, map[string]string{"old.xml": good, "ahead.xml": good})
+			ahead := time.Now().Add(24 * time.Hour)
+			if err := os.Chtimes(p.path("ahead.xml"), ahead, ahead); err != nil {
+				t.Fatal(err)
+			}
 			r := p.mustApply("check", "op1", config.Check{Exec: sh(c.script), JUnit: c.junit})
 			c.want.Address = "check.x"
 			if d := cmp.Diff(c.want, r.Outputs); d != "" {
@@ -58,7 +65,7 @@ func TestTheFindingsOfACheckNameTheFailingTests(t *testing.T) {
 	got := p.mustApply("check", "op1", config.Check{Exec: sh(script), JUnit: "r.xml"}).Verdict.Findings
 	want := []resource.Finding{
 		{Name: "m.b", Rule: "failed", Count: 1, Message: "1 != 2"},
-		{Name: "command", Rule: "exit_code", Message: "exit code 1\nlast words"},
+		{Name: "command", Rule: "exit_code", Message: "exit code 1: last words"},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -95,6 +95,9 @@ func dataVerdict(found []tabular.Finding, digest resource.Digest) *resource.Verd
 			Name: f.Expectation, Rule: f.Rule, Path: f.Column, Severity: f.Severity,
 			Count: f.Count, Message: f.Message, OK: f.Severity == "warn",
 		}
+		if x.Count == 1 && len(f.Samples) == 0 {
+			x.Count = 0 // About the table as a whole: there is nothing to count.
+		}
 		for _, s := range f.Samples {
 			x.Samples = append(x.Samples, fmt.Sprintf("row %d: %s", s.Row, s.Value))
 		}

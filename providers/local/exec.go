@@ -1,8 +1,10 @@
 package local
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -10,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/files"
 	"github.com/continuo-ml/continuo/internal/runner"
 	"github.com/continuo-ml/continuo/resource"
 )
@@ -131,14 +134,21 @@ func (o *op) warn(x config.Exec) {
 	}
 }
 
-// checkout puts the files of a model where commands can read them, and returns the folder.
+// checkout puts the files of a model where commands can read them, and returns the folder. The folder is a cache: one that holds
+// something else, because a command wrote into it, is made anew.
 func (e *env) checkout(d resource.Digest) (string, error) {
 	s, err := e.artifacts()
 	if err != nil {
 		return "", err
 	}
 	dir := e.checkedOut(d)
-	if err := s.Checkout(d.Hex(), dir); err != nil {
+	err = s.Checkout(d.Hex(), dir)
+	if errors.Is(err, files.ErrOccupied) {
+		if err = os.RemoveAll(dir); err == nil {
+			err = s.Checkout(d.Hex(), dir)
+		}
+	}
+	if err != nil {
 		return "", fmt.Errorf("model %s: %w", d.Short(), err)
 	}
 	return dir, nil

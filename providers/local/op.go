@@ -135,7 +135,25 @@ func (o *op) run(ctx context.Context, name string, x config.Exec, spec runner.Sp
 			return st, err
 		}
 	}
-	return runner.Wait(ctx, dir, on)
+	st, err = runner.Wait(ctx, dir, on)
+	if err != nil {
+		return st, err
+	}
+	return st, o.env.discard(st.Changed)
+}
+
+// discard removes frozen data that a command has changed: it no longer is what its digest says. The dataset is missing then, and the
+// next apply freezes it anew. A model's copy is looked at before each use, see checkout.
+func (e *env) discard(changed []string) error {
+	for _, p := range changed {
+		if !strings.HasPrefix(p, e.dataDir()+string(filepath.Separator)) {
+			continue
+		}
+		if err := os.RemoveAll(p); err != nil {
+			return fmt.Errorf("remove the changed copy of data: %w", err)
+		}
+	}
+	return nil
 }
 
 func (o *op) start(ctx context.Context, dir string, x config.Exec, spec runner.Spec) error {

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -125,7 +126,20 @@ func readJSON(path string, v any) (bool, error) {
 	return true, nil
 }
 
-// settle moves a finished file to its place, read-only and durable, also over one of the same content.
+// place moves a finished file to its place in one step. One of the same content that stands there stays as it is, since a command
+// that survived us, or runs beside us, may be reading it.
+func place(from, to string) error {
+	same, err := sameContent(from, to)
+	if err != nil {
+		return err
+	}
+	if same {
+		return os.Remove(from)
+	}
+	return os.Rename(from, to)
+}
+
+// settle places a finished file read-only and durable.
 func settle(from, to string) error {
 	if err := mkdir(filepath.Dir(to)); err != nil {
 		return err
@@ -133,7 +147,7 @@ func settle(from, to string) error {
 	if err := os.Chmod(from, 0o444); err != nil {
 		return err
 	}
-	if err := os.Rename(from, to); err != nil {
+	if err := place(from, to); err != nil {
 		return err
 	}
 	if err := durable.SyncDir(filepath.Dir(to)); err != nil {
@@ -141,6 +155,41 @@ func settle(from, to string) error {
 	}
 	return durable.SyncDir(filepath.Dir(filepath.Dir(to)))
 }
+
+// sameContent compares two files byte by byte; one that is not there is like none.
+func sameContent(a, b string) (_ bool, err error) {
+	f, err := os.Open(a)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	g, err := os.Open(b)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, g.Close()) }()
+	var p, q [64 << 10]byte
+	for {
+		n, perr := io.ReadFull(f, p[:])
+		m, qerr := io.ReadFull(g, q[:])
+		if !bytes.Equal(p[:n], q[:m]) {
+			return false, nil
+		}
+		switch {
+		case perr == nil && qerr == nil:
+		case atEnd(perr) && atEnd(qerr):
+			return true, nil
+		default:
+			return false, errors.Join(perr, qerr)
+		}
+	}
+}
+
+// atEnd reports whether io.ReadFull came to the end of its file.
+func atEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // syncFile makes the bytes of a file that someone else wrote durable.
 func syncFile(path string) error {

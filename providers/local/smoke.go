@@ -92,11 +92,15 @@ func cutFile(from, to, format string, n int64) (copied int64, err error) {
 	if err := mkdir(filepath.Dir(to)); err != nil {
 		return 0, err
 	}
-	f, err := os.Create(to)
+	f, err := os.Create(to + ".tmp")
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+	defer func() {
+		if err = errors.Join(err, f.Close()); err == nil {
+			err = place(f.Name(), to)
+		}
+	}()
 	out, err := compressed(f, to)
 	if err != nil {
 		return 0, err
