@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -117,37 +116,6 @@ func (b *bench) drift(ctx context.Context) ([]row, error) {
 			what: fmt.Sprintf("one column of 1,000,000 rows against as many, %s", strings.Replace(method, "/", ", ", 1)),
 			ours: fmt.Sprintf("%.0f ms, %.0f MB allocated", f["ns/op"]/1e6, f["B/op"]/1e6), others: others,
 		})
-	}
-	return rows, nil
-}
-
-// gateway measures requests a second through the local gateway, capture on,
-// beside the reverse proxy of Go's library and no proxy at all.
-func (b *bench) gateway(ctx context.Context) ([]row, error) {
-	got, others, err := b.goBench(ctx, "./internal/gateway", "^Benchmark(Direct|Gateway|ReverseProxy|ReverseProxyTuned)$", "2s")
-	if err != nil {
-		return nil, err
-	}
-	rate := func(name string) float64 { return got[name]["req/s"] }
-	ours := fmt.Sprintf("%.0f requests/s", rate("Gateway"))
-	if math.IsNaN(rate("Gateway")) || rate("Gateway") == 0 {
-		return nil, fmt.Errorf("no benchmark Gateway with req/s: name it as internal/gateway does")
-	}
-	var rows []row
-	for _, c := range []struct{ name, what, target string }{
-		{"ReverseProxy", "`httputil.ReverseProxy` as it comes", "≥ 90 %"},
-		{"ReverseProxyTuned", "`httputil.ReverseProxy` that keeps its connections", ""},
-		{"Direct", "no proxy", ""},
-	} {
-		share := rate("Gateway") / rate(c.name)
-		r := row{
-			what: "200-byte JSON requests over 16 connections", ours: ours,
-			beside: fmt.Sprintf("%s: %.0f requests/s", c.what, rate(c.name)), ratio: fmt.Sprintf("%.0f %%", 100*share), others: others,
-		}
-		if c.target != "" {
-			r.targets = []target{{c.target, share >= 0.9}}
-		}
-		rows = append(rows, r)
 	}
 	return rows, nil
 }

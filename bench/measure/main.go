@@ -70,6 +70,9 @@ func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && (args[0] == cmdDigest || args[0] == cmdSHA256) {
 		return part(args[0], args[1:])
 	}
+	if len(args) > 0 && (args[0] == cmdModel || args[0] == cmdProxy) {
+		return serverPart(args[0], args[1:])
+	}
 	b, err := parse(args)
 	if err != nil {
 		return err
