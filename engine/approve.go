@@ -37,7 +37,7 @@ func (p *SavedPlan) Expires() time.Time { return p.Plan.Created.Add(PlanLifetime
 func KeepPlan(dir string, key []byte, p *SavedPlan, now time.Time) error {
 	raw, err := encodePlan(key, p)
 	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
+		err = durable.MkdirAll(dir, 0o700)
 	}
 	if err == nil {
 		err = durable.WriteFile(filepath.Join(dir, p.ID()+pendingExt), raw, 0o600)

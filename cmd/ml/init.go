@@ -53,7 +53,7 @@ func (a *app) initProject(cmd *cobra.Command) error {
 	} else if err := a.fetchModules(cmd, dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(dir, dotML), 0o755); err != nil {
+	if err := durable.MkdirAll(filepath.Join(dir, dotML), 0o755); err != nil {
 		return err
 	}
 	if err := ignoreDotML(dir); err != nil {

@@ -4,7 +4,8 @@ package main
 // the size of a plan file is checked twice, before and while it is read; the
 // marker of a run is looked for under the lock before it is created as one that
 // must not exist; a validation without a threshold is refused before it could
-// pass; and the highest serial, an aid against old copies, may be lost.
+// pass; the name of a run's start is synced again with its parameters, before
+// anything is executed; and the highest serial, an aid against old copies, may be lost.
 func mutations() []mutation {
 	var all []mutation
 	for _, part := range [][]mutation{ofState(), ofSyncs(), ofEngine(), ofPlanFiles(), ofPlanner(), ofRunner(), ofGateway(), ofInputs(), ofVerdicts()} {

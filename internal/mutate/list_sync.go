@@ -34,8 +34,6 @@ func ofSyncs() []mutation {
 			"f.Close(), durable.SyncDir(filepath.Join(root, dotML)))", "f.Close())"),
 		without("the start of a run", "internal/runner/folder.go",
 			"errors.Join(err, file.Sync(), file.Close())", "errors.Join(err, file.Close())"),
-		without("the name of the start of a run", "internal/runner/folder.go",
-			"\treturn f.sync()\n", "\treturn nil\n"),
 		without("frozen data and models", "internal/files/freeze.go",
 			"syncTree(dir)", "error(nil)"),
 		without("the name of frozen data", "internal/files/freeze.go",
