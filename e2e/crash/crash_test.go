@@ -44,7 +44,8 @@ func run(m *testing.M) int {
 	build := exec.Command("go", "build", "-o", binary, "github.com/continuo-ml/continuo/cmd/ml")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build ml: %v\n%s", err, out)
+		fmt.Fprintf(os.Stderr, "[build failed] ml: %v\n%s", err, out) // as go test says it
+
 		return 1
 	}
 	return m.Run()

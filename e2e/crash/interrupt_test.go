@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -37,34 +36,42 @@ func interrupted(t *testing.T, p *project, n int) (string, int) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, "-chdir", p.dir, "apply", "-auto-approve", "-no-color")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	log := filepath.Join(p.dir, "apply.log")
+	out, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p.await("started.log")
+	p.await("started.log", "")
 	for i := range n {
 		if i > 0 {
-			<-time.After(300 * time.Millisecond) // the second one must come after the first was understood
+			p.await("apply.log", "Stopping") // the first one was understood
 		}
 		if err := cmd.Process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}
 	}
-	err := cmd.Wait()
+	err = cmd.Wait()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
-	return out.String(), cmd.ProcessState.ExitCode()
+	text, err := os.ReadFile(log)
+	if err := errors.Join(err, out.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return string(text), cmd.ProcessState.ExitCode()
 }
 
-// await waits until a file is there.
-func (p *project) await(name string) {
+// await waits until a file is there and holds text.
+func (p *project) await(name, text string) {
 	p.t.Helper()
 	deadline := time.After(30 * time.Second)
 	for {
-		if _, err := os.Stat(filepath.Join(p.dir, name)); err == nil {
+		if raw, err := os.ReadFile(filepath.Join(p.dir, name)); err == nil && strings.Contains(string(raw), text) {
 			return
 		}
 		select {

@@ -172,9 +172,9 @@ func TestAPowerCutTakesNothingThatTheStateNames(t *testing.T) {
 
 // volatile is what may be lost, and why.
 var volatile = []struct{ form, why string }{
-	{`\.trace$`, "written by the tracer"},
+	{`\.trace(\.log)?$`, "written by the tracer"},
 	{`/\.ml/cache(/|$)`, "made again from the artifacts, or by reading the files once more"},
-	{`\.log$`, "what commands and servers said; a run without its log is a run all the same"},
+	{`/\.ml/(runs|deployments)/.*\.log$`, "what commands and servers said; a run without its log is a run all the same"},
 	{`/(lock|[a-z.]+\.lock)$`, "its content says nothing; the kernel holds the lock"},
 	{`/\.ml/serial$`, "the highest serial, to recognise old copies of the state: an older one errs on the side of silence"},
 	{`/\.ml/runs/[^/]+/(model|output|attempts?|[^/]*metrics[^/]*|progress[^/]*|parts?)(/|$)`, "what the user's command writes; it is copied and synced before the state names it"},
