@@ -40,6 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(TOKEN)))
         self.end_headers()
         self.wfile.write(TOKEN)
+    do_POST = do_GET
     def log_message(self, *args):
         pass
 ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()

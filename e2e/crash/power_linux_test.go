@@ -165,8 +165,8 @@ func TestAPowerCutTakesNothingThatTheStateNames(t *testing.T) {
 		}
 		renames += d.renames
 	}
-	if seen["state.db"] < 20 || seen["started"] < 5 || renames < 50 || p.pruned == 0 {
-		t.Errorf("%d syncs of the state, %d of starts, %d renames, %d pruned blobs: the test saw too little to say anything", seen["state.db"], seen["started"], renames, p.pruned)
+	if seen["state.db"] < 20 || seen["started"] < 5 || renames < 50 || p.pruned == 0 || seen["alerts.log"] == 0 {
+		t.Errorf("%d syncs of the state, %d of starts, %d renames, %d pruned blobs, %d alerts: the test saw too little to say anything", seen["state.db"], seen["started"], renames, p.pruned, seen["alerts.log"])
 	}
 }
 
@@ -287,7 +287,7 @@ func (p *project) predict(n int) {
 	endpoint := p.endpoint()
 	client := http.Client{Timeout: 10 * time.Second}
 	for range n {
-		res, err := client.Get(endpoint)
+		res, err := client.Post(endpoint, "text/plain", nil) // what monitors count
 		if err != nil {
 			p.t.Fatal(err)
 		}

@@ -69,6 +69,6 @@ func ofSyncs() []mutation {
 		without("answers that are noted as sent", "internal/gateway/capture/sink.go",
 			"if err := f.Sync(); err != nil {", "if err := error(nil); err != nil {"),
 		without("the name of the answers", "internal/gateway/capture/sink.go",
-			"return durable.SyncDir(filepath.Dir(name))", "return nil"),
+			"return durable.SyncDir(filepath.Dir(name))", "return durable.RemoveIfThere(filepath.Dir(name) + \".none\")"),
 	}
 }
