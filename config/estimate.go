@@ -120,19 +120,30 @@ func (e *estimator) module(cfg *moduleConfig) float64 {
 	}
 	for _, d := range cfg.order {
 		times := e.instances(d.forEach, d.count)
-		total += times * e.body(d.body)
+		for _, f := range []*formula{d.forEach, d.count} {
+			if f != nil {
+				total += e.formula(f).work
+			}
+		}
+		total += times * e.body(d.body, onceAttrs)
 	}
 	return total
 }
 
-func (e *estimator) body(b *hclsyntax.Body) float64 {
+// onceAttrs are evaluated once for all instances of a block.
+var onceAttrs = map[string]bool{"for_each": true, "count": true}
+
+// body is what one evaluation of a body takes, without the attributes in skip.
+func (e *estimator) body(b *hclsyntax.Body, skip map[string]bool) float64 {
 	total := 1.0
 	for _, a := range b.Attributes {
-		total += e.expr(a.Expr).work
+		if !skip[a.Name] {
+			total += e.expr(a.Expr).work
+		}
 	}
 	for _, blk := range b.Blocks {
 		if blk.Type != "dynamic" {
-			total += e.body(blk.Body)
+			total += e.body(blk.Body, nil)
 			continue
 		}
 		dyn, diag := readDynamic(blk)
@@ -141,7 +152,7 @@ func (e *estimator) body(b *hclsyntax.Body) float64 {
 		}
 		coll := e.expr(dyn.forEach.Expr)
 		e.scopes = append(e.scopes, loopScope{map[string]cost{dyn.iterator: coll.element()}})
-		work := coll.work + math.Max(coll.n, 1)*e.body(dyn.content)
+		work := coll.work + math.Max(coll.n, 1)*e.body(dyn.content, nil)
 		e.scopes = e.scopes[:len(e.scopes)-1]
 		e.worst = math.Max(e.worst, work)
 		total += work

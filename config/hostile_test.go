@@ -440,6 +440,22 @@ func TestAStrangersFilesAreEvaluatedInAChildWhateverTheyCost(t *testing.T) {
 	refused(t, opts, "Evaluation needs limits")
 }
 
+func TestTenThousandInstancesOfOneBlockNeedNoChild(t *testing.T) {
+	keys := make([]string, 10_000)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("%q", fmt.Sprint(i))
+	}
+	opts := projectFiles(t, map[string]string{"main.ml.hcl": "check \"c\" {\n for_each = toset([" + strings.Join(keys, ",") + "])\n command = [each.key]\n}\n"})
+	opts.Exe = nil // so that a child would be an error
+	p, diags := Load(t.Context(), opts)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if len(p.Blocks) != len(keys) {
+		t.Errorf("%d blocks, want %d", len(p.Blocks), len(keys))
+	}
+}
+
 func TestAnEndlessListOfErrorsIsCut(t *testing.T) {
 	diags := hostile(t, "locals {\n a = ["+strings.Repeat("local.b,\n", 5000)+"]\n}\n", "4800 more")
 	if len(diags) != maxDiags+1 {

@@ -91,7 +91,7 @@ func (a *app) load(ctx context.Context) (*config.Project, []config.VarInput, str
 	}
 	conf, diags := config.Load(ctx, config.Options{
 		Dir: dir, Vars: vars, Providers: schemas, ToolVersion: toolVersion(),
-		Modules: filepath.Join(dir, dotML, "modules"), Exe: []string{exe(), argEval},
+		Modules: filepath.Join(dir, dotML, "modules"), Exe: []string{exe()},
 		Hash: hasher(key),
 	})
 	if diags.HasErrors() {
