@@ -138,15 +138,6 @@ func (c *Confirmer) Confirm(planned *Step, probe Probe) (*Final, error) {
 // ErrMismatch says that a final value is not the one that was approved.
 var ErrMismatch = fmt.Errorf("approved plan no longer matches")
 
-func firstError(ds []Diagnostic) error {
-	for _, d := range ds {
-		if d.Severity == "error" {
-			return fmt.Errorf("%s: %s", d.Summary, d.Detail)
-		}
-	}
-	return nil
-}
-
 // final compares the actions. A step may come out as planned, or as less.
 func (c *Confirmer) final(blk *config.Block, planned *Step, d *decision) (*Final, error) {
 	f := &Final{Action: resource.Noop, Deps: blk.Deps}

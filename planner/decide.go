@@ -2,9 +2,7 @@ package planner
 
 import (
 	"fmt"
-	"slices"
 	"sort"
-	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -39,15 +37,6 @@ type subject struct {
 	bad     string            // why its verdict is bad although nothing is recorded so
 }
 
-// moved is one path whose value differs from what was last applied.
-type moved struct {
-	path     string
-	old, new string
-	unknown  bool
-	reason   resource.Reason
-	attr     *resource.Attr // nil for probes and for attributes that are gone
-}
-
 // decide plans one block. It reads what the blocks before it offer.
 func (b *builder) decide(blk *config.Block, rec *state.Record) *decision {
 	gate := b.closedGate(blk)
@@ -64,7 +53,7 @@ func (b *builder) decide(blk *config.Block, rec *state.Record) *decision {
 	d.diags = append(d.diags, diagnostics(blk, diags, gate == nil)...)
 	if diags.HasErrors() {
 		if gate != nil {
-			b.block1(d, s, *gate)
+			b.blocked(d, s, *gate)
 		}
 		return d
 	}
@@ -86,7 +75,7 @@ func (b *builder) decide(blk *config.Block, rec *state.Record) *decision {
 		d.closed = s.bad
 	}
 	if gate != nil && d.step != nil && b.doing(d.step) && !d.step.Exec.policyOnly() {
-		b.block1(d, s, *gate)
+		b.blocked(d, s, *gate)
 	}
 	return d
 }
@@ -122,8 +111,8 @@ func (b *builder) closedGate(blk *config.Block) *resource.Reason {
 	return nil
 }
 
-// block1 turns the decision into a blocked one.
-func (b *builder) block1(d *decision, s *subject, gate resource.Reason) {
+// blocked turns the decision into a blocked one.
+func (b *builder) blocked(d *decision, s *subject, gate resource.Reason) {
 	reasons := []resource.Reason{gate}
 	if d.step != nil {
 		reasons = append(reasons, d.step.Reasons...)
@@ -152,85 +141,6 @@ func (b *builder) hash(s string) string {
 		return string(resource.DigestOf([]byte(s)))
 	}
 	return b.in.Options.Hash(s)
-}
-
-// holdVersion keeps an object at the version that it is pinned at, or that
-// serves while the wanted one is quarantined.
-func (b *builder) holdVersion(s *subject, v cty.Value) cty.Value {
-	attr := s.blk.Kind.PinAttr
-	if attr == "" || v.IsNull() || !v.IsKnown() {
-		return v
-	}
-	wanted := v.GetAttr(attr)
-	number := attrText(wanted, "version")
-	if pin := b.in.Prior.Pins[s.blk.Addr]; pin != nil {
-		if m, err := state.DecodeValue(pin.Model, wanted.Type()); err == nil {
-			msg := fmt.Sprintf("pinned at version %d by %s", pin.Version, pin.Who)
-			if number != "" && number != fmt.Sprint(pin.Version) {
-				msg += fmt.Sprintf("; version %s is held until `ml unpin %s`", number, s.blk.Addr)
-			}
-			s.hold = append(s.hold, resource.Reason{Code: resource.ReasonPinned, Path: attr, Old: fmt.Sprint(pin.Version), New: number, Message: msg})
-			return withAttr(v, attr, m)
-		}
-	}
-	q := b.quarantined(s, attrText(wanted, "digest"))
-	if q == nil || s.rec == nil {
-		return v
-	}
-	prior, ok := recordedAttr(s.rec, attr, wanted.Type())
-	if !ok {
-		return v
-	}
-	s.bad = fmt.Sprintf("%s: version %d is quarantined: %s", s.blk.Addr, q.Version, q.Reason)
-	s.hold = append(s.hold, resource.Reason{
-		Code: resource.ReasonQuarantined, Path: attr, New: number,
-		Message: fmt.Sprintf("version %d is quarantined (%s); a newer version or `ml rollback %s -to %d` takes its place", q.Version, q.Reason, s.blk.Addr, q.Version),
-	})
-	return withAttr(v, attr, prior)
-}
-
-func (b *builder) quarantined(s *subject, digest string) *state.Quarantine {
-	if digest == "" {
-		return nil
-	}
-	for i := range s.live.Quarantined {
-		if string(s.live.Quarantined[i].Digest) == digest {
-			return &s.live.Quarantined[i]
-		}
-	}
-	for _, q := range b.in.Prior.Quarantines[s.blk.Addr] {
-		if string(q.Digest) == digest {
-			return q
-		}
-	}
-	return nil
-}
-
-func withAttr(v cty.Value, name string, a cty.Value) cty.Value {
-	m := v.AsValueMap()
-	m[name] = a
-	return cty.ObjectVal(m)
-}
-
-// attrText is a known primitive attribute as text, or "".
-func attrText(v cty.Value, name string) string {
-	if v.IsNull() || !v.IsKnown() || !v.Type().IsObjectType() || !v.Type().HasAttribute(name) {
-		return ""
-	}
-	a := v.GetAttr(name)
-	if a.IsNull() || !a.IsKnown() {
-		return ""
-	}
-	return unquoteText(canonical(a))
-}
-
-// recordedAttr is one attribute of the body as last applied.
-func recordedAttr(rec *state.Record, name string, t cty.Type) (cty.Value, bool) {
-	v, err := state.DecodeValue(rec.Spec, cty.Object(map[string]cty.Type{name: t}))
-	if err != nil || v.IsNull() || v.GetAttr(name).IsNull() {
-		return cty.NilVal, false
-	}
-	return v.GetAttr(name), true
 }
 
 // probe adds the content digests to the inputs. Without a refresh the recorded
@@ -265,166 +175,4 @@ func (b *builder) probe(s *subject) string {
 		sort.Strings(s.vals.unknown)
 	}
 	return ""
-}
-
-// compare finds the inputs that moved since the last successful run or apply.
-func (b *builder) compare(s *subject) {
-	if s.rec == nil || len(s.rec.Parts) == 0 {
-		return // it never succeeded: everything would be new
-	}
-	ignored := s.blk.Lifecycle.IgnoreChanges
-	for _, path := range s.vals.inputs.Paths() {
-		if old, ok := s.rec.Parts[path]; (!ok || old != s.vals.inputs[path]) && !ignores(ignored, path) {
-			s.moved = append(s.moved, b.movedPath(s, path, old, s.vals.inputs[path], false))
-		}
-	}
-	for _, path := range s.vals.unknown {
-		if s.rec.Parts[path] == "" && slices.Contains(s.pending, path) {
-			continue // a kind may probe more than this block ever has
-		}
-		if !ignores(ignored, path) {
-			s.moved = append(s.moved, b.movedPath(s, path, s.rec.Parts[path], "", true))
-		}
-	}
-	for _, path := range s.rec.Parts.Paths() {
-		if _, ok := s.vals.inputs[path]; !ok && !slices.Contains(s.vals.unknown, path) && !ignores(ignored, path) && !b.underUnknown(s, path) {
-			s.moved = append(s.moved, b.movedPath(s, path, s.rec.Parts[path], "", false))
-		}
-	}
-	sort.SliceStable(s.moved, func(i, j int) bool { return s.moved[i].path < s.moved[j].path })
-	for _, path := range ignored {
-		b.keepIgnored(s, path)
-	}
-}
-
-// underUnknown says whether path lies inside a value that is not known as a whole.
-func (b *builder) underUnknown(s *subject, path string) bool {
-	for _, u := range s.vals.unknown {
-		if strings.HasPrefix(path, u+".") {
-			return true
-		}
-	}
-	return false
-}
-
-// keepIgnored takes ignored paths as they were last applied, so that they do
-// not count as moved next time either.
-func (b *builder) keepIgnored(s *subject, prefix string) {
-	for path, old := range s.rec.Parts {
-		if ignores([]string{prefix}, path) {
-			s.vals.inputs[path] = old
-		}
-	}
-}
-
-func ignores(list []string, path string) bool {
-	for _, p := range list {
-		if p == "all" || path == p || strings.HasPrefix(path, p+".") {
-			return true
-		}
-	}
-	return false
-}
-
-func (b *builder) movedPath(s *subject, path, old, text string, unknown bool) moved {
-	m := moved{path: path, old: old, new: text, unknown: unknown}
-	r := resource.Reason{Code: resource.ReasonConfigChanged, Path: path, Old: unquoteText(old), New: unquoteText(text)}
-	if l := s.vals.leaves[path]; l != nil {
-		m.attr = l.attr
-		r.Code, r.By = l.attr.Code, l.by
-		if l.attr.Sensitive {
-			r.Old, r.New = masked(old), masked(text)
-		}
-	} else if c, ok := s.blk.Kind.ProbeCodes[path]; ok {
-		r.Code = c
-	} else if a := attrAt(s.blk.Kind.Body(), path); a != nil {
-		m.attr = a
-		r.Code = a.Code
-		if a.Sensitive {
-			r.Old, r.New = masked(old), masked(text)
-		}
-	}
-	if r.Code == "" {
-		r.Code = resource.ReasonConfigChanged
-	}
-	if unknown {
-		r.New = ""
-	}
-	r.Message = movedMessage(r, unknown)
-	m.reason = r
-	return m
-}
-
-func masked(text string) string {
-	if text == "" {
-		return ""
-	}
-	return "(sensitive)"
-}
-
-// attrAt finds the attribute that a flattened path belongs to, for paths that
-// the files do not set any more.
-func attrAt(s *resource.Schema, path string) *resource.Attr {
-	name, rest, _ := strings.Cut(path, ".")
-	if a := s.Attr(name); a != nil {
-		return a
-	}
-	blk := s.Block(name)
-	if blk == nil {
-		return nil
-	}
-	if blk.Many {
-		_, rest, _ = strings.Cut(rest, ".")
-	}
-	return attrAt(blk.Schema, rest)
-}
-
-var movedWords = map[resource.Code]string{
-	resource.ReasonDataChanged: "data changed", resource.ReasonCodeChanged: "code changed",
-	resource.ReasonParamsChanged: "parameter changed", resource.ReasonConfigChanged: "configuration changed",
-	resource.ReasonUpstreamChanged: "upstream changed",
-}
-
-func movedMessage(r resource.Reason, unknown bool) string {
-	msg := movedWords[r.Code]
-	switch {
-	case unknown:
-		msg += ": known after " + cmpOr(r.By, "earlier steps")
-	case r.Old == "":
-		msg += ": new"
-	case r.New == "":
-		msg += ": removed"
-	}
-	return msg
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-func diagnostic(blk *config.Block, summary, detail string) Diagnostic {
-	return Diagnostic{Severity: "error", Summary: summary, Detail: detail, Address: blk.Addr.String(), File: blk.Range.Filename, Line: blk.Range.Start.Line}
-}
-
-// diagnostics turns HCL's into the plan's; errors are left out when a closed
-// gate explains them already.
-func diagnostics(blk *config.Block, diags hcl.Diagnostics, errs bool) []Diagnostic {
-	var out []Diagnostic
-	for _, hd := range diags {
-		if hd.Severity == hcl.DiagError && !errs {
-			continue
-		}
-		d := Diagnostic{Severity: "error", Summary: hd.Summary, Detail: hd.Detail, Address: blk.Addr.String(), File: blk.Range.Filename, Line: blk.Range.Start.Line}
-		if hd.Severity == hcl.DiagWarning {
-			d.Severity = "warning"
-		}
-		if hd.Subject != nil {
-			d.File, d.Line = hd.Subject.Filename, hd.Subject.Start.Line
-		}
-		out = append(out, d)
-	}
-	return out
 }

@@ -3,8 +3,6 @@ package planner
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strconv"
 
 	"github.com/zclconf/go-cty/cty"
 
@@ -168,61 +166,6 @@ func (b *builder) planned(s *subject) cty.Value {
 	return cty.ObjectVal(attrs)
 }
 
-func reasonsOf(ms []moved) []resource.Reason {
-	out := make([]resource.Reason, 0, len(ms))
-	for _, m := range ms {
-		out = append(out, m.reason)
-	}
-	return out
-}
-
-// movedPolicy lists the policy attributes that differ, as moves.
-func movedPolicy(old, now resource.Parts) []moved {
-	var out []moved
-	for _, p := range now.Paths() {
-		if old[p] != now[p] {
-			out = append(out, moved{path: p, old: old[p], new: now[p]})
-		}
-	}
-	for _, p := range old.Paths() {
-		if _, ok := now[p]; !ok {
-			out = append(out, moved{path: p, old: old[p]})
-		}
-	}
-	return out
-}
-
-// movedPolicy lists what moved without anything having to run for it. The guard
-// against destruction is among it: it must be recorded, or the block would lose
-// it by being taken out of the files.
-func (s *subject) movedPolicy() []moved {
-	out := movedPolicy(s.rec.Policy, s.vals.policy)
-	if old, now := s.rec.Protected, s.blk.Lifecycle.PreventDestroy; old != now {
-		out = append(out, moved{path: "lifecycle.prevent_destroy", old: strconv.FormatBool(old), new: strconv.FormatBool(now)})
-	}
-	// A signal that is new in `on` is seen at its present epoch from now on;
-	// without being recorded it would never ask for anything.
-	for _, ref := range s.blk.Feedback {
-		if _, ok := s.rec.Seen[ref.String()]; !ok {
-			out = append(out, moved{path: "retrain.on", new: quote(ref.String())})
-		}
-	}
-	for _, seen := range sortedStrings(s.rec.Seen) {
-		if !slices.ContainsFunc(s.blk.Feedback, func(r resource.SignalRef) bool { return r.String() == seen }) {
-			out = append(out, moved{path: "retrain.on", old: quote(seen)})
-		}
-	}
-	return out
-}
-
-func policyReasons(ms []moved) []resource.Reason {
-	var out []resource.Reason
-	for _, m := range ms {
-		out = append(out, resource.Reason{Code: resource.ReasonConfigChanged, Path: m.path, Old: unquoteText(m.old), New: unquoteText(m.new), Message: "noted; nothing runs for it"})
-	}
-	return out
-}
-
 func rawText(raw json.RawMessage) string { return unquoteText(string(raw)) }
 
 // fill completes a step with what apply needs and what people read.
@@ -237,13 +180,6 @@ func (b *builder) fill(st *Step, s *subject) {
 		st.Gate = s.blk.Kind.Gate(s.value)
 	}
 	b.show(st, s)
-}
-
-func (b *builder) recordedAt(a resource.Address) resource.Address {
-	if from, ok := b.moved[a]; ok {
-		return from
-	}
-	return a
 }
 
 // estimate is the median of what the last successful runs took, in seconds.

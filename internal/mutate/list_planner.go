@@ -9,13 +9,13 @@ func ofPlanner() []mutation {
 			Package: "./planner", Test: "TestEachActionAndReason|TestAGateNeverOpensOnAnError",
 		},
 		{
-			Name: "planner: a bad verdict closes nothing", File: "planner/build.go",
+			Name: "planner: a bad verdict closes nothing", File: "planner/offer.go",
 			Old:     "if rec.Verdict.Bad() {\n\t\tr.closed",
 			New:     "if false {\n\t\tr.closed",
 			Package: "./planner", Test: "TestEachActionAndReason|TestAGateNeverOpensOnAnError",
 		},
 		{
-			Name: "planner: a gate that never opened lets through", File: "planner/build.go",
+			Name: "planner: a gate that never opened lets through", File: "planner/offer.go",
 			Old:     "if holds(blk.Kind) && b.heldOutputs(blk.Kind, rec) {",
 			New:     "if holds(blk.Kind) {",
 			Package: "./engine", Test: "TestAGateThatNeverOpenedBlocksWithItsReason",
@@ -27,13 +27,13 @@ func ofPlanner() []mutation {
 			Package: "./planner", Test: "TestConfirmStopsBehindAFailureOfWhatHadPassed",
 		},
 		{
-			Name: "planner: a pin holds nothing", File: "planner/decide.go",
+			Name: "planner: a pin holds nothing", File: "planner/hold.go",
 			Old:     "if pin := b.in.Prior.Pins[s.blk.Addr]; pin != nil {",
 			New:     "if pin := b.in.Prior.Pins[s.blk.Addr]; pin != nil && pin.Version < 0 {",
 			Package: "./planner", Test: "TestEachActionAndReason",
 		},
 		{
-			Name: "planner: a quarantine holds nothing", File: "planner/decide.go",
+			Name: "planner: a quarantine holds nothing", File: "planner/hold.go",
 			Old:     "if q == nil || s.rec == nil {",
 			New:     "if q == nil || s.rec == nil || q.Version >= 0 {",
 			Package: "./planner", Test: "TestEachActionAndReason",
@@ -69,7 +69,7 @@ func ofPlanner() []mutation {
 			Package: "./planner", Test: "TestEachActionAndReason",
 		},
 		{
-			Name: "planner: a signal new in on is never noted", File: "planner/object.go",
+			Name: "planner: a signal new in on is never noted", File: "planner/compare.go",
 			Old:     "if _, ok := s.rec.Seen[ref.String()]; !ok {",
 			New:     "if false {",
 			Package: "./planner", Test: "TestEachActionAndReason",
