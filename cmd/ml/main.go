@@ -32,5 +32,6 @@ func run() int {
 	if len(os.Args) == 2 && os.Args[1] == argEval {
 		return config.EvalMain(os.Stdin, os.Stdout)
 	}
+	spendMemory()
 	return Main(os.Args[1:], System())
 }

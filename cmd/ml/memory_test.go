@@ -1,8 +1,10 @@
 package main
 
 import (
+	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 )
 
 func TestTheCollectorIsBoundByTheProjectsSizeUnlessTheCallerSaysOtherwise(t *testing.T) {
@@ -20,4 +22,28 @@ func TestTheCollectorIsBoundByTheProjectsSizeUnlessTheCallerSaysOtherwise(t *tes
 	if got := debug.SetMemoryLimit(-1); got != 1<<30 {
 		t.Errorf("the caller's limit was replaced by %d", got)
 	}
+}
+
+func TestALimitThatIsOutgrownGivesWay(t *testing.T) {
+	t.Setenv("GOMEMLIMIT", "")
+	before := debug.SetMemoryLimit(-1)
+	t.Cleanup(func() { debug.SetMemoryLimit(before) })
+	debug.SetMemoryLimit(1 << 30)
+	giveWay()
+	runtime.GC()
+	if got := debug.SetMemoryLimit(-1); got != 1<<30 {
+		t.Fatalf("a limit that nothing comes near became %d", got)
+	}
+	debug.SetMemoryLimit(32 << 20)
+	held := make([]byte, 64<<20)
+	deadline := time.After(time.Minute)
+	for debug.SetMemoryLimit(-1) < 2*int64(len(held)) {
+		runtime.GC()
+		select {
+		case <-deadline:
+			t.Fatalf("the limit stayed at %d with %d in use", debug.SetMemoryLimit(-1), len(held))
+		case <-time.After(time.Millisecond): // cleanups run on a goroutine of their own
+		}
+	}
+	runtime.KeepAlive(held)
 }

@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -174,21 +173,6 @@ func (a *app) makeKey() ([]byte, error) {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
 	return ensureKey(root)
-}
-
-// Memory that a plan of a project may take before the collector works harder:
-// at least this, and so much for each block. Most of it is garbage of parsing.
-const (
-	memoryFloor    = 256 << 20
-	memoryPerBlock = 26 << 10
-)
-
-// boundMemory keeps the peak near what the project's size needs. It is a wish,
-// not a limit: a project that needs more gets it.
-func boundMemory(blocks int) {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(max(memoryFloor, int64(blocks)*memoryPerBlock))
-	}
 }
 
 // readAhead starts to read the state and returns the function that waits for it.
