@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/zclconf/go-cty/cty"
 
@@ -210,6 +211,9 @@ func canonical(v cty.Value) string {
 }
 
 func quote(s string) string {
+	if plain(s) {
+		return `"` + s + `"`
+	}
 	b, err := json.Marshal(s)
 	if err != nil {
 		return strconv.Quote(s)
@@ -217,9 +221,23 @@ func quote(s string) string {
 	return string(b)
 }
 
+// plain says that s stands in JSON as it is.
+func plain(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ', c >= utf8.RuneSelf, c == '"', c == '\\', c == '<', c == '>', c == '&':
+			return false
+		}
+	}
+	return true
+}
+
 // unquoteText shows a part's text as people read it: strings without quotes.
 func unquoteText(text string) string {
 	if strings.HasPrefix(text, `"`) {
+		if in := strings.TrimSuffix(text[1:], `"`); len(in) == len(text)-2 && plain(in) {
+			return in
+		}
 		var s string
 		if json.Unmarshal([]byte(text), &s) == nil {
 			return s

@@ -82,7 +82,12 @@ func (c *scanner) text() (string, error) {
 	return "", errSlow
 }
 
+// escaped reads on from the first escape of a string. Values that are JSON
+// themselves stand in strings: they have escaped quotes, and nothing else.
 func (c *scanner) escaped(start int) (string, error) {
+	if out, ok := c.quotes(start); ok {
+		return out, nil
+	}
 	for ; c.i < len(c.s); c.i++ {
 		if c.s[c.i] == '\\' {
 			c.i++
@@ -94,6 +99,38 @@ func (c *scanner) escaped(start int) (string, error) {
 		}
 	}
 	return "", errSlow
+}
+
+// quotes reads a string of plain characters, escaped quotes and backslashes; on
+// anything else it moves nothing.
+func (c *scanner) quotes(start int) (string, bool) {
+	end := c.i
+	for ; end < len(c.s) && c.s[end] != '"'; end++ {
+		switch b := c.s[end]; {
+		case b == '\\':
+			if end++; end >= len(c.s) || c.s[end] != '"' && c.s[end] != '\\' {
+				return "", false
+			}
+		case b < ' ' || b >= utf8.RuneSelf:
+			return "", false
+		}
+	}
+	if end >= len(c.s) {
+		return "", false
+	}
+	var out strings.Builder
+	out.Grow(end - start)
+	from := start
+	for i := c.i; i < end; i++ {
+		if c.s[i] == '\\' {
+			out.WriteString(c.s[from:i])
+			i++
+			from = i // the escaped character itself
+		}
+	}
+	out.WriteString(c.s[from:end])
+	c.i = end + 1
+	return out.String(), true
 }
 
 // raw reads one value of any kind and returns its text.
