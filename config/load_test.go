@@ -469,7 +469,7 @@ func TestFormat(t *testing.T) {
 }
 
 func TestProbeKeysAreKnownOnceTheirAttributesAre(t *testing.T) {
-	p := mustLoad(t, projectFiles(t, map[string]string{"main.ml.hcl": "check \"a\" { command = [\"x\"] }\ncheck \"b\" { command = [\"x\", check.a.address] }\n"}))
+	p := mustLoad(t, projectFiles(t, map[string]string{"main.ml.hcl": "check \"a\" { command = [\"x\"] }\ncheck \"b\" { command = [\"x\", tostring(check.a.passed)] }\n"}))
 	for name, want := range map[string]bool{"check.a": true, "check.b": false} {
 		b := p.Block(addr(t, name))
 		v, _ := p.Eval(b, unknownScope{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sort"
@@ -34,12 +35,15 @@ type world struct {
 	holds   map[string]chan struct{}
 	onApply func(addr string) // called when an Apply had its effect
 	refuse  map[string]bool   // deployments that take the next version back
+
+	unrecordable map[string]bool // addresses whose findings are no JSON
 }
 
 func newWorld() *world {
 	return &world{
 		sources: map[string]string{}, objects: map[string]string{}, ops: map[string]bool{},
 		bad: map[string]string{}, fail: map[string]error{}, signals: map[string]int64{}, holds: map[string]chan struct{}{}, refuse: map[string]bool{},
+		unrecordable: map[string]bool{},
 	}
 }
 
@@ -146,7 +150,11 @@ func (d *fakeDriver) Apply(ctx context.Context, req providers.ApplyRequest) (pro
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
 	d.w.objects[addr] = string(req.Inputs)
-	return d.result(req)
+	res, err := d.result(req)
+	if d.w.unrecordable[addr] {
+		res.Detail = math.NaN()
+	}
+	return res, err
 }
 
 func (d *fakeDriver) result(req providers.ApplyRequest) (providers.Result, error) {

@@ -59,7 +59,8 @@ func (s *Session) Close() error { return s.release() }
 
 // Settle finishes every intent that is still open: it awaits or collects what
 // was started under the recorded id, whatever the files say by now, and closes
-// what left no trace. It returns the addresses that it settled.
+// what left no trace. It returns the addresses that it settled, be it as failed;
+// an error is about what is still open.
 func (s *Session) Settle(ctx context.Context) ([]resource.Address, error) {
 	var (
 		mu      sync.Mutex
@@ -103,8 +104,12 @@ func (s *Session) settle(ctx context.Context, in *state.Intent) error {
 	if errors.Is(err, providers.ErrAbsent) {
 		return s.commit(ctx, state.Op{CloseIntent: in.OpID})
 	}
-	_, err = s.finish(ctx, w, res, err)
-	return err
+	if _, err = s.finish(ctx, w, res, err); err == nil || s.now.isOpen(in.OpID) {
+		return err
+	}
+	// It failed, and that is recorded: the plan to come says what follows from it.
+	s.e.emit(resource.Event{Type: resource.EventStepDone, Address: in.Address.String(), Action: in.Action, Failed: true, Message: err.Error()})
+	return nil
 }
 
 // workOf rebuilds an intent's work from what was recorded with it.
@@ -121,7 +126,7 @@ func (s *Session) workOf(ctx context.Context, in *state.Intent) (*work, error) {
 	if in.Action == resource.Delete {
 		return w, nil
 	}
-	if w.spec, err = state.DecodeValue(in.Spec, kind.Body().Type()); err != nil {
+	if w.spec, err = state.DecodeValue(in.Spec, s.e.Project.Body(kind, in.Provider).Type()); err != nil {
 		return nil, fmt.Errorf("read the recorded spec: %w", err)
 	}
 	return w, nil

@@ -78,8 +78,8 @@ func TestAVersionThatWasTakenBackIsQuarantinedUntilANewerOne(t *testing.T) {
 	}
 	b.w.refuse["deployment.m"] = false
 	b.w.took()
-	// The monitor's reference moved too; it waits, as all does that needs a block with a bad verdict.
-	b.wantPlan("noop deployment.m quarantined", "blocked monitor.m gate_closed,config_changed")
+	// The monitor goes on watching version 1, against the data that version 1 was trained on.
+	b.wantPlan("noop deployment.m quarantined")
 	if out := b.apply(); out.Bad[d] == nil {
 		t.Fatalf("it stays bad while the newest version is quarantined: %+v", out)
 	}
@@ -294,4 +294,43 @@ func TestPruneKeepsWhatIsServedAndTheChampion(t *testing.T) {
 	if v := b.record("training.m").Version; v != 5 {
 		t.Fatalf("numbers are never reused: the next version is %d, want 5", v)
 	}
+}
+
+// A result that cannot be recorded must not stop every apply to come.
+func TestAResultThatCannotBeRecordedIsAFailureAndClosesItsIntent(t *testing.T) {
+	check := resource.Address{Kind: "check", Name: "unit"}
+	b := loopBench(t)
+	b.w.unrecordable["check.unit"] = true
+	out := b.apply()
+	if err := out.Errors[check]; err == nil || !strings.Contains(err.Error(), "findings of check.unit") {
+		t.Fatalf("the step fails and says why: %v", err)
+	}
+	s, err := b.engine().Begin(context.Background(), "apply")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if open := s.now.intents(); len(open) != 0 {
+		t.Fatalf("still open: %v", open)
+	}
+	// The same when an earlier apply died before it could record it.
+	b.w.ops["01ODD"] = true
+	in := &state.Intent{OpID: "01ODD", Address: check, Provider: "local", Action: resource.RunIt, Spec: []byte(`{"command":["true"]}`), Epoch: s.epoch, Started: b.now}
+	if err := s.commit(context.Background(), state.Op{PutIntent: in}); err != nil {
+		t.Fatal(err)
+	}
+	if settled, err := s.Settle(context.Background()); err != nil || len(settled) != 1 {
+		t.Fatalf("settled %v, %v", settled, err)
+	}
+	if rec := s.now.record(check); !strings.Contains(rec.Message, "findings of check.unit") {
+		t.Fatalf("the record says why: %+v", rec)
+	}
+	if open := s.now.intents(); len(open) != 0 {
+		t.Fatalf("still open after settling: %v", open)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.w.unrecordable["check.unit"] = false
+	b.apply(planner.Options{Replace: []resource.Address{check}})
+	b.wantPlan()
 }

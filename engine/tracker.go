@@ -37,6 +37,10 @@ func (t *tracker) intents() []*state.Intent {
 	return slices.Clone(t.snap.Intents)
 }
 
+func (t *tracker) isOpen(opID string) bool {
+	return slices.ContainsFunc(t.intents(), func(in *state.Intent) bool { return in.OpID == opID })
+}
+
 func (t *tracker) version(ref state.VersionRef) *state.Version {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -60,14 +60,17 @@ func (s *Session) finish(ctx context.Context, w *work, res providers.Result, fai
 	var (
 		rec *state.Record
 		ops []state.Op
-		err error
 	)
-	if failure != nil && w.importID != "" {
-		// Nothing was taken over, so there is nothing to record.
-	} else if failure != nil {
+	if failure == nil {
+		// A result that cannot be recorded is a failure: an intent that stayed open for it would stop every apply to come.
+		rec, ops, failure = s.succeeded(w, res)
+	}
+	switch {
+	case failure == nil:
+	case w.importID != "":
+		rec, ops = nil, nil // nothing was taken over, so there is nothing to record
+	default:
 		rec, ops = s.failed(w, failure)
-	} else if rec, ops, err = s.succeeded(w, res); err != nil {
-		return nil, err
 	}
 	ops = append(ops, state.Op{CloseIntent: w.intent.OpID})
 	fault.Point(fault.EngineDoneBefore)
