@@ -77,7 +77,10 @@ func (s *Session) rollbackTarget(addr resource.Address, to int) (*state.Version,
 		}
 	}
 	if best == nil {
-		return nil, fmt.Errorf("%s has no such passed version to go back to (ml versions %s)", training, training)
+		if to > 0 {
+			return nil, fmt.Errorf("%s has no version %d; ml versions %s lists them", training, to, training)
+		}
+		return nil, fmt.Errorf("%s serves version %d, and no earlier version of %s passed; ml versions %s lists them", addr, current, training, training)
 	}
 	return best, nil
 }
@@ -117,7 +120,7 @@ func (e *Engine) Cancel(ctx context.Context, addr resource.Address) error {
 		}
 		return e.cancelIntent(ctx, in)
 	}
-	return fmt.Errorf("nothing is running at %s", addr)
+	return fmt.Errorf("nothing is running at %s; ml runs %s shows what ran", addr, addr)
 }
 
 // CancelAll stops every run that an intent is open for.

@@ -134,8 +134,10 @@ func Number(f float64) string {
 	return strconv.FormatFloat(f, 'g', 4, 64)
 }
 
-// metrics renders up to limit values by name: "accuracy 0.95, recall 0.9";
-// limit 0 = all.
+// Metrics renders up to limit values by name, "accuracy 0.95, recall 0.9"; limit 0
+// means all.
+func Metrics(values map[string]float64, limit int) string { return metrics(values, limit) }
+
 func metrics(values map[string]float64, limit int) string {
 	names := make([]string, 0, len(values))
 	for k := range values {

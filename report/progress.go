@@ -332,7 +332,7 @@ func pastWord(a resource.Action) string {
 	case resource.Forget:
 		return "forgotten"
 	case resource.RunIt:
-		return "run"
+		return "ran"
 	}
 	return "done"
 }

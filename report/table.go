@@ -2,6 +2,7 @@ package report
 
 import (
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/continuo-ml/continuo/resource"
@@ -14,8 +15,8 @@ type Cell struct {
 }
 
 // Table collects rows and writes them in aligned columns. An empty cell is a
-// dash, so that columns can be counted by programs; the last column is cut to
-// the width of a terminal.
+// dash, so that columns can be counted by programs. On a terminal, columns
+// without anything in them are left out and the last one is wrapped under itself.
 type Table struct {
 	Indent int
 	titles []string
@@ -63,6 +64,9 @@ func (t *Table) render(o *out) {
 	if len(t.rows) == 0 {
 		return
 	}
+	if o.s.Live && !o.s.Verbose {
+		t = t.withoutEmpty()
+	}
 	head := make([]Cell, len(t.titles))
 	for i, h := range t.titles {
 		head[i] = Cell{h, Faint}
@@ -82,17 +86,37 @@ func (t *Table) render(o *out) {
 	}
 }
 
+// withoutEmpty is the table without the columns that have nothing in any row.
+func (t *Table) withoutEmpty() *Table {
+	kept := &Table{Indent: t.Indent, right: map[int]bool{}, rows: make([][]Cell, len(t.rows))}
+	for c, title := range t.titles {
+		if !slices.ContainsFunc(t.rows, func(row []Cell) bool { return row[c].Text != "" }) {
+			continue
+		}
+		kept.right[len(kept.titles)] = t.right[c]
+		kept.titles = append(kept.titles, title)
+		for i, row := range t.rows {
+			kept.rows[i] = append(kept.rows[i], row[c])
+		}
+	}
+	return kept
+}
+
 func (t *Table) line(o *out, row []Cell, widths []int) {
 	spans := []span{{strings.Repeat(" ", t.Indent), Plain}}
 	used := t.Indent
 	for i, c := range row {
 		text := c.Text
 		if i == len(row)-1 && !t.right[i] {
-			if o.s.Live && !o.s.Verbose && o.s.Width > 0 {
-				text = o.s.cut(text, max(o.s.Width-used, 12))
+			lines := []string{text}
+			if o.s.Live && !o.s.Verbose {
+				lines = o.s.wrap(text, o.s.room(used))
 			}
-			spans = append(spans, span{text, c.Tone})
-			break
+			o.line(append(spans, span{lines[0], c.Tone})...)
+			for _, l := range lines[1:] {
+				o.line(span{strings.Repeat(" ", used), Plain}, span{l, c.Tone})
+			}
+			return
 		}
 		pad := strings.Repeat(" ", widths[i]-textWidth(text))
 		if t.right[i] {

@@ -17,6 +17,16 @@ const valueLimit = 2000
 
 const sensitiveText = "(sensitive)"
 
+// Value renders a JSON value for people, as one would write it in HCL and on one
+// line; text stands without quotes.
+func Value(raw json.RawMessage) string {
+	v, ok := decode(raw)
+	if s, isText := v.(string); ok && isText && !isDigest(s) {
+		return s
+	}
+	return valueText(raw)
+}
+
 // valueText renders a JSON value as one would write it in HCL, on one line.
 // Digests are short, a model is its version and digest, data is its digest and
 // rows: what tells one from another.

@@ -13,6 +13,38 @@ import (
 	"github.com/continuo-ml/continuo/resource"
 )
 
+func TestMessagesWrapOnATerminalOnly(t *testing.T) {
+	text := "deployment.tumors serves version 1 and is pinned there. Newer versions wait until: ml unpin deployment.tumors"
+	for name, c := range map[string]struct {
+		s    Style
+		want string
+	}{
+		"a pipe":     {Style{Unicode: true, Width: 40}, "✓ " + text + "\n"},
+		"a log":      {Style{Width: 40}, "ok " + text + "\n"},
+		"a terminal": {Style{Unicode: true, Width: 60, Live: true}, "✓ deployment.tumors serves version 1 and is pinned there.\n  Newer versions wait until: ml unpin deployment.tumors\n"},
+	} {
+		if got := string(render(t, func(b *bytes.Buffer) error { return Done(b, c.s, text) })); got != c.want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	got := string(render(t, func(b *bytes.Buffer) error { return Failure(b, Style{}, "no such\x1b[2J file\nand more") }))
+	if want := "Error: no such\\u{1b}[2J file\n       and more\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestATerminalSparesEmptyColumns(t *testing.T) {
+	tb := NewTable("ADDRESS", "SIGNAL", "RUN", "NOTE").Right(2)
+	tb.Text("a", "", "1", "")
+	tb.Text("b", "", "22", "")
+	if got := string(render(t, func(b *bytes.Buffer) error { return tb.Write(b, Style{Live: true, Width: 80}) })); got != "ADDRESS  RUN\na          1\nb         22\n" {
+		t.Errorf("terminal: %q", got)
+	}
+	if got := string(render(t, func(b *bytes.Buffer) error { return tb.Write(b, Style{}) })); !strings.HasPrefix(got, "ADDRESS  SIGNAL  RUN  NOTE\na        -         1  -\n") {
+		t.Errorf("pipe: %q", got)
+	}
+}
+
 func TestTables(t *testing.T) {
 	table := func() *Table {
 		tb := NewTable("ADDRESS", "PHASE", "VERSION", "MESSAGE").Right(2)

@@ -170,6 +170,11 @@ func (a *app) runPlan(ctx context.Context, p *project, s *engine.Session, planne
 	if berr := p.backup(context.WithoutCancel(ctx)); berr != nil {
 		fmt.Fprintf(a.Err, "%s %s\n", a.errStyle().Paint(report.Change, "Warning:"), berr)
 	}
+	if !planned.Input.Options.Destroy {
+		if err := a.showOutputs(ctx, p, out); err != nil {
+			return err
+		}
+	}
 	if err := a.summary(planned, out, time.Since(began)); err != nil {
 		return err
 	}
@@ -181,6 +186,39 @@ func (a *app) runPlan(ctx context.Context, p *project, s *engine.Session, planne
 		return exitCode{code: exitVerdict}
 	}
 	return nil
+}
+
+// showOutputs shows the root module's outputs after an apply that did something:
+// an endpoint is what people look for next.
+func (a *app) showOutputs(ctx context.Context, p *project, out *engine.Applied) error {
+	if a.json || len(out.Done) == 0 || len(p.conf.Outputs) == 0 || ctx.Err() != nil {
+		return nil
+	}
+	snap, err := p.store.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	t := report.NewTable("OUTPUT", "VALUE")
+	known := 0
+	for _, o := range p.conf.Outputs {
+		v, diags := p.conf.EvalOutput(o, engine.Recorded(p.conf, snap))
+		if diags.HasErrors() {
+			continue // what it refers to is not there, after a destroy
+		}
+		if val := outputValue(o, v); val != nil {
+			t.Text(o.Name, plainText(val))
+			known++
+		}
+	}
+	if known == 0 {
+		return nil
+	}
+	fmt.Fprintln(a.Out)
+	if err := t.Write(a.Out, a.style()); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.Out)
+	return err
 }
 
 // backup writes a verified snapshot beside the state.

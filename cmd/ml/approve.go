@@ -122,9 +122,7 @@ func (a *app) approved(saved *engine.SavedPlan, given *state.Approval) error {
 	if a.json {
 		return a.printJSON(given)
 	}
-	_, err := fmt.Fprintf(a.Out, "%s Plan %s is approved by %s, once, until %s. Next: ml apply %s\n",
-		a.style().Paint(report.Good, "✓"), saved.ID(), given.Who, until(given.Expires), saved.ID())
-	return err
+	return a.done("Plan %s is approved by %s, once, until %s. Next: ml apply %s", saved.ID(), given.Who, until(given.Expires), saved.ID())
 }
 
 func until(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }

@@ -84,8 +84,7 @@ func (a *app) rollback(ctx context.Context, p *project, s *engine.Session, addr 
 	if a.json {
 		return a.printJSON(map[string]any{"address": addr, "version": v.Number, "pinned": true})
 	}
-	_, err = fmt.Fprintf(a.Out, "%s %s serves version %d and is pinned there. Newer versions wait until: ml unpin %s\n", a.style().Paint(report.Good, "✓"), addr, v.Number, addr)
-	return err
+	return a.done("%s serves version %d and is pinned there. Newer versions wait until: ml unpin %s", addr, v.Number, addr)
 }
 
 func (a *app) unpinCmd() *cobra.Command {
@@ -101,8 +100,7 @@ func (a *app) unpinCmd() *cobra.Command {
 				if err := s.Unpin(ctx, addr); err != nil {
 					return err
 				}
-				_, err := fmt.Fprintf(a.Out, "%s %s is unpinned. ml plan shows where it goes now.\n", a.style().Paint(report.Good, "✓"), addr)
-				return err
+				return a.done("%s is unpinned. ml plan shows where it goes now.", addr)
 			})
 		},
 	}
@@ -125,8 +123,7 @@ func (a *app) cancelCmd() *cobra.Command {
 			if err := p.engine.Cancel(cmd.Context(), addr); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.Out, "%s Cancelled what ran at %s.\n", a.style().Paint(report.Good, "✓"), addr)
-			return err
+			return a.done("Cancelled what ran at %s.", addr)
 		},
 	}
 }
@@ -160,7 +157,16 @@ func (a *app) check(ctx context.Context, p *project, s *engine.Session, args []s
 		}
 		return fmt.Errorf("no check %s; ml graph names what there is", args[0])
 	}
-	planned, err := a.planned(ctx, s, o, savedArg{})
+	a.asking = true // no hints of what else could be planned or applied
+	planned, err := s.Plan(ctx, o)
+	if err != nil {
+		return err
+	}
+	if due := changes(planned.Plan); !a.json && (due || failed(planned.Plan)) {
+		err = a.showPlan(planned.Plan, false)
+	} else if !a.json {
+		err = report.Say(a.Out, a.style(), "No check is due: nothing that they read has moved.")
+	}
 	if err != nil {
 		return err
 	}
@@ -207,8 +213,11 @@ func (a *app) pruned(out *engine.Pruned, dry bool) error {
 	for _, v := range out.Versions {
 		fmt.Fprintf(a.Out, "  %s version %d\n", v.Address, v.Number)
 	}
-	_, err := fmt.Fprintf(a.Out, "%s %d versions and %d stored items, %s.\n", verb, len(out.Versions), len(out.Removed), report.Bytes(out.Bytes))
-	return err
+	if len(out.Versions)+len(out.Removed) == 0 {
+		return report.Say(a.Out, a.style(), "Nothing to remove: every version is within what its training keeps, and all content is in use.")
+	}
+	return report.Say(a.Out, a.style(), fmt.Sprintf("%s %s and %s, %s.", verb, report.Plural(len(out.Versions), "version", "versions"),
+		report.Plural(len(out.Removed), "stored item", "stored items"), report.Bytes(out.Bytes)))
 }
 
 func (a *app) monitorCmd() *cobra.Command {

@@ -59,8 +59,7 @@ func (a *app) initProject(cmd *cobra.Command) error {
 	if err := ignoreDotML(dir); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.Out, "%s Ready. Next: ml plan\n", st.Paint(report.Good, "✓"))
-	return err
+	return a.done("Ready. Next: ml plan")
 }
 
 func hasJSON(dir string) bool {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +28,11 @@ func (a *app) logsCmd() *cobra.Command {
 			}
 			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
 				return a.interrupts(cmd.Context(), "", nil, func(ctx context.Context) error {
-					err := p.engine.Logs(ctx, snap, addr, run, follow, lines, a.Out)
+					out := &counting{w: a.Out}
+					err := p.engine.Logs(ctx, snap, addr, run, follow, lines, out)
+					if err == nil && out.n == 0 && ctx.Err() == nil {
+						return report.Say(a.Err, a.errStyle(), fmt.Sprintf("The log of %s is empty.", addr))
+					}
 					if ctx.Err() != nil {
 						return nil // the reader had enough
 					}
@@ -40,6 +45,19 @@ func (a *app) logsCmd() *cobra.Command {
 	cmd.Flags().IntVarP(&lines, "lines", "n", 0, "only the last lines")
 	cmd.Flags().StringVar(&run, "run", "", "the log of this run (ml runs ADDR lists them)")
 	return cmd
+}
+
+// counting counts what is written through it.
+type counting struct {
+	w io.Writer
+	n int64
+}
+
+// Write implements io.Writer.
+func (c *counting) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
 }
 
 func (a *app) importCmd() *cobra.Command {
@@ -68,7 +86,6 @@ func (a *app) importObject(ctx context.Context, addr resource.Address, id string
 		if a.json {
 			return a.printJSON(rec)
 		}
-		_, err = fmt.Fprintf(a.Out, "%s %s is under management. Next: ml plan\n", a.style().Paint(report.Good, "✓"), addr)
-		return err
+		return a.done("%s is under management. Next: ml plan", addr)
 	})
 }

@@ -71,7 +71,13 @@ func (a *app) showState(snap *state.Snapshot) error {
 		}
 		return a.printJSON(map[string]any{"format_version": "1.0", "lineage": snap.Lineage, "serial": snap.Serial, "records": records})
 	}
-	for _, addr := range sortedAddresses(snap.Records) {
+	if len(snap.Records) == 0 {
+		return report.Say(a.Out, a.style(), "Nothing is applied yet. ml plan shows what would be.")
+	}
+	for i, addr := range sortedAddresses(snap.Records) {
+		if i > 0 {
+			fmt.Fprintln(a.Out)
+		}
 		if err := a.printRecord(snap.Records[addr]); err != nil {
 			return err
 		}
@@ -275,7 +281,10 @@ type versionView struct {
 	Current bool               `json:"current"`
 	Serves  []string           `json:"serves,omitempty"`
 	Run     string             `json:"run"`
-	Inputs  resource.Parts     `json:"inputs"`
+	// Inputs are what it was made from, by path: digests, parameters, the command.
+	Inputs map[string]json.RawMessage `json:"inputs"`
+	// measured are the metrics for people: the training's own, else what judged it.
+	measured map[string]float64
 }
 
 func versionViews(snap *state.Snapshot, addr resource.Address) []versionView {
@@ -285,7 +294,7 @@ func versionViews(snap *state.Snapshot, addr resource.Address) []versionView {
 	}
 	out := []versionView{}
 	for _, v := range snap.Versions[addr] {
-		w := versionView{Version: v.Number, Digest: v.Digest, Created: v.Created, Metrics: v.Metrics, Params: v.Params, Passed: v.Passed(), Current: v.Number == current, Run: v.Run, Inputs: v.Parts}
+		w := versionView{Version: v.Number, Digest: v.Digest, Created: v.Created, Metrics: v.Metrics, Params: v.Params, Passed: v.Passed(), Current: v.Number == current, Run: v.Run, Inputs: rawParts(v.Parts), measured: measured(v)}
 		if w.Metrics == nil {
 			w.Metrics = map[string]float64{}
 		}
@@ -295,6 +304,36 @@ func versionViews(snap *state.Snapshot, addr resource.Address) []versionView {
 			}
 		}
 		out = append(out, w)
+	}
+	return out
+}
+
+// rawParts are recorded inputs as JSON values: that is what each is recorded as.
+func rawParts(parts resource.Parts) map[string]json.RawMessage {
+	out := make(map[string]json.RawMessage, len(parts))
+	for path, text := range parts {
+		raw := json.RawMessage(text)
+		if !json.Valid(raw) {
+			raw, _ = json.Marshal(text) // a string always marshals
+		}
+		out[path] = raw
+	}
+	return out
+}
+
+// measured are a version's metrics, or where its training wrote none the values
+// that its validations judged.
+func measured(v *state.Version) map[string]float64 {
+	if len(v.Metrics) > 0 {
+		return v.Metrics
+	}
+	out := map[string]float64{}
+	for _, w := range v.Verdicts {
+		for _, f := range w.Findings {
+			if f.Value != nil && f.Name != "" {
+				out[f.Name] = *f.Value
+			}
+		}
 	}
 	return out
 }
@@ -310,7 +349,7 @@ func (a *app) versions(snap *state.Snapshot, addr resource.Address) error {
 		if v.Current {
 			note = strings.TrimSpace("current " + note)
 		}
-		t.Text(fmt.Sprint(v.Version), v.Digest.Short(), report.Ago(v.Created, time.Now()), yesNo(v.Passed), metricsText(v.Metrics, 4), note)
+		t.Text(fmt.Sprint(v.Version), v.Digest.Short(), report.Ago(v.Created, time.Now()), yesNo(v.Passed), report.Metrics(v.measured, 4), note)
 	}
 	return t.Write(a.Out, a.style())
 }

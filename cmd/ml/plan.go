@@ -141,8 +141,7 @@ func (a *app) savePlan(p *project, plan *planner.Plan, o engine.PlanOptions, pat
 	if err := engine.KeepPlan(filepath.Join(p.dir, plansFolder), p.key, saved, time.Now()); err != nil || a.json {
 		return err
 	}
-	_, err := fmt.Fprintf(a.Out, "\nSaved to %s. Next: ml apply %s, or ml approve %s for somebody else to allow it.\n", path, path, saved.ID())
-	return err
+	return report.Say(a.Out, a.style(), fmt.Sprintf("\nSaved to %s. Next: ml apply %s, or ml approve %s for somebody else to allow it.", path, path, saved.ID()))
 }
 
 // plainVars are the variables from flags and environment that hold no secret.

@@ -118,8 +118,7 @@ func (a *app) validateCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.Out, "%s The files are valid: %d blocks.\n", a.style().Paint(report.Good, "✓"), len(conf.Blocks))
-			return err
+			return a.done("The files are valid: %s.", report.Plural(len(conf.Blocks), "block", "blocks"))
 		},
 	}
 }

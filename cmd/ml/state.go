@@ -90,8 +90,7 @@ func (a *app) changeState(ctx context.Context, doing, done string, fn func(conte
 		if err := fn(ctx, s); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(a.Out, "%s %s\n", a.style().Paint(report.Good, "✓"), done)
-		return err
+		return a.done("%s", done)
 	})
 }
 
@@ -110,8 +109,8 @@ func (a *app) stateVerifyCmd() *cobra.Command {
 			if a.json {
 				return a.printJSON(rep)
 			}
-			_, err = fmt.Fprintf(a.Out, "%s The state is sound: serial %d, %d records, %d versions, %d runs, %d snapshots.\n", a.style().Paint(report.Good, "✓"), rep.Serial, rep.Records, rep.Versions, rep.Runs, len(rep.Snapshots))
-			return err
+			return a.done("The state is sound: serial %d, %s, %s, %s, %s.", rep.Serial, report.Plural(rep.Records, "record", "records"),
+				report.Plural(rep.Versions, "version", "versions"), report.Plural(rep.Runs, "run", "runs"), report.Plural(len(rep.Snapshots), "snapshot", "snapshots"))
 		},
 	}
 }
@@ -137,15 +136,13 @@ An older copy of the state that somebody put back is refused by every command;
 				if err := p.store.Accept(ctx); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(a.Out, "%s The state is accepted as it is. ml plan shows what differs from the world.\n", a.style().Paint(report.Good, "✓"))
-				return err
+				return a.done("The state is accepted as it is. ml plan shows what differs from the world.")
 			}
 			from, err := p.store.RestoreLatest(ctx)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.Out, "%s The state is that of %s. ml plan shows what happened since.\n", a.style().Paint(report.Good, "✓"), relative(from))
-			return err
+			return a.done("The state is that of %s. ml plan shows what happened since.", relative(from))
 		},
 	}
 	cmd.Flags().BoolVar(&accept, "accept", false, "take an older copy of the state as it is")
@@ -180,7 +177,7 @@ func (a *app) statusCmd() *cobra.Command {
 				}
 				waiting, err := p.waiting(snap)
 				if note := waitingNote(waiting); err == nil && note != "" {
-					_, err = fmt.Fprintf(a.Out, "\n%s\n", note)
+					err = report.Say(a.Out, a.style(), "\n"+note)
 				}
 				return err
 			})
