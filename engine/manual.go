@@ -163,8 +163,8 @@ func (s *Session) Prune(ctx context.Context, dryRun bool) (*Pruned, error) {
 	out := &Pruned{}
 	var ops []state.Op
 	inUse := usedText(snap)
-	for a, list := range snap.Versions {
-		for _, v := range s.surplus(snap, a, list, inUse) {
+	for _, a := range sortedAddrs(snap.Versions) {
+		for _, v := range s.surplus(snap, a, snap.Versions[a], inUse) {
 			ref := state.VersionRef{Address: a, Number: v.Number}
 			out.Versions = append(out.Versions, ref)
 			ops = append(ops, state.Op{DeleteVersion: &ref})

@@ -70,9 +70,12 @@ func who() string {
 }
 
 func (a *app) rollback(ctx context.Context, p *project, s *engine.Session, addr resource.Address, o engine.RollbackOptions) error {
-	progress := a.progress(p, 1)
+	closing := func() error { return nil }
+	if !a.json { // where it is one document, no events
+		closing = a.progress(p, 1).Close
+	}
 	out, v, err := s.Rollback(ctx, addr, o)
-	if cerr := progress.Close(); err == nil {
+	if cerr := closing(); err == nil {
 		err = cerr
 	}
 	if err != nil {
@@ -162,7 +165,7 @@ func (a *app) check(ctx context.Context, p *project, s *engine.Session, args []s
 	if err != nil {
 		return err
 	}
-	if due := changes(planned.Plan); !a.json && (due || failed(planned.Plan)) {
+	if failed(planned.Plan) || changes(planned.Plan) && !a.json {
 		err = a.showPlan(planned.Plan, false)
 	} else if !a.json {
 		err = report.Say(a.Out, a.style(), "No check is due: nothing that they read has moved.")
@@ -202,9 +205,26 @@ func (p *project) connectAll(ctx context.Context) error {
 	return p.engine.ConnectAll(ctx)
 }
 
+// prunedView is what `ml prune -json` prints.
+type prunedView struct {
+	DryRun   bool         `json:"dry_run"`
+	Versions []versionRef `json:"versions"`
+	Removed  []string     `json:"removed"`
+	Bytes    int64        `json:"bytes"`
+}
+
+type versionRef struct {
+	Address resource.Address `json:"address"`
+	Version int              `json:"version"`
+}
+
 func (a *app) pruned(out *engine.Pruned, dry bool) error {
 	if a.json {
-		return a.printJSON(out)
+		doc := prunedView{DryRun: dry, Versions: []versionRef{}, Removed: append([]string{}, out.Removed...), Bytes: out.Bytes}
+		for _, v := range out.Versions {
+			doc.Versions = append(doc.Versions, versionRef{v.Address, v.Number})
+		}
+		return a.printJSON(doc)
 	}
 	verb := "Removed"
 	if dry {

@@ -119,6 +119,9 @@ func (a *app) printError(err error) {
 
 // done says what was done and what comes next.
 func (a *app) done(format string, args ...any) error {
+	if a.json {
+		return a.printJSON(map[string]any{"done": true, "message": fmt.Sprintf(format, args...)})
+	}
 	return report.Done(a.Out, a.style(), fmt.Sprintf(format, args...))
 }
 
@@ -162,6 +165,7 @@ trainings, validation gates, deployments and monitors, declared in *.ml.hcl file
 		a.ciCmd(), a.versionCmd(), a.completionCmd(), exitCodesTopic(),
 	)
 	plainUsage(cmd)
+	cmd.PersistentPreRunE = a.refuseJSON
 	return cmd
 }
 

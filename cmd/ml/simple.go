@@ -124,25 +124,10 @@ func (a *app) validateCmd() *cobra.Command {
 }
 
 func (a *app) validateJSON(d diagError) error {
-	type item struct {
-		Severity string `json:"severity"`
-		Summary  string `json:"summary"`
-		Detail   string `json:"detail,omitempty"`
-		File     string `json:"file,omitempty"`
-		Line     int    `json:"line,omitempty"`
-	}
-	items := []item{}
-	for _, x := range d.diags {
-		it := item{Severity: "error", Summary: x.Summary, Detail: x.Detail}
-		if x.Subject != nil {
-			it.File, it.Line = x.Subject.Filename, x.Subject.Start.Line
-		}
-		items = append(items, it)
-	}
-	if err := a.printJSON(map[string]any{"format_version": "1.0", "valid": len(items) == 0, "diagnostics": items}); err != nil {
+	if err := report.DiagnosticsJSON(a.Out, d.diags, d.files); err != nil {
 		return err
 	}
-	if len(items) > 0 {
+	if d.diags.HasErrors() {
 		return exitCode{code: exitError}
 	}
 	return nil

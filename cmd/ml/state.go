@@ -107,11 +107,27 @@ func (a *app) stateVerifyCmd() *cobra.Command {
 				return fmt.Errorf("%w; ml state rebuild restores the newest verified snapshot", err)
 			}
 			if a.json {
-				return a.printJSON(rep)
+				return a.printJSON(verifiedView(rep))
 			}
 			return a.done("The state is sound: serial %d, %s, %s, %s, %s.", rep.Serial, report.Plural(rep.Records, "record", "records"),
 				report.Plural(rep.Versions, "version", "versions"), report.Plural(rep.Runs, "run", "runs"), report.Plural(len(rep.Snapshots), "snapshot", "snapshots"))
 		},
+	}
+}
+
+// verifiedView is what `ml state verify -json` prints.
+func verifiedView(rep bolt.Report) map[string]any {
+	copies := make([]map[string]any, 0, len(rep.Snapshots))
+	for _, c := range rep.Snapshots {
+		one := map[string]any{"path": c.Path, "serial": c.Serial, "sound": c.Err == nil}
+		if c.Err != nil {
+			one["error"] = c.Err.Error()
+		}
+		copies = append(copies, one)
+	}
+	return map[string]any{
+		"format_version": "1.0", "lineage": rep.Lineage, "serial": rep.Serial, "records": rep.Records, "versions": rep.Versions,
+		"runs": rep.Runs, "open_intents": rep.Intents, "snapshots": copies,
 	}
 }
 

@@ -47,6 +47,21 @@ func flagError(c *cobra.Command, err error) error {
 	return fmt.Errorf("%s; %s -help lists the flags", text, c.CommandPath())
 }
 
+// noJSON are the commands whose output has one form only, and what has the facts.
+var noJSON = map[string]string{
+	"ml explain": "ml plan -json has every reason", "ml graph": "ml plan -json has what each step needs",
+	"ml logs": "a log is text", "ml fmt": "it names the files that change, one a line", "ml init": "it names the files that it writes",
+	"ml ci init": "it writes one file", "ml completion": "it prints a script",
+}
+
+// refuseJSON keeps a script from reading text where it asked for JSON.
+func (a *app) refuseJSON(c *cobra.Command, _ []string) error {
+	if why, ok := noJSON[c.CommandPath()]; ok && a.json {
+		return fmt.Errorf("%s has no -json: %s", c.CommandPath(), why)
+	}
+	return nil
+}
+
 // plainUsage makes every command say how it is used when its arguments are wrong.
 func plainUsage(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {

@@ -200,8 +200,8 @@ func ofPlanFiles() []mutation {
 		},
 		{
 			Name: "plan file: no key is a key", File: "engine/planfile.go",
-			Old:     "if len(key) == 0 {\n\t\treturn nil,",
-			New:     "if false {\n\t\treturn nil,",
+			Old:     "if len(key) == 0 {\n\t\treturn nil, fmt",
+			New:     "if false {\n\t\treturn nil, fmt",
 			Package: "./engine", Test: "TestP2APlanOfAnotherProjectOrVersionIsRefused",
 		},
 		{
