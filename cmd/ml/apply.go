@@ -33,7 +33,7 @@ ml approve ID allowed it.`,
 			return a.apply(cmd.Context(), f, auto, args)
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	cmd.Flags().BoolVar(&auto, "auto-approve", false, "do not ask")
 	return cmd
 }
@@ -43,12 +43,13 @@ func (a *app) destroyCmd() *cobra.Command {
 	var auto bool
 	cmd := &cobra.Command{
 		Use: "destroy", Short: "Stop and delete everything; model versions stay until ml prune", Args: cobra.NoArgs,
+		Example: "  ml destroy\n  ml destroy -target deployment.churn",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.destroy = true
 			return a.apply(cmd.Context(), f, auto, nil)
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	cmd.Flags().BoolVar(&auto, "auto-approve", false, "do not ask")
 	return cmd
 }

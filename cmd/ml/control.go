@@ -93,6 +93,7 @@ func (a *app) rollback(ctx context.Context, p *project, s *engine.Session, addr 
 func (a *app) unpinCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "unpin ADDR", Short: "Let a block follow its newest passed version again", Args: cobra.ExactArgs(1),
+		Example:           "  ml unpin deployment.churn",
 		ValidArgsFunction: a.completeAddresses("deployment"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := oneAddress(args)
@@ -112,6 +113,7 @@ func (a *app) unpinCmd() *cobra.Command {
 func (a *app) cancelCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "cancel ADDR", Short: "Stop the run that is going on at a block", Args: cobra.ExactArgs(1),
+		Example:           "  ml cancel training.churn",
 		ValidArgsFunction: a.completeAddresses(),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			addr, err := oneAddress(args)
@@ -135,6 +137,7 @@ func (a *app) checkCmd() *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use: "check [ADDR]", Short: "Run the checks that are due, and nothing else", Args: cobra.MaximumNArgs(1),
+		Example:           "  ml check\n  ml check check.unit",
 		ValidArgsFunction: a.completeAddresses("check"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withSession(cmd.Context(), "check", wait, func(ctx context.Context, p *project, s *engine.Session) error {
@@ -183,6 +186,7 @@ func (a *app) pruneCmd() *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
 		Use: "prune", Short: "Remove versions beyond `keep`, and content that nothing uses", Args: cobra.NoArgs,
+		Example: "  ml prune -dry-run\n  ml prune",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withSession(cmd.Context(), "prune", 0, func(ctx context.Context, p *project, s *engine.Session) error {
 				if err := p.connectAll(ctx); err != nil {
@@ -243,6 +247,7 @@ func (a *app) pruned(out *engine.Pruned, dry bool) error {
 func (a *app) monitorCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "monitor ADDR", Short: "Evaluate a monitor's due windows and record its signals", Args: cobra.ExactArgs(1),
+		Example:           "  ml monitor monitor.churn",
 		ValidArgsFunction: a.completeAddresses("monitor"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := oneAddress(args)

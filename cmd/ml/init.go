@@ -25,6 +25,7 @@ var starter embed.FS
 func (a *app) initCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "init", Short: "Write a starter project, or make an existing one ready", Args: cobra.NoArgs,
+		Example: "  mkdir first && cd first && ml init",
 		Long: `init makes a folder ready. An empty one gets a starter project that applies as it is.
 In one with *.ml.hcl files, modules from git are fetched and .ml/ goes into .gitignore.
 Running it again changes nothing.`,

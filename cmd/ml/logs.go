@@ -66,7 +66,8 @@ func (a *app) importCmd() *cobra.Command {
 		Long: `import takes an existing object under management. For a local training, ID is a folder
 with a model's files: it becomes version 1, so that a model trained before ml can be
 validated and served.`,
-		Example: "  ml import training.churn ./old-model",
+		Example:           "  ml import training.churn ./old-model",
+		ValidArgsFunction: a.completeAddresses(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := resource.ParseAddress(args[0])
 			if err != nil {

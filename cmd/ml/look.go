@@ -39,6 +39,7 @@ func oneAddress(args []string) (resource.Address, error) { return resource.Parse
 func (a *app) showCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "show [PLAN|ADDR]", Short: "Show the state, one block of it, or a saved plan", Args: cobra.MaximumNArgs(1),
+		Example: "  ml show\n  ml show deployment.churn\n  ml show plan.bin", ValidArgsFunction: a.completeRecords,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				if _, err := resource.ParseAddress(args[0]); err != nil {
@@ -145,6 +146,7 @@ func (a *app) graphCmd() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use: "graph", Short: "Show what feeds what", Args: cobra.NoArgs,
+		Example: "  ml graph\n  ml graph -format dot | dot -Tsvg > graph.svg",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conf, _, _, err := a.load(cmd.Context())
 			if err != nil {
@@ -163,6 +165,7 @@ func (a *app) graphCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "text", "text, dot or mermaid")
+	a.complete(cmd, "format", cobra.FixedCompletions([]string{"text", "dot", "mermaid"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -183,6 +186,7 @@ func graphOf(conf *config.Project) (nodes []report.Node, edges []report.Edge) {
 func (a *app) outputCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "output [NAME]", Short: "Print the outputs of the root module", Args: cobra.MaximumNArgs(1),
+		Example: "  ml output\n  curl \"$(ml output endpoint)\"", ValidArgsFunction: a.completeOutputs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
 				return a.outputs(p, snap, args)
@@ -254,6 +258,7 @@ func outputValue(o *config.Output, v cty.Value) any {
 func (a *app) versionsCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "versions ADDR", Short: "List the versions of a training", Args: cobra.ExactArgs(1),
+		Example:           "  ml versions training.churn\n  ml versions training.churn -json",
 		ValidArgsFunction: a.completeAddresses("training"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := oneAddress(args)
@@ -364,6 +369,7 @@ func yesNo(b bool) string {
 func (a *app) runsCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "runs [ADDR]", Short: "List runs, newest last", Args: cobra.MaximumNArgs(1),
+		Example:           "  ml runs\n  ml runs training.churn",
 		ValidArgsFunction: a.completeAddresses(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var addr resource.Address

@@ -26,7 +26,7 @@ type planFlags struct {
 	verbose          bool
 }
 
-func (f *planFlags) add(cmd *cobra.Command) {
+func (f *planFlags) add(a *app, cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.targets, "target", nil, "only this address and what it needs (repeatable)")
 	fl.StringArrayVar(&f.replace, "replace", nil, "run or make this address anew (repeatable)")
@@ -36,6 +36,9 @@ func (f *planFlags) add(cmd *cobra.Command) {
 	fl.IntVar(&f.parallel, "parallelism", 0, "steps at the same time (default 10)")
 	fl.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for the lock")
 	fl.BoolVar(&f.verbose, "verbose", false, "show every attribute")
+	for _, flag := range []string{"target", "replace"} {
+		a.complete(cmd, flag, a.completeAddresses())
+	}
 }
 
 // openFor opens the project as the flags ask for.
@@ -96,7 +99,7 @@ func (a *app) planCmd() *cobra.Command {
 			return a.plan(cmd.Context(), f, out, detailed)
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	cmd.Flags().StringVar(&out, "out", "", "save the plan to this file, for apply")
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 when there are changes")
 	return cmd

@@ -25,6 +25,7 @@ func (a *app) stateCmd() *cobra.Command {
 func (a *app) stateListCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the recorded addresses", Args: cobra.NoArgs,
+		Example: "  ml state list\n  ml state list -json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withProject(cmd.Context(), func(_ *project, snap *state.Snapshot) error {
 				addrs := sortedAddresses(snap.Records)
@@ -45,6 +46,7 @@ func (a *app) stateListCmd() *cobra.Command {
 func (a *app) stateShowCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "show ADDR", Short: "Show one record whole", Args: cobra.ExactArgs(1),
+		Example: "  ml state show training.churn", ValidArgsFunction: a.completeRecords,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withProject(cmd.Context(), func(_ *project, snap *state.Snapshot) error { return a.showRecord(snap, args[0]) })
 		},
@@ -54,6 +56,7 @@ func (a *app) stateShowCmd() *cobra.Command {
 func (a *app) stateMvCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "mv FROM TO", Short: "Give a record another address; nothing outside moves", Args: cobra.ExactArgs(2),
+		Example: "  ml state mv training.churn training.leavers", ValidArgsFunction: a.completeRecords,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from, err := resource.ParseAddress(args[0])
 			if err != nil {
@@ -73,6 +76,7 @@ func (a *app) stateMvCmd() *cobra.Command {
 func (a *app) stateRmCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "rm ADDR", Short: "Forget a record; the object itself stays", Args: cobra.ExactArgs(1),
+		Example: "  ml state rm deployment.old", ValidArgsFunction: a.completeRecords,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := oneAddress(args)
 			if err != nil {
@@ -97,6 +101,7 @@ func (a *app) changeState(ctx context.Context, doing, done string, fn func(conte
 func (a *app) stateVerifyCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "verify", Short: "Check every record's checksum", Args: cobra.NoArgs,
+		Example: "  ml state verify",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, err := a.openState(cmd.Context())
 			if err != nil {
@@ -135,6 +140,7 @@ func (a *app) stateRebuildCmd() *cobra.Command {
 	var accept bool
 	cmd := &cobra.Command{
 		Use: "rebuild", Short: "Put the newest verified snapshot in place of a damaged or lost state", Args: cobra.NoArgs,
+		Example: "  ml state rebuild\n  ml state rebuild -accept",
 		Long: `rebuild puts the newest verified snapshot in place of a damaged or lost state. The
 damaged file is kept beside it. What was journalled as under way in the snapshot is
 settled by the next apply: running work is found by its id and collected.
@@ -179,6 +185,7 @@ func (a *app) openState(ctx context.Context) (*project, error) {
 func (a *app) statusCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show what there is and how it is", Args: cobra.NoArgs,
+		Example: "  ml status\n  ml status -json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
 				rows, err := p.engine.Status(cmd.Context(), snap)
