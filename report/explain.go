@@ -266,7 +266,7 @@ func (v *view) pastRuns(o *out, a resource.Address, h History) {
 		for _, x := range r.Reasons {
 			codes = appendOnce(codes, strings.ReplaceAll(string(x.Code), "_", " "))
 		}
-		t.Row(Cell{Text: r.ID}, Cell{Text: Ago(r.Started, h.Now)}, Cell{Text: took}, PhaseCell(r.Phase),
+		t.Row(Cell{Text: r.ID}, Cell{Text: ShortAgo(r.Started, h.Now)}, Cell{Text: took}, PhaseCell(r.Phase),
 			Cell{Text: strings.Join(codes, ", ")}, Cell{Text: metrics(r.Metrics, 4)})
 	}
 	t.render(o)

@@ -89,6 +89,26 @@ func Ago(t, now time.Time) string {
 	return longDuration(d) + " ago"
 }
 
+// ShortAgo is [Ago] for tables: "now", "3m ago", "2h ago", "5d ago".
+func ShortAgo(t, now time.Time) string {
+	d := now.Sub(t)
+	switch {
+	case t.IsZero():
+		return ""
+	case d < 10*time.Second:
+		return "now"
+	case d < time.Minute:
+		return fmt.Sprintf("%ds ago", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm ago", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh ago", d/time.Hour)
+	case d < 100*24*time.Hour:
+		return fmt.Sprintf("%dd ago", d/(24*time.Hour))
+	}
+	return t.UTC().Format("2006-01-02")
+}
+
 func longDuration(d time.Duration) string {
 	switch {
 	case d < time.Minute:

@@ -81,8 +81,8 @@ func (t *Table) render(o *out) {
 			widths[i] = max(widths[i], textWidth(row[i].Text))
 		}
 	}
-	for _, row := range all {
-		t.line(o, row, widths)
+	for i, row := range all {
+		t.line(o, row, widths, i == 0)
 	}
 }
 
@@ -102,20 +102,13 @@ func (t *Table) withoutEmpty() *Table {
 	return kept
 }
 
-func (t *Table) line(o *out, row []Cell, widths []int) {
+func (t *Table) line(o *out, row []Cell, widths []int, titles bool) {
 	spans := []span{{strings.Repeat(" ", t.Indent), Plain}}
 	used := t.Indent
 	for i, c := range row {
 		text := c.Text
 		if i == len(row)-1 && !t.right[i] {
-			lines := []string{text}
-			if o.s.Live && !o.s.Verbose {
-				lines = o.s.wrap(text, o.s.room(used))
-			}
-			o.line(append(spans, span{lines[0], c.Tone})...)
-			for _, l := range lines[1:] {
-				o.line(span{strings.Repeat(" ", used), Plain}, span{l, c.Tone})
-			}
+			t.last(o, spans, c, used, titles)
 			return
 		}
 		pad := strings.Repeat(" ", widths[i]-textWidth(text))
@@ -128,6 +121,28 @@ func (t *Table) line(o *out, row []Cell, widths []int) {
 		used += widths[i] + 2
 	}
 	o.line(spans...)
+}
+
+// narrow is the room below which the last column goes under its row.
+const narrow = 30
+
+// last ends a row with its last cell, wrapped on a terminal: under itself, or
+// under the whole row where the others leave too little room.
+func (t *Table) last(o *out, spans []span, c Cell, used int, titles bool) {
+	lines := []string{c.Text}
+	room := o.s.Width - used
+	if o.s.Live && !titles && !o.s.Verbose && o.s.Width > 0 && textWidth(c.Text) > room {
+		if room < narrow {
+			o.line(spans...)
+			used = t.Indent + 4
+			spans = []span{{strings.Repeat(" ", used), Plain}}
+		}
+		lines = o.s.wrap(c.Text, o.s.room(used))
+	}
+	o.line(append(spans, span{lines[0], c.Tone})...)
+	for _, l := range lines[1:] {
+		o.line(span{strings.Repeat(" ", used), Plain}, span{l, c.Tone})
+	}
 }
 
 // PhaseCell is a phase in the tone that it deserves.

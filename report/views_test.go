@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -42,6 +43,31 @@ func TestATerminalSparesEmptyColumns(t *testing.T) {
 	}
 	if got := string(render(t, func(b *bytes.Buffer) error { return tb.Write(b, Style{}) })); !strings.HasPrefix(got, "ADDRESS  SIGNAL  RUN  NOTE\na        -         1  -\n") {
 		t.Errorf("pipe: %q", got)
+	}
+}
+
+func TestALastColumnWithoutRoomGoesUnderItsRow(t *testing.T) {
+	tb := NewTable("RUN", "WHY")
+	tb.Text("01M8AJ3N6NQ7969SQ3VRNBNMVT", "new")
+	tb.Text("01M8AJ6KHGYVVBY6C4F53V1154", "drift: 31 of 31 columns moved")
+	got := string(render(t, func(b *bytes.Buffer) error { return tb.Write(b, Style{Live: true, Width: 40}) }))
+	want := "RUN                         WHY\n01M8AJ3N6NQ7969SQ3VRNBNMVT  new\n01M8AJ6KHGYVVBY6C4F53V1154\n    drift: 31 of 31 columns moved\n"
+	if got != want {
+		t.Errorf("got:\n%s", got)
+	}
+}
+
+func TestShortAgo(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Minute: "now", 9 * time.Second: "now", 59 * time.Second: "59s ago", time.Minute: "1m ago", 59 * time.Minute: "59m ago",
+		47 * time.Hour: "47h ago", 48 * time.Hour: "2d ago", 100 * 24 * time.Hour: planTime.Add(-100 * 24 * time.Hour).Format("2006-01-02"),
+	} {
+		if got := ShortAgo(planTime.Add(-d), planTime); got != want {
+			t.Errorf("%s: %q, want %q", d, got, want)
+		}
+	}
+	if got := ShortAgo(time.Time{}, planTime); got != "" {
+		t.Errorf("never: %q", got)
 	}
 }
 

@@ -243,7 +243,7 @@ func (a *app) listWaiting(p *project, snap *state.Snapshot) error {
 	}
 	t := report.NewTable("PLAN", "MADE", "BY", "APPROVED", "DOES")
 	for _, w := range list {
-		t.Text(w.ID, report.Ago(w.Created, time.Now()), w.Who, approvedBy(w.Approval), report.Counts(w.Summary))
+		t.Text(w.ID, report.ShortAgo(w.Created, time.Now()), w.Who, approvedBy(w.Approval), report.Counts(w.Summary))
 	}
 	if err := t.Write(a.Out, a.style()); err != nil {
 		return err

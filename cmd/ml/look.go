@@ -348,13 +348,13 @@ func (a *app) versions(snap *state.Snapshot, addr resource.Address) error {
 	if a.json {
 		return a.printJSON(views)
 	}
-	t := report.NewTable("VERSION", "DIGEST", "CREATED", "PASSED", "METRICS", "USED BY")
+	t := report.NewTable("VERSION", "DIGEST", "CREATED", "PASSED", "USED BY", "METRICS")
 	for _, v := range views {
 		note := strings.Join(v.Serves, " ")
 		if v.Current {
 			note = strings.TrimSpace("current " + note)
 		}
-		t.Text(fmt.Sprint(v.Version), v.Digest.Short(), report.Ago(v.Created, time.Now()), yesNo(v.Passed), report.Metrics(v.measured, 4), note)
+		t.Text(fmt.Sprint(v.Version), v.Digest.Short(), report.ShortAgo(v.Created, time.Now()), yesNo(v.Passed), note, report.Metrics(v.measured, 0))
 	}
 	return t.Write(a.Out, a.style())
 }
@@ -407,7 +407,7 @@ func (a *app) runs(runs []*state.Run) error {
 		if len(r.Reasons) > 0 {
 			why = r.Reasons[0].Message
 		}
-		t.Text(r.ID, r.Address.String(), report.Ago(r.Started, time.Now()), report.Duration(r.Finished.Sub(r.Started)), end, why)
+		t.Text(r.ID, r.Address.String(), report.ShortAgo(r.Started, time.Now()), report.Duration(r.Finished.Sub(r.Started)), end, why)
 	}
 	return t.Write(a.Out, a.style())
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -213,9 +214,22 @@ func (a *app) status(rows []engine.StatusRow) error {
 		_, err := fmt.Fprintln(a.Out, "Nothing is applied yet. ml plan shows what would be.")
 		return err
 	}
-	t := report.NewTable("ADDRESS", "PHASE", "VERSION", "VERDICT", "SIGNAL", "LAST RUN", "NOTE")
+	t := report.NewTable("ADDRESS", "PHASE", "VERSION", "VERDICT", "LAST RUN", "NOTE")
 	for _, r := range rows {
-		t.Text(r.Address, string(r.Phase), number(r.Version), r.Verdict, r.SignalText(), ago(r.LastRun), r.Note())
+		phase, verdict, note := report.PhaseCell(r.Phase), report.Cell{Text: r.Verdict}, report.Cell{Text: r.Note()}
+		if r.Phase == resource.PhaseReady {
+			phase.Tone = report.Plain // as it should be: colour is for the others
+		}
+		if r.Verdict == "failed" {
+			verdict.Tone = report.Bad
+		}
+		if r.NextDue != nil {
+			note.Text = strings.TrimPrefix(note.Text+" · due "+report.Ago(*r.NextDue, time.Now()), " · ")
+		}
+		if r.Alarm() {
+			note.Tone = report.Change
+		}
+		t.Row(report.Cell{Text: r.Address, Tone: report.Strong}, phase, report.Cell{Text: number(r.Version)}, verdict, report.Cell{Text: ago(r.LastRun)}, note)
 	}
 	return t.Write(a.Out, a.style())
 }
@@ -231,7 +245,7 @@ func ago(t *time.Time) string {
 	if t == nil {
 		return ""
 	}
-	return report.Ago(*t, time.Now())
+	return report.ShortAgo(*t, time.Now())
 }
 
 // bareState is the state alone, for when the files cannot be loaded.

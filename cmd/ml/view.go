@@ -41,7 +41,12 @@ func recordView(w io.Writer, rec *state.Record, s report.Style) error {
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(out)) {
-		if text := report.Value(out[k]); k != "address" && text != "null" && text != "" {
+		text := report.Value(out[k])
+		var measured map[string]float64
+		if k == "metrics" && json.Unmarshal(out[k], &measured) == nil { // 16 digits tell nobody more than 4
+			text = report.Metrics(measured, 0)
+		}
+		if k != "address" && text != "null" && text != "" {
 			t.Text(k, text)
 		}
 	}
