@@ -92,7 +92,7 @@ func (a *app) approve(ctx context.Context, id string, auto bool) error {
 	if err := a.askApproval(saved, auto); err != nil {
 		return err
 	}
-	return a.withSession(ctx, "approve", 0, func(ctx context.Context, _ *project, s *engine.Session) error {
+	return a.withSession(ctx, "approve", func(ctx context.Context, _ *project, s *engine.Session) error {
 		given, err := s.Approve(ctx, saved, who())
 		if err != nil {
 			return err

@@ -16,14 +16,14 @@ import (
 )
 
 // withSession opens the project, takes the lease and settles before fn.
-func (a *app) withSession(ctx context.Context, doing string, wait time.Duration, fn func(ctx context.Context, p *project, s *engine.Session) error) (err error) {
+func (a *app) withSession(ctx context.Context, doing string, fn func(ctx context.Context, p *project, s *engine.Session) error) (err error) {
 	p, err := a.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = joinClose(err, p.close()) }()
 	return a.interrupts(ctx, "Stopping.", nil, func(ctx context.Context) (err error) {
-		lockCtx, cancel := deadline(ctx, wait)
+		lockCtx, cancel := deadline(ctx, a.lockTimeout)
 		s, err := p.engine.Begin(lockCtx, doing)
 		cancel()
 		if err != nil {
@@ -40,7 +40,6 @@ func (a *app) withSession(ctx context.Context, doing string, wait time.Duration,
 func (a *app) rollbackCmd() *cobra.Command {
 	var to int
 	var why string
-	var wait time.Duration
 	cmd := &cobra.Command{
 		Use: "rollback ADDR", Short: "Serve an earlier passed version at once, and pin it", Args: cobra.ExactArgs(1),
 		Example:           "  ml rollback deployment.churn\n  ml rollback deployment.churn -to 2 -why \"wrong units in the feed\"",
@@ -50,14 +49,13 @@ func (a *app) rollbackCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withSession(cmd.Context(), "rollback", wait, func(ctx context.Context, p *project, s *engine.Session) error {
+			return a.withSession(cmd.Context(), "rollback", func(ctx context.Context, p *project, s *engine.Session) error {
 				return a.rollback(ctx, p, s, addr, engine.RollbackOptions{To: to, Who: who(), Why: why})
 			})
 		},
 	}
 	cmd.Flags().IntVar(&to, "to", 0, "version to serve (default: the passed one before)")
 	cmd.Flags().StringVar(&why, "why", "", "the reason, kept with the pin")
-	cmd.Flags().DurationVar(&wait, "lock-timeout", 0, "how long to wait for the lock")
 	return cmd
 }
 
@@ -100,7 +98,7 @@ func (a *app) unpinCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withSession(cmd.Context(), "unpin", 0, func(ctx context.Context, _ *project, s *engine.Session) error {
+			return a.withSession(cmd.Context(), "unpin", func(ctx context.Context, _ *project, s *engine.Session) error {
 				if err := s.Unpin(ctx, addr); err != nil {
 					return err
 				}
@@ -134,18 +132,16 @@ func (a *app) cancelCmd() *cobra.Command {
 }
 
 func (a *app) checkCmd() *cobra.Command {
-	var wait time.Duration
 	cmd := &cobra.Command{
 		Use: "check [ADDR]", Short: "Run the checks that are due, and nothing else", Args: cobra.MaximumNArgs(1),
 		Example:           "  ml check\n  ml check check.unit",
 		ValidArgsFunction: a.completeAddresses("check"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSession(cmd.Context(), "check", wait, func(ctx context.Context, p *project, s *engine.Session) error {
+			return a.withSession(cmd.Context(), "check", func(ctx context.Context, p *project, s *engine.Session) error {
 				return a.check(ctx, p, s, args)
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&wait, "lock-timeout", 0, "how long to wait for the lock")
 	return cmd
 }
 
@@ -188,7 +184,7 @@ func (a *app) pruneCmd() *cobra.Command {
 		Use: "prune", Short: "Remove versions beyond `keep`, and content that nothing uses", Args: cobra.NoArgs,
 		Example: "  ml prune -dry-run\n  ml prune",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withSession(cmd.Context(), "prune", 0, func(ctx context.Context, p *project, s *engine.Session) error {
+			return a.withSession(cmd.Context(), "prune", func(ctx context.Context, p *project, s *engine.Session) error {
 				if err := p.connectAll(ctx); err != nil {
 					return err
 				}
@@ -254,7 +250,10 @@ func (a *app) monitorCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withSession(cmd.Context(), "monitor", time.Minute, func(ctx context.Context, _ *project, s *engine.Session) error {
+			if !cmd.Flags().Changed("lock-timeout") {
+				a.lockTimeout = time.Minute // a timer starts it; an apply that is about to end is no reason to fail
+			}
+			return a.withSession(cmd.Context(), "monitor", func(ctx context.Context, _ *project, s *engine.Session) error {
 				signals, err := s.Monitor(ctx, addr)
 				if err != nil {
 					return err

@@ -79,7 +79,7 @@ validated and served.`,
 }
 
 func (a *app) importObject(ctx context.Context, addr resource.Address, id string) error {
-	return a.withSession(ctx, "import", 0, func(ctx context.Context, _ *project, s *engine.Session) error {
+	return a.withSession(ctx, "import", func(ctx context.Context, _ *project, s *engine.Session) error {
 		rec, err := s.Import(ctx, addr, id)
 		if err != nil {
 			return err

@@ -22,7 +22,6 @@ type planFlags struct {
 	refreshOnly      bool
 	destroy          bool
 	parallel         int
-	lockTimeout      time.Duration
 	verbose          bool
 }
 
@@ -34,7 +33,6 @@ func (f *planFlags) add(a *app, cmd *cobra.Command) {
 	fl.BoolVar(&f.refreshOnly, "refresh-only", false, "only show and record what changed outside")
 	fl.BoolVar(&f.destroy, "destroy", false, "plan to take everything away")
 	fl.IntVar(&f.parallel, "parallelism", 0, "steps at the same time (default 10)")
-	fl.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for the lock")
 	fl.BoolVar(&f.verbose, "verbose", false, "show every attribute")
 	for _, flag := range []string{"target", "replace"} {
 		a.complete(cmd, flag, a.completeAddresses())

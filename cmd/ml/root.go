@@ -60,10 +60,11 @@ func System() Streams {
 
 // global are the flags that every command takes.
 type global struct {
-	chdir   string
-	noColor bool
-	json    bool
-	input   bool
+	chdir       string
+	noColor     bool
+	json        bool
+	input       bool
+	lockTimeout time.Duration
 }
 
 // app is one invocation.
@@ -155,6 +156,7 @@ trainings, validation gates, deployments and monitors, declared in *.ml.hcl file
 	f.BoolVar(&a.noColor, "no-color", false, "no colours (also NO_COLOR)")
 	f.BoolVar(&a.json, "json", false, "print JSON")
 	f.BoolVar(&a.input, "input", true, "ask when something is missing; -input=false never asks")
+	f.DurationVar(&a.lockTimeout, "lock-timeout", 0, "wait so long for another ml that is applying, such as 5m")
 	f.Var(&a.vars.flag, "var", "set a variable, NAME=VALUE")
 	f.Var(&a.vars.file, "var-file", "read variables from a file")
 	cmd.AddCommand(

@@ -91,7 +91,7 @@ func (a *app) stateRmCmd() *cobra.Command {
 }
 
 func (a *app) changeState(ctx context.Context, doing, done string, fn func(context.Context, *engine.Session) error) error {
-	return a.withSession(ctx, doing, 0, func(ctx context.Context, _ *project, s *engine.Session) error {
+	return a.withSession(ctx, doing, func(ctx context.Context, _ *project, s *engine.Session) error {
 		if err := fn(ctx, s); err != nil {
 			return err
 		}

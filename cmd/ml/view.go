@@ -73,7 +73,7 @@ func signalsView(w io.Writer, signals []*state.Signal, s report.Style) error {
 func driftView(w io.Writer, rep drift.Report, s report.Style) error {
 	cols := append([]drift.Result(nil), rep.Columns...)
 	sort.SliceStable(cols, func(i, j int) bool { return cols[i].Drifted && !cols[j].Drifted })
-	t := report.NewTable("COLUMN", "TYPE", "METHOD", "STATISTIC", "P-VALUE", "THRESHOLD", "VERDICT")
+	t := report.NewTable("COLUMN", "TYPE", "METHOD", "STATISTIC", "P-VALUE", "THRESHOLD", "VERDICT").Right(3, 4, 5)
 	drifted := 0
 	for _, c := range cols {
 		p := ""
