@@ -14,7 +14,7 @@ func (p *Progress) finish(ev resource.Event) {
 	p.done++
 	mark, tone, text := p.ending(ev)
 	var remarks []span
-	if m := metrics(ev.Values, shownValues+1); m != "" {
+	if m := Metrics(ev.Values, shownValues+1); m != "" {
 		remarks = append(remarks, span{m, Faint})
 	}
 	if ev.Message != "" && ev.Message != "done" && !ev.Failed && !ev.Blocked {

@@ -2,8 +2,9 @@ package report
 
 import (
 	"fmt"
+	"maps"
 	"math"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -156,14 +157,8 @@ func Number(f float64) string {
 
 // Metrics renders up to limit values by name, "accuracy 0.95, recall 0.9"; limit 0
 // means all.
-func Metrics(values map[string]float64, limit int) string { return metrics(values, limit) }
-
-func metrics(values map[string]float64, limit int) string {
-	names := make([]string, 0, len(values))
-	for k := range values {
-		names = append(names, k)
-	}
-	sort.Strings(names)
+func Metrics(values map[string]float64, limit int) string {
+	names := slices.Sorted(maps.Keys(values))
 	more := 0
 	if limit > 0 && len(names) > limit {
 		more = len(names) - limit

@@ -246,7 +246,7 @@ func stepText(r *runningStep) string {
 	if r.of > 0 {
 		text += " of " + Number(r.of)
 	}
-	return join(text, ", ", metrics(r.values, shownValues))
+	return join(text, ", ", Metrics(r.values, shownValues))
 }
 
 // log keeps lines of a running step for its live line and for its failure;

@@ -109,13 +109,13 @@ func (a *app) applyLocked(ctx context.Context, p *project, f planFlags, o engine
 	if err != nil {
 		return err
 	}
-	if failed(planned.Plan) {
+	if report.Failed(planned.Plan) {
 		return exitCode{code: exitError}
 	}
 	if o.RefreshOnly {
 		return a.recordRefresh(ctx, s, planned, auto)
 	}
-	if changes(planned.Plan) && saved.plan == nil && !auto {
+	if report.Changes(planned.Plan) && saved.plan == nil && !auto {
 		if err := a.ask("Apply this plan?"); errors.Is(err, errNobody) {
 			return p.leaveWaiting(planned.Plan, o)
 		} else if err != nil {
@@ -137,7 +137,7 @@ func (a *app) planned(ctx context.Context, s *engine.Session, o engine.PlanOptio
 	if err != nil {
 		return nil, err
 	}
-	if !a.json || failed(planned.Plan) {
+	if !a.json || report.Failed(planned.Plan) {
 		err = a.showPlan(planned.Plan, false)
 	}
 	return planned, err

@@ -164,7 +164,7 @@ func (a *app) check(ctx context.Context, p *project, s *engine.Session, args []s
 	if err != nil {
 		return err
 	}
-	if failed(planned.Plan) || changes(planned.Plan) && !a.json {
+	if report.Failed(planned.Plan) || report.Changes(planned.Plan) && !a.json {
 		err = a.showPlan(planned.Plan, false)
 	} else if !a.json {
 		err = report.Say(a.Out, a.style(), "No check is due: nothing that they read has moved.")
@@ -172,7 +172,7 @@ func (a *app) check(ctx context.Context, p *project, s *engine.Session, args []s
 	if err != nil {
 		return err
 	}
-	if failed(planned.Plan) {
+	if report.Failed(planned.Plan) {
 		return exitCode{code: exitError}
 	}
 	return a.runPlan(ctx, p, s, planned)

@@ -4,7 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,12 +107,7 @@ func (a *app) printRecord(rec *state.Record) error {
 }
 
 func sortedAddresses[V any](m map[resource.Address]V) []resource.Address {
-	out := make([]resource.Address, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Compare(out[j]) < 0 })
-	return out
+	return slices.SortedFunc(maps.Keys(m), resource.Address.Compare)
 }
 
 func (a *app) explainCmd() *cobra.Command {

@@ -119,7 +119,7 @@ func (a *app) plan(ctx context.Context, f planFlags, out string, detailed bool) 
 	if err := a.showPlan(planned.Plan, f.verbose); err != nil {
 		return err
 	}
-	if failed(planned.Plan) {
+	if report.Failed(planned.Plan) {
 		return exitCode{code: exitError}
 	}
 	if out != "" {
@@ -127,7 +127,7 @@ func (a *app) plan(ctx context.Context, f planFlags, out string, detailed bool) 
 			return err
 		}
 	}
-	if detailed && changes(planned.Plan) {
+	if detailed && report.Changes(planned.Plan) {
 		return exitCode{code: exitChanges}
 	}
 	return nil
@@ -164,26 +164,6 @@ func (a *app) showPlan(plan *planner.Plan, verbose bool) error {
 	st.Verbose = verbose
 	st.NoHint = a.asking
 	return report.PlanText(a.Out, plan, st)
-}
-
-// failed says whether the plan holds an error.
-func failed(p *planner.Plan) bool {
-	for _, d := range p.Diagnostics {
-		if d.Severity == "error" {
-			return true
-		}
-	}
-	return false
-}
-
-// changes says whether apply would do anything.
-func changes(p *planner.Plan) bool {
-	for _, st := range p.Steps {
-		if st.Action != resource.Noop && st.Action != resource.Blocked {
-			return true
-		}
-	}
-	return false
 }
 
 // checkAddresses finds mistyped -target and -replace addresses.
