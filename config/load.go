@@ -56,7 +56,7 @@ func Load(ctx context.Context, opts Options) (*Project, hcl.Diagnostics) {
 	}
 	root := l.module(ctx, ".")
 	if root != nil && len(root.order) == 0 && !l.diags.HasErrors() && len(l.p.Files) == 0 {
-		l.add(&hcl.Diagnostic{Severity: hcl.DiagError, Summary: "No configuration", Detail: fmt.Sprintf("%s holds no *.ml.hcl or *.ml.json file. Write one, or name the project folder with -chdir.", opts.Dir)})
+		l.add(&hcl.Diagnostic{Severity: hcl.DiagError, Summary: "No configuration", Detail: fmt.Sprintf("%s holds no *.ml.hcl or *.ml.json file. Write one, let ml init write a starter, or name the project folder with -chdir.", opts.Dir)})
 	}
 	l.calls(ctx, root, nil)
 	for _, dir := range sortedKeys(l.modules) {

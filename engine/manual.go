@@ -77,7 +77,10 @@ func (s *Session) rollbackTarget(addr resource.Address, to int) (*state.Version,
 		}
 	}
 	if best == nil {
-		return nil, fmt.Errorf("%s has no such passed version to go back to (ml versions %s)", training, training)
+		if to > 0 {
+			return nil, fmt.Errorf("%s has no version %d; ml versions %s lists them", training, to, training)
+		}
+		return nil, fmt.Errorf("%s serves version %d, and no earlier version of %s passed; ml versions %s lists them", addr, current, training, training)
 	}
 	return best, nil
 }
@@ -117,7 +120,7 @@ func (e *Engine) Cancel(ctx context.Context, addr resource.Address) error {
 		}
 		return e.cancelIntent(ctx, in)
 	}
-	return fmt.Errorf("nothing is running at %s", addr)
+	return fmt.Errorf("nothing is running at %s; ml runs %s shows what ran", addr, addr)
 }
 
 // CancelAll stops every run that an intent is open for.
@@ -160,8 +163,8 @@ func (s *Session) Prune(ctx context.Context, dryRun bool) (*Pruned, error) {
 	out := &Pruned{}
 	var ops []state.Op
 	inUse := usedText(snap)
-	for a, list := range snap.Versions {
-		for _, v := range s.surplus(snap, a, list, inUse) {
+	for _, a := range sortedAddrs(snap.Versions) {
+		for _, v := range s.surplus(snap, a, snap.Versions[a], inUse) {
 			ref := state.VersionRef{Address: a, Number: v.Number}
 			out.Versions = append(out.Versions, ref)
 			ops = append(ops, state.Op{DeleteVersion: &ref})

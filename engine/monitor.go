@@ -166,6 +166,9 @@ func (s *Session) Monitor(ctx context.Context, addr resource.Address) ([]*state.
 		return nil, err
 	}
 	if _, ok := found[addr]; !ok {
+		if addr.Kind != "monitor" {
+			return nil, fmt.Errorf("%s is no monitor; ml status names those that are applied", addr)
+		}
 		return nil, fmt.Errorf("%s is not an applied monitor; apply it first", addr)
 	}
 	if err := s.recordSignals(ctx, found); err != nil {

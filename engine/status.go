@@ -27,18 +27,22 @@ type StatusRow struct {
 	Pinned   int               `json:"pinned,omitempty"`
 }
 
-// SignalText is the signals in one word each.
-func (r StatusRow) SignalText() string {
-	var out []string
-	for _, name := range sortedNames(r.Signal) {
-		out = append(out, name+" "+r.Signal[name])
+// Alarm says whether a signal is bad, or cannot be told.
+func (r StatusRow) Alarm() bool {
+	for _, s := range r.Signal {
+		if s == string(resource.SignalBad) || s == string(resource.SignalError) {
+			return true
+		}
 	}
-	return strings.Join(out, ", ")
+	return false
 }
 
-// Note is what else is worth a word: the endpoint, a pin, a message.
+// Note is what else is worth a word: the endpoint, the signals, a pin, a message.
 func (r StatusRow) Note() string {
 	var out []string
+	for _, name := range sortedNames(r.Signal) {
+		out = append(out, name+" "+strings.ReplaceAll(r.Signal[name], "_", " "))
+	}
 	if r.Endpoint != "" {
 		out = append(out, r.Endpoint)
 	}

@@ -212,6 +212,7 @@ type diagnosticDocument struct {
 	Summary  string         `json:"summary"`
 	Detail   string         `json:"detail"`
 	File     string         `json:"file,omitempty"`
+	Line     int            `json:"line,omitempty"`
 	Range    *rangeDocument `json:"range,omitempty"`
 	Snippet  *snippetJSON   `json:"snippet,omitempty"`
 }
@@ -237,7 +238,8 @@ type snippetJSON struct {
 	End   int    `json:"end"`
 }
 
-// DiagnosticsJSON writes {"diagnostics": […]}, one document on one line.
+// DiagnosticsJSON writes {"format_version", "valid", "diagnostics": […]}, one
+// document on one line; valid says that none is an error.
 func DiagnosticsJSON(w io.Writer, diags hcl.Diagnostics, files map[string]*hcl.File) error {
 	docs := make([]diagnosticDocument, 0, len(diags))
 	for _, d := range diags {
@@ -249,7 +251,7 @@ func DiagnosticsJSON(w io.Writer, diags hcl.Diagnostics, files map[string]*hcl.F
 			doc.Severity = "warning"
 		}
 		if r := d.Subject; r != nil {
-			doc.File = r.Filename
+			doc.File, doc.Line = r.Filename, r.Start.Line
 			doc.Range = &rangeDocument{posDocument(r.Start), posDocument(r.End)}
 			f := files[r.Filename]
 			if lines := snippet(d, f); len(lines) > 0 {
@@ -262,5 +264,5 @@ func DiagnosticsJSON(w io.Writer, diags hcl.Diagnostics, files map[string]*hcl.F
 		}
 		docs = append(docs, doc)
 	}
-	return writeJSON(w, map[string]any{"diagnostics": docs})
+	return writeJSON(w, map[string]any{"format_version": "1.0", "valid": !diags.HasErrors(), "diagnostics": docs})
 }

@@ -2,7 +2,7 @@ package report
 
 import (
 	"io"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -175,7 +175,7 @@ func (v *view) gates(o *out, st *planner.Step, chain []*planner.Step, h History)
 			list = append(list, a)
 		}
 	}
-	sort.Slice(list, func(i, j int) bool { return list[i].Compare(list[j]) < 0 })
+	slices.SortFunc(list, resource.Address.Compare)
 	for _, a := range list {
 		o.line()
 		o.line(span{"The gate " + a.String() + ":", Strong})
@@ -266,8 +266,8 @@ func (v *view) pastRuns(o *out, a resource.Address, h History) {
 		for _, x := range r.Reasons {
 			codes = appendOnce(codes, strings.ReplaceAll(string(x.Code), "_", " "))
 		}
-		t.Row(Cell{Text: r.ID}, Cell{Text: Ago(r.Started, h.Now)}, Cell{Text: took}, PhaseCell(r.Phase),
-			Cell{Text: strings.Join(codes, ", ")}, Cell{Text: metrics(r.Metrics, 4)})
+		t.Row(Cell{Text: r.ID}, Cell{Text: ShortAgo(r.Started, h.Now)}, Cell{Text: took}, PhaseCell(r.Phase),
+			Cell{Text: strings.Join(codes, ", ")}, Cell{Text: Metrics(r.Metrics, 4)})
 	}
 	t.render(o)
 }

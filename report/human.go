@@ -2,8 +2,9 @@ package report
 
 import (
 	"fmt"
+	"maps"
 	"math"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -89,6 +90,26 @@ func Ago(t, now time.Time) string {
 	return longDuration(d) + " ago"
 }
 
+// ShortAgo is [Ago] for tables: "now", "3m ago", "2h ago", "5d ago".
+func ShortAgo(t, now time.Time) string {
+	d := now.Sub(t)
+	switch {
+	case t.IsZero():
+		return ""
+	case d < 10*time.Second:
+		return "now"
+	case d < time.Minute:
+		return fmt.Sprintf("%ds ago", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm ago", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh ago", d/time.Hour)
+	case d < 100*24*time.Hour:
+		return fmt.Sprintf("%dd ago", d/(24*time.Hour))
+	}
+	return t.UTC().Format("2006-01-02")
+}
+
 func longDuration(d time.Duration) string {
 	switch {
 	case d < time.Minute:
@@ -134,14 +155,10 @@ func Number(f float64) string {
 	return strconv.FormatFloat(f, 'g', 4, 64)
 }
 
-// metrics renders up to limit values by name: "accuracy 0.95, recall 0.9";
-// limit 0 = all.
-func metrics(values map[string]float64, limit int) string {
-	names := make([]string, 0, len(values))
-	for k := range values {
-		names = append(names, k)
-	}
-	sort.Strings(names)
+// Metrics renders up to limit values by name, "accuracy 0.95, recall 0.9"; limit 0
+// means all.
+func Metrics(values map[string]float64, limit int) string {
+	names := slices.Sorted(maps.Keys(values))
 	more := 0
 	if limit > 0 && len(names) > limit {
 		more = len(names) - limit

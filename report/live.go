@@ -62,7 +62,7 @@ func (p *Progress) liveLine(r *runningStep, now time.Time) []span {
 		}
 		line = append(line, span{text, Plain})
 	}
-	if m := metrics(r.values, shownValues); m != "" {
+	if m := Metrics(r.values, shownValues); m != "" {
 		line = append(line, span{"  " + m, Plain})
 	}
 	line = append(line, span{"  " + r.timing(now), Faint})

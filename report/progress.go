@@ -246,7 +246,7 @@ func stepText(r *runningStep) string {
 	if r.of > 0 {
 		text += " of " + Number(r.of)
 	}
-	return join(text, ", ", metrics(r.values, shownValues))
+	return join(text, ", ", Metrics(r.values, shownValues))
 }
 
 // log keeps lines of a running step for its live line and for its failure;
@@ -260,81 +260,6 @@ func (p *Progress) log(ev resource.Event) {
 		return
 	}
 	p.lines(p.eventLine(p.s.pick("│", "|"), Faint, ev.Address, span{ev.Message, Plain}))
-}
-
-func (p *Progress) finish(ev resource.Event) {
-	r := p.step(ev.Address)
-	p.drop(ev.Address)
-	p.done++
-	mark, tone, text := p.ending(ev)
-	line := p.eventLine(mark, tone, ev.Address, span{text, toneOf(ev)})
-	if m := metrics(ev.Values, shownValues+1); m != "" {
-		line = append(line, span{"  " + m, Faint})
-	}
-	if ev.Message != "" && ev.Message != "done" && !ev.Failed && !ev.Blocked {
-		line = append(line, span{"  " + ev.Message, Plain})
-	}
-	lines := [][]span{line}
-	if r != nil && ev.Failed {
-		for _, l := range r.logs {
-			lines = append(lines, []span{{strings.Repeat(" ", rowIndent) + p.s.pick("│ ", "| ") + l, Faint}})
-		}
-	}
-	p.lines(lines...)
-}
-
-func toneOf(ev resource.Event) Tone {
-	if ev.Failed || ev.Blocked || notPassed(ev) {
-		return Bad
-	}
-	return Plain
-}
-
-// notPassed reads from the event's data whether the step ran well and judged badly.
-func notPassed(ev resource.Event) bool {
-	passed, ok := ev.Data["passed"].(bool)
-	return ok && !passed
-}
-
-func (p *Progress) ending(ev resource.Event) (mark string, tone Tone, text string) {
-	if ev.Action == resource.Noop {
-		return p.s.pick("·", "-"), Faint, "unchanged"
-	}
-	took := ""
-	if ev.Seconds > 0 {
-		took = Duration(seconds(ev.Seconds))
-	}
-	switch {
-	case ev.Failed:
-		return p.s.pick("✗", "x"), Bad, join(join("failed", " after ", took), ": ", ev.Message)
-	case ev.Blocked:
-		return p.s.pick("⛔", "!"), Bad, join("blocked", ": ", ev.Message)
-	case notPassed(ev):
-		return p.s.pick("✗", "x"), Bad, join("did not pass", ", after ", took)
-	}
-	return p.s.pick("✓", "ok"), Good, join(pastWord(ev.Action), " in ", took)
-}
-
-func pastWord(a resource.Action) string {
-	switch a { //nolint:exhaustive // the others are regular enough
-	case resource.Create:
-		return "created"
-	case resource.Update:
-		return "updated"
-	case resource.Replace:
-		return "replaced"
-	case resource.Delete:
-		return "destroyed"
-	case resource.Move:
-		return "moved"
-	case resource.Import:
-		return "imported"
-	case resource.Forget:
-		return "forgotten"
-	case resource.RunIt:
-		return "run"
-	}
-	return "done"
 }
 
 func (p *Progress) eventLine(mark string, tone Tone, address string, spans ...span) []span {

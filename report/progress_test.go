@@ -187,6 +187,30 @@ func TestLiveProgressRedrawsInPlace(t *testing.T) {
 	golden(t, "progress_live.txt", []byte(b.String()))
 }
 
+func TestWhatIsSaidOfAnEndedStepFitsTheScreen(t *testing.T) {
+	for name, c := range map[string]struct {
+		s    Style
+		want []string
+	}{
+		"a terminal": {Style{Unicode: true, Width: 50, Live: true}, []string{
+			"  ✓ training.tumors  ran in 1s  recall 0.9",
+			"                     version 4 of the model,",
+			"                     which is the current one",
+		}},
+		"a pipe": {Style{Unicode: true, Width: 50}, []string{"  ✓ training.tumors  ran in 1s  recall 0.9  version 4 of the model, which is the current one"}},
+	} {
+		clock, scr := newHandClock(), &screen{t: t}
+		p := newProgress(scr, c.s, 1, clock.now, clock.every)
+		p.Handle(resource.Event{Type: resource.EventStepDone, Address: "training.tumors", Action: resource.RunIt, Seconds: 1, Values: map[string]float64{"recall": 0.9}, Message: "version 4 of the model, which is the current one"})
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.TrimSpace(strings.Join(scr.lines, "\n")); got != strings.TrimSpace(strings.Join(c.want, "\n")) {
+			t.Errorf("%s:\n%s", name, got)
+		}
+	}
+}
+
 func TestManyRunningStepsFitTheScreen(t *testing.T) {
 	clock := newHandClock()
 	scr := &screen{t: t}

@@ -2,6 +2,7 @@ package report
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/continuo-ml/continuo/planner"
@@ -169,7 +170,7 @@ func (v *view) movedRow(st *planner.Step, r resource.Reason, c *planner.Change, 
 		before, after = v.changeText(c.Old, c.Sensitive), v.changeText(c.New, c.Sensitive)
 		unknown, replaces = c.Unknown, replaces || c.Replaces
 	}
-	unknown = unknown || (r.New == "" && c == nil && contains(st.AfterUnknown, r.Path))
+	unknown = unknown || (r.New == "" && c == nil && slices.Contains(st.AfterUnknown, r.Path))
 	if unknown {
 		after = v.knownAfter(st, r)
 		out.note = ""
@@ -306,13 +307,4 @@ func (v *view) pair(before, after string) []span {
 		spans[2].tone = Faint
 	}
 	return spans
-}
-
-func contains(list []string, s string) bool {
-	for _, e := range list {
-		if e == s {
-			return true
-		}
-	}
-	return false
 }

@@ -2,7 +2,7 @@ package report
 
 import (
 	"io"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -156,7 +156,5 @@ func (v *view) applied(r Result) string {
 }
 
 func sorted(list []resource.Address) []resource.Address {
-	out := append([]resource.Address(nil), list...)
-	sort.Slice(out, func(i, j int) bool { return out[i].Compare(out[j]) < 0 })
-	return out
+	return slices.SortedFunc(slices.Values(list), resource.Address.Compare)
 }

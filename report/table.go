@@ -2,6 +2,7 @@ package report
 
 import (
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/continuo-ml/continuo/resource"
@@ -14,8 +15,8 @@ type Cell struct {
 }
 
 // Table collects rows and writes them in aligned columns. An empty cell is a
-// dash, so that columns can be counted by programs; the last column is cut to
-// the width of a terminal.
+// dash, so that columns can be counted by programs. On a terminal, columns
+// without anything in them are left out and the last one is wrapped under itself.
 type Table struct {
 	Indent int
 	titles []string
@@ -63,6 +64,9 @@ func (t *Table) render(o *out) {
 	if len(t.rows) == 0 {
 		return
 	}
+	if o.s.Live && !o.s.Verbose {
+		t = t.withoutEmpty()
+	}
 	head := make([]Cell, len(t.titles))
 	for i, h := range t.titles {
 		head[i] = Cell{h, Faint}
@@ -77,22 +81,35 @@ func (t *Table) render(o *out) {
 			widths[i] = max(widths[i], textWidth(row[i].Text))
 		}
 	}
-	for _, row := range all {
-		t.line(o, row, widths)
+	for i, row := range all {
+		t.line(o, row, widths, i == 0)
 	}
 }
 
-func (t *Table) line(o *out, row []Cell, widths []int) {
+// withoutEmpty is the table without the columns that have nothing in any row.
+func (t *Table) withoutEmpty() *Table {
+	kept := &Table{Indent: t.Indent, right: map[int]bool{}, rows: make([][]Cell, len(t.rows))}
+	for c, title := range t.titles {
+		if !slices.ContainsFunc(t.rows, func(row []Cell) bool { return row[c].Text != "" }) {
+			continue
+		}
+		kept.right[len(kept.titles)] = t.right[c]
+		kept.titles = append(kept.titles, title)
+		for i, row := range t.rows {
+			kept.rows[i] = append(kept.rows[i], row[c])
+		}
+	}
+	return kept
+}
+
+func (t *Table) line(o *out, row []Cell, widths []int, titles bool) {
 	spans := []span{{strings.Repeat(" ", t.Indent), Plain}}
 	used := t.Indent
 	for i, c := range row {
 		text := c.Text
 		if i == len(row)-1 && !t.right[i] {
-			if o.s.Live && !o.s.Verbose && o.s.Width > 0 {
-				text = o.s.cut(text, max(o.s.Width-used, 12))
-			}
-			spans = append(spans, span{text, c.Tone})
-			break
+			t.last(o, spans, c, used, titles)
+			return
 		}
 		pad := strings.Repeat(" ", widths[i]-textWidth(text))
 		if t.right[i] {
@@ -104,6 +121,28 @@ func (t *Table) line(o *out, row []Cell, widths []int) {
 		used += widths[i] + 2
 	}
 	o.line(spans...)
+}
+
+// narrow is the room below which the last column goes under its row.
+const narrow = 30
+
+// last ends a row with its last cell, wrapped on a terminal: under itself, or
+// under the whole row where the others leave too little room.
+func (t *Table) last(o *out, spans []span, c Cell, used int, titles bool) {
+	lines := []string{c.Text}
+	room := o.s.Width - used
+	if o.s.Live && !titles && !o.s.Verbose && o.s.Width > 0 && textWidth(c.Text) > room {
+		if room < narrow {
+			o.line(spans...)
+			used = t.Indent + 4
+			spans = []span{{strings.Repeat(" ", used), Plain}}
+		}
+		lines = o.s.wrap(c.Text, o.s.room(used))
+	}
+	o.line(append(spans, span{lines[0], c.Tone})...)
+	for _, l := range lines[1:] {
+		o.line(span{strings.Repeat(" ", used), Plain}, span{l, c.Tone})
+	}
 }
 
 // PhaseCell is a phase in the tone that it deserves.

@@ -47,6 +47,37 @@ func (o *out) wrapped(indent int, tone Tone, text string) {
 	}
 }
 
+// Done writes that something was done, and what comes next, under a check mark.
+// On a terminal it is wrapped; elsewhere it is one line, so that it can be searched.
+func Done(w io.Writer, s Style, text string) error {
+	return message(w, s, span{s.pick("✓ ", "ok "), Good}, text)
+}
+
+// Say writes text for people as [Done] does, without a mark.
+func Say(w io.Writer, s Style, text string) error { return message(w, s, span{}, text) }
+
+// Failure writes an error that has no place in a file.
+func Failure(w io.Writer, s Style, text string) error {
+	return message(w, s, span{"Error: ", Bad}, text)
+}
+
+func message(w io.Writer, s Style, mark span, text string) error {
+	if !s.Live {
+		s.Width = 0
+	}
+	o := &out{s: s}
+	indent := textWidth(s.Clean(mark.text))
+	for i, l := range strings.Split(text, "\n") {
+		for j, part := range s.wrap(l, s.room(indent)) {
+			if i+j > 0 {
+				mark = span{strings.Repeat(" ", indent), Plain}
+			}
+			o.line(mark, span{part, Plain})
+		}
+	}
+	return o.writeTo(w)
+}
+
 func (o *out) writeTo(w io.Writer) error {
 	if _, err := w.Write(o.b.Bytes()); err != nil {
 		return fmt.Errorf("write output: %w", err)

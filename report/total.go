@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 func Total(p *planner.Plan) string {
 	s := p.Summary
 	if !changesAnything(s) {
-		if hasErrors(p) {
+		if Failed(p) {
 			return "No plan. Nothing can be applied until the errors above are mended."
 		}
 		return "No changes. " + whyNone(p)
@@ -56,6 +57,9 @@ func someCounts(all []counted) (parts []string) {
 	return parts
 }
 
+// Changes says whether apply would do anything.
+func Changes(p *planner.Plan) bool { return slices.ContainsFunc(p.Steps, acts) }
+
 func changesAnything(s planner.Summary) bool {
 	return s.Create+s.Update+s.Replace+s.Delete+s.Run+s.Blocked+s.Move+s.Import+s.Forget > 0
 }
@@ -80,7 +84,8 @@ func whyNone(p *planner.Plan) string {
 	return "Everything is as the files say, and no input has moved."
 }
 
-func hasErrors(p *planner.Plan) bool {
+// Failed says whether the plan holds an error: nothing of it may be applied.
+func Failed(p *planner.Plan) bool {
 	for _, d := range p.Diagnostics {
 		if d.Severity == "error" {
 			return true
@@ -120,7 +125,7 @@ func (v *view) nextText() string {
 		}
 	}
 	switch {
-	case hasErrors(v.p):
+	case Failed(v.p):
 		return "Next: mend the errors above, then ml plan again."
 	case doing == 0 && blocked != nil:
 		return "Next: ml explain " + blocked.Address.String() + " shows what opens the gate."

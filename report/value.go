@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,6 +17,16 @@ import (
 const valueLimit = 2000
 
 const sensitiveText = "(sensitive)"
+
+// Value renders a JSON value for people, as one would write it in HCL and on one
+// line; text stands without quotes.
+func Value(raw json.RawMessage) string {
+	v, ok := decode(raw)
+	if s, isText := v.(string); ok && isText && !isDigest(s) {
+		return s
+	}
+	return valueText(raw)
+}
 
 // valueText renders a JSON value as one would write it in HCL, on one line.
 // Digests are short, a model is its version and digest, data is its digest and
@@ -105,7 +116,7 @@ func writeList(b *strings.Builder, list []any) {
 // same in HCL.
 func writeObject(b *strings.Builder, o map[string]any) {
 	wrote := false
-	for _, k := range keys(o) {
+	for _, k := range slices.Sorted(maps.Keys(o)) {
 		if o[k] == nil {
 			continue
 		}
@@ -148,15 +159,6 @@ func known(o map[string]any) (string, bool) {
 		}
 	}
 	return s, true
-}
-
-func keys(o map[string]any) []string {
-	ks := make([]string, 0, len(o))
-	for k := range o {
-		ks = append(ks, k)
-	}
-	sort.Strings(ks)
-	return ks
 }
 
 // isSet tells an attribute that says something from one left at nothing.

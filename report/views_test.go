@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -12,6 +13,63 @@ import (
 
 	"github.com/continuo-ml/continuo/resource"
 )
+
+func TestMessagesWrapOnATerminalOnly(t *testing.T) {
+	text := "deployment.tumors serves version 1 and is pinned there. Newer versions wait until: ml unpin deployment.tumors"
+	for name, c := range map[string]struct {
+		s    Style
+		want string
+	}{
+		"a pipe":     {Style{Unicode: true, Width: 40}, "✓ " + text + "\n"},
+		"a log":      {Style{Width: 40}, "ok " + text + "\n"},
+		"a terminal": {Style{Unicode: true, Width: 60, Live: true}, "✓ deployment.tumors serves version 1 and is pinned there.\n  Newer versions wait until: ml unpin deployment.tumors\n"},
+	} {
+		if got := string(render(t, func(b *bytes.Buffer) error { return Done(b, c.s, text) })); got != c.want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	got := string(render(t, func(b *bytes.Buffer) error { return Failure(b, Style{}, "no such\x1b[2J file\nand more") }))
+	if want := "Error: no such\\u{1b}[2J file\n       and more\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestATerminalSparesEmptyColumns(t *testing.T) {
+	tb := NewTable("ADDRESS", "SIGNAL", "RUN", "NOTE").Right(2)
+	tb.Text("a", "", "1", "")
+	tb.Text("b", "", "22", "")
+	if got := string(render(t, func(b *bytes.Buffer) error { return tb.Write(b, Style{Live: true, Width: 80}) })); got != "ADDRESS  RUN\na          1\nb         22\n" {
+		t.Errorf("terminal: %q", got)
+	}
+	if got := string(render(t, func(b *bytes.Buffer) error { return tb.Write(b, Style{}) })); !strings.HasPrefix(got, "ADDRESS  SIGNAL  RUN  NOTE\na        -         1  -\n") {
+		t.Errorf("pipe: %q", got)
+	}
+}
+
+func TestALastColumnWithoutRoomGoesUnderItsRow(t *testing.T) {
+	tb := NewTable("RUN", "WHY")
+	tb.Text("01M8AJ3N6NQ7969SQ3VRNBNMVT", "new")
+	tb.Text("01M8AJ6KHGYVVBY6C4F53V1154", "drift: 31 of 31 columns moved")
+	got := string(render(t, func(b *bytes.Buffer) error { return tb.Write(b, Style{Live: true, Width: 40}) }))
+	want := "RUN                         WHY\n01M8AJ3N6NQ7969SQ3VRNBNMVT  new\n01M8AJ6KHGYVVBY6C4F53V1154\n    drift: 31 of 31 columns moved\n"
+	if got != want {
+		t.Errorf("got:\n%s", got)
+	}
+}
+
+func TestShortAgo(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Minute: "now", 9 * time.Second: "now", 59 * time.Second: "59s ago", time.Minute: "1m ago", 59 * time.Minute: "59m ago",
+		47 * time.Hour: "47h ago", 48 * time.Hour: "2d ago", 100 * 24 * time.Hour: planTime.Add(-100 * 24 * time.Hour).Format("2006-01-02"),
+	} {
+		if got := ShortAgo(planTime.Add(-d), planTime); got != want {
+			t.Errorf("%s: %q, want %q", d, got, want)
+		}
+	}
+	if got := ShortAgo(time.Time{}, planTime); got != "" {
+		t.Errorf("never: %q", got)
+	}
+}
 
 func TestTables(t *testing.T) {
 	table := func() *Table {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/continuo-ml/continuo/planner"
@@ -109,14 +110,12 @@ func pending(st *planner.Step, r resource.Reason) bool {
 			return c.Unknown
 		}
 	}
-	return r.New == "" && contains(st.AfterUnknown, r.Path)
+	return r.New == "" && slices.Contains(st.AfterUnknown, r.Path)
 }
 
 func appendOnce(to []string, s string) []string {
-	for _, have := range to {
-		if have == s {
-			return to
-		}
+	if slices.Contains(to, s) {
+		return to
 	}
 	return append(to, s)
 }

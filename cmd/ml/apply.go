@@ -33,7 +33,7 @@ ml approve ID allowed it.`,
 			return a.apply(cmd.Context(), f, auto, args)
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	cmd.Flags().BoolVar(&auto, "auto-approve", false, "do not ask")
 	return cmd
 }
@@ -43,12 +43,13 @@ func (a *app) destroyCmd() *cobra.Command {
 	var auto bool
 	cmd := &cobra.Command{
 		Use: "destroy", Short: "Stop and delete everything; model versions stay until ml prune", Args: cobra.NoArgs,
+		Example: "  ml destroy\n  ml destroy -target deployment.churn",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.destroy = true
 			return a.apply(cmd.Context(), f, auto, nil)
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	cmd.Flags().BoolVar(&auto, "auto-approve", false, "do not ask")
 	return cmd
 }
@@ -90,7 +91,7 @@ type savedArg struct {
 // applyLocked holds the lease from before the plan until after the apply, so
 // that what was approved is what runs.
 func (a *app) applyLocked(ctx context.Context, p *project, f planFlags, o engine.PlanOptions, auto bool, saved savedArg) (err error) {
-	wait, cancel := deadline(ctx, f.lockTimeout)
+	wait, cancel := deadline(ctx, a.lockTimeout)
 	s, err := p.engine.Begin(wait, "apply")
 	cancel()
 	if err != nil {
@@ -108,13 +109,13 @@ func (a *app) applyLocked(ctx context.Context, p *project, f planFlags, o engine
 	if err != nil {
 		return err
 	}
-	if failed(planned.Plan) {
+	if report.Failed(planned.Plan) {
 		return exitCode{code: exitError}
 	}
 	if o.RefreshOnly {
 		return a.recordRefresh(ctx, s, planned, auto)
 	}
-	if changes(planned.Plan) && saved.plan == nil && !auto {
+	if report.Changes(planned.Plan) && saved.plan == nil && !auto {
 		if err := a.ask("Apply this plan?"); errors.Is(err, errNobody) {
 			return p.leaveWaiting(planned.Plan, o)
 		} else if err != nil {
@@ -136,7 +137,7 @@ func (a *app) planned(ctx context.Context, s *engine.Session, o engine.PlanOptio
 	if err != nil {
 		return nil, err
 	}
-	if !a.json || failed(planned.Plan) {
+	if !a.json || report.Failed(planned.Plan) {
 		err = a.showPlan(planned.Plan, false)
 	}
 	return planned, err
@@ -170,6 +171,11 @@ func (a *app) runPlan(ctx context.Context, p *project, s *engine.Session, planne
 	if berr := p.backup(context.WithoutCancel(ctx)); berr != nil {
 		fmt.Fprintf(a.Err, "%s %s\n", a.errStyle().Paint(report.Change, "Warning:"), berr)
 	}
+	if !planned.Input.Options.Destroy {
+		if err := a.showOutputs(ctx, p, out); err != nil {
+			return err
+		}
+	}
 	if err := a.summary(planned, out, time.Since(began)); err != nil {
 		return err
 	}
@@ -181,6 +187,39 @@ func (a *app) runPlan(ctx context.Context, p *project, s *engine.Session, planne
 		return exitCode{code: exitVerdict}
 	}
 	return nil
+}
+
+// showOutputs shows the root module's outputs after an apply that did something:
+// an endpoint is what people look for next.
+func (a *app) showOutputs(ctx context.Context, p *project, out *engine.Applied) error {
+	if a.json || len(out.Done) == 0 || len(p.conf.Outputs) == 0 || ctx.Err() != nil {
+		return nil
+	}
+	snap, err := p.store.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	t := report.NewTable("OUTPUT", "VALUE")
+	known := 0
+	for _, o := range p.conf.Outputs {
+		v, diags := p.conf.EvalOutput(o, engine.Recorded(p.conf, snap))
+		if diags.HasErrors() {
+			continue // what it refers to is not there, after a destroy
+		}
+		if val := outputValue(o, v); val != nil {
+			t.Text(o.Name, plainText(val))
+			known++
+		}
+	}
+	if known == 0 {
+		return nil
+	}
+	fmt.Fprintln(a.Out)
+	if err := t.Write(a.Out, a.style()); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.Out)
+	return err
 }
 
 // backup writes a verified snapshot beside the state.

@@ -92,7 +92,7 @@ func (a *app) approve(ctx context.Context, id string, auto bool) error {
 	if err := a.askApproval(saved, auto); err != nil {
 		return err
 	}
-	return a.withSession(ctx, "approve", 0, func(ctx context.Context, _ *project, s *engine.Session) error {
+	return a.withSession(ctx, "approve", func(ctx context.Context, _ *project, s *engine.Session) error {
 		given, err := s.Approve(ctx, saved, who())
 		if err != nil {
 			return err
@@ -122,9 +122,7 @@ func (a *app) approved(saved *engine.SavedPlan, given *state.Approval) error {
 	if a.json {
 		return a.printJSON(given)
 	}
-	_, err := fmt.Fprintf(a.Out, "%s Plan %s is approved by %s, once, until %s. Next: ml apply %s\n",
-		a.style().Paint(report.Good, "✓"), saved.ID(), given.Who, until(given.Expires), saved.ID())
-	return err
+	return a.done("Plan %s is approved by %s, once, until %s. Next: ml apply %s", saved.ID(), given.Who, until(given.Expires), saved.ID())
 }
 
 func until(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
@@ -245,7 +243,7 @@ func (a *app) listWaiting(p *project, snap *state.Snapshot) error {
 	}
 	t := report.NewTable("PLAN", "MADE", "BY", "APPROVED", "DOES")
 	for _, w := range list {
-		t.Text(w.ID, report.Ago(w.Created, time.Now()), w.Who, approvedBy(w.Approval), report.Counts(w.Summary))
+		t.Text(w.ID, report.ShortAgo(w.Created, time.Now()), w.Who, approvedBy(w.Approval), report.Counts(w.Summary))
 	}
 	if err := t.Write(a.Out, a.style()); err != nil {
 		return err

@@ -27,6 +27,7 @@ func (a *app) ciCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "ci", Short: "Pipelines for other CI systems"}
 	cmd.AddCommand(&cobra.Command{
 		Use: "init NAME", Short: "Write a pipeline for jenkins, github or gitlab", Args: cobra.ExactArgs(1),
+		Example:   "  ml ci init github",
 		ValidArgs: []string{"jenkins", "github", "gitlab"},
 		RunE: func(_ *cobra.Command, args []string) error {
 			to, ok := ciFiles[args[0]]

@@ -16,14 +16,14 @@ import (
 )
 
 // withSession opens the project, takes the lease and settles before fn.
-func (a *app) withSession(ctx context.Context, doing string, wait time.Duration, fn func(ctx context.Context, p *project, s *engine.Session) error) (err error) {
+func (a *app) withSession(ctx context.Context, doing string, fn func(ctx context.Context, p *project, s *engine.Session) error) (err error) {
 	p, err := a.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = joinClose(err, p.close()) }()
 	return a.interrupts(ctx, "Stopping.", nil, func(ctx context.Context) (err error) {
-		lockCtx, cancel := deadline(ctx, wait)
+		lockCtx, cancel := deadline(ctx, a.lockTimeout)
 		s, err := p.engine.Begin(lockCtx, doing)
 		cancel()
 		if err != nil {
@@ -40,7 +40,6 @@ func (a *app) withSession(ctx context.Context, doing string, wait time.Duration,
 func (a *app) rollbackCmd() *cobra.Command {
 	var to int
 	var why string
-	var wait time.Duration
 	cmd := &cobra.Command{
 		Use: "rollback ADDR", Short: "Serve an earlier passed version at once, and pin it", Args: cobra.ExactArgs(1),
 		Example:           "  ml rollback deployment.churn\n  ml rollback deployment.churn -to 2 -why \"wrong units in the feed\"",
@@ -50,14 +49,13 @@ func (a *app) rollbackCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withSession(cmd.Context(), "rollback", wait, func(ctx context.Context, p *project, s *engine.Session) error {
+			return a.withSession(cmd.Context(), "rollback", func(ctx context.Context, p *project, s *engine.Session) error {
 				return a.rollback(ctx, p, s, addr, engine.RollbackOptions{To: to, Who: who(), Why: why})
 			})
 		},
 	}
 	cmd.Flags().IntVar(&to, "to", 0, "version to serve (default: the passed one before)")
 	cmd.Flags().StringVar(&why, "why", "", "the reason, kept with the pin")
-	cmd.Flags().DurationVar(&wait, "lock-timeout", 0, "how long to wait for the lock")
 	return cmd
 }
 
@@ -70,9 +68,12 @@ func who() string {
 }
 
 func (a *app) rollback(ctx context.Context, p *project, s *engine.Session, addr resource.Address, o engine.RollbackOptions) error {
-	progress := a.progress(p, 1)
+	closing := func() error { return nil }
+	if !a.json { // where it is one document, no events
+		closing = a.progress(p, 1).Close
+	}
 	out, v, err := s.Rollback(ctx, addr, o)
-	if cerr := progress.Close(); err == nil {
+	if cerr := closing(); err == nil {
 		err = cerr
 	}
 	if err != nil {
@@ -84,25 +85,24 @@ func (a *app) rollback(ctx context.Context, p *project, s *engine.Session, addr 
 	if a.json {
 		return a.printJSON(map[string]any{"address": addr, "version": v.Number, "pinned": true})
 	}
-	_, err = fmt.Fprintf(a.Out, "%s %s serves version %d and is pinned there. Newer versions wait until: ml unpin %s\n", a.style().Paint(report.Good, "✓"), addr, v.Number, addr)
-	return err
+	return a.done("%s serves version %d and is pinned there. Newer versions wait until: ml unpin %s", addr, v.Number, addr)
 }
 
 func (a *app) unpinCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "unpin ADDR", Short: "Let a block follow its newest passed version again", Args: cobra.ExactArgs(1),
+		Example:           "  ml unpin deployment.churn",
 		ValidArgsFunction: a.completeAddresses("deployment"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := oneAddress(args)
 			if err != nil {
 				return err
 			}
-			return a.withSession(cmd.Context(), "unpin", 0, func(ctx context.Context, _ *project, s *engine.Session) error {
+			return a.withSession(cmd.Context(), "unpin", func(ctx context.Context, _ *project, s *engine.Session) error {
 				if err := s.Unpin(ctx, addr); err != nil {
 					return err
 				}
-				_, err := fmt.Fprintf(a.Out, "%s %s is unpinned. ml plan shows where it goes now.\n", a.style().Paint(report.Good, "✓"), addr)
-				return err
+				return a.done("%s is unpinned. ml plan shows where it goes now.", addr)
 			})
 		},
 	}
@@ -111,6 +111,7 @@ func (a *app) unpinCmd() *cobra.Command {
 func (a *app) cancelCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "cancel ADDR", Short: "Stop the run that is going on at a block", Args: cobra.ExactArgs(1),
+		Example:           "  ml cancel training.churn",
 		ValidArgsFunction: a.completeAddresses(),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			addr, err := oneAddress(args)
@@ -125,24 +126,22 @@ func (a *app) cancelCmd() *cobra.Command {
 			if err := p.engine.Cancel(cmd.Context(), addr); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.Out, "%s Cancelled what ran at %s.\n", a.style().Paint(report.Good, "✓"), addr)
-			return err
+			return a.done("Cancelled what ran at %s.", addr)
 		},
 	}
 }
 
 func (a *app) checkCmd() *cobra.Command {
-	var wait time.Duration
 	cmd := &cobra.Command{
 		Use: "check [ADDR]", Short: "Run the checks that are due, and nothing else", Args: cobra.MaximumNArgs(1),
+		Example:           "  ml check\n  ml check check.unit",
 		ValidArgsFunction: a.completeAddresses("check"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSession(cmd.Context(), "check", wait, func(ctx context.Context, p *project, s *engine.Session) error {
+			return a.withSession(cmd.Context(), "check", func(ctx context.Context, p *project, s *engine.Session) error {
 				return a.check(ctx, p, s, args)
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&wait, "lock-timeout", 0, "how long to wait for the lock")
 	return cmd
 }
 
@@ -160,11 +159,20 @@ func (a *app) check(ctx context.Context, p *project, s *engine.Session, args []s
 		}
 		return fmt.Errorf("no check %s; ml graph names what there is", args[0])
 	}
-	planned, err := a.planned(ctx, s, o, savedArg{})
+	a.asking = true // no hints of what else could be planned or applied
+	planned, err := s.Plan(ctx, o)
 	if err != nil {
 		return err
 	}
-	if failed(planned.Plan) {
+	if report.Failed(planned.Plan) || report.Changes(planned.Plan) && !a.json {
+		err = a.showPlan(planned.Plan, false)
+	} else if !a.json {
+		err = report.Say(a.Out, a.style(), "No check is due: nothing that they read has moved.")
+	}
+	if err != nil {
+		return err
+	}
+	if report.Failed(planned.Plan) {
 		return exitCode{code: exitError}
 	}
 	return a.runPlan(ctx, p, s, planned)
@@ -174,8 +182,9 @@ func (a *app) pruneCmd() *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
 		Use: "prune", Short: "Remove versions beyond `keep`, and content that nothing uses", Args: cobra.NoArgs,
+		Example: "  ml prune -dry-run\n  ml prune",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withSession(cmd.Context(), "prune", 0, func(ctx context.Context, p *project, s *engine.Session) error {
+			return a.withSession(cmd.Context(), "prune", func(ctx context.Context, p *project, s *engine.Session) error {
 				if err := p.connectAll(ctx); err != nil {
 					return err
 				}
@@ -196,9 +205,26 @@ func (p *project) connectAll(ctx context.Context) error {
 	return p.engine.ConnectAll(ctx)
 }
 
+// prunedView is what `ml prune -json` prints.
+type prunedView struct {
+	DryRun   bool         `json:"dry_run"`
+	Versions []versionRef `json:"versions"`
+	Removed  []string     `json:"removed"`
+	Bytes    int64        `json:"bytes"`
+}
+
+type versionRef struct {
+	Address resource.Address `json:"address"`
+	Version int              `json:"version"`
+}
+
 func (a *app) pruned(out *engine.Pruned, dry bool) error {
 	if a.json {
-		return a.printJSON(out)
+		doc := prunedView{DryRun: dry, Versions: []versionRef{}, Removed: append([]string{}, out.Removed...), Bytes: out.Bytes}
+		for _, v := range out.Versions {
+			doc.Versions = append(doc.Versions, versionRef{v.Address, v.Number})
+		}
+		return a.printJSON(doc)
 	}
 	verb := "Removed"
 	if dry {
@@ -207,20 +233,27 @@ func (a *app) pruned(out *engine.Pruned, dry bool) error {
 	for _, v := range out.Versions {
 		fmt.Fprintf(a.Out, "  %s version %d\n", v.Address, v.Number)
 	}
-	_, err := fmt.Fprintf(a.Out, "%s %d versions and %d stored items, %s.\n", verb, len(out.Versions), len(out.Removed), report.Bytes(out.Bytes))
-	return err
+	if len(out.Versions)+len(out.Removed) == 0 {
+		return report.Say(a.Out, a.style(), "Nothing to remove: every version is within what its training keeps, and all content is in use.")
+	}
+	return report.Say(a.Out, a.style(), fmt.Sprintf("%s %s and %s, %s.", verb, report.Plural(len(out.Versions), "version", "versions"),
+		report.Plural(len(out.Removed), "stored item", "stored items"), report.Bytes(out.Bytes)))
 }
 
 func (a *app) monitorCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "monitor ADDR", Short: "Evaluate a monitor's due windows and record its signals", Args: cobra.ExactArgs(1),
+		Example:           "  ml monitor monitor.churn",
 		ValidArgsFunction: a.completeAddresses("monitor"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := oneAddress(args)
 			if err != nil {
 				return err
 			}
-			return a.withSession(cmd.Context(), "monitor", time.Minute, func(ctx context.Context, _ *project, s *engine.Session) error {
+			if !cmd.Flags().Changed("lock-timeout") {
+				a.lockTimeout = time.Minute // a timer starts it; an apply that is about to end is no reason to fail
+			}
+			return a.withSession(cmd.Context(), "monitor", func(ctx context.Context, _ *project, s *engine.Session) error {
 				signals, err := s.Monitor(ctx, addr)
 				if err != nil {
 					return err

@@ -25,6 +25,7 @@ var starter embed.FS
 func (a *app) initCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "init", Short: "Write a starter project, or make an existing one ready", Args: cobra.NoArgs,
+		Example: "  mkdir first && cd first && ml init",
 		Long: `init makes a folder ready. An empty one gets a starter project that applies as it is.
 In one with *.ml.hcl files, modules from git are fetched and .ml/ goes into .gitignore.
 Running it again changes nothing.`,
@@ -59,8 +60,7 @@ func (a *app) initProject(cmd *cobra.Command) error {
 	if err := ignoreDotML(dir); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.Out, "%s Ready. Next: ml plan\n", st.Paint(report.Good, "✓"))
-	return err
+	return a.done("Ready. Next: ml plan")
 }
 
 func hasJSON(dir string) bool {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +28,11 @@ func (a *app) logsCmd() *cobra.Command {
 			}
 			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
 				return a.interrupts(cmd.Context(), "", nil, func(ctx context.Context) error {
-					err := p.engine.Logs(ctx, snap, addr, run, follow, lines, a.Out)
+					out := &counting{w: a.Out}
+					err := p.engine.Logs(ctx, snap, addr, run, follow, lines, out)
+					if err == nil && out.n == 0 && ctx.Err() == nil {
+						return report.Say(a.Err, a.errStyle(), fmt.Sprintf("The log of %s is empty.", addr))
+					}
 					if ctx.Err() != nil {
 						return nil // the reader had enough
 					}
@@ -42,13 +47,27 @@ func (a *app) logsCmd() *cobra.Command {
 	return cmd
 }
 
+// counting counts what is written through it.
+type counting struct {
+	w io.Writer
+	n int64
+}
+
+// Write implements io.Writer.
+func (c *counting) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
 func (a *app) importCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "import ADDR ID", Short: "Take an existing object or model under management", Args: cobra.ExactArgs(2),
 		Long: `import takes an existing object under management. For a local training, ID is a folder
 with a model's files: it becomes version 1, so that a model trained before ml can be
 validated and served.`,
-		Example: "  ml import training.churn ./old-model",
+		Example:           "  ml import training.churn ./old-model",
+		ValidArgsFunction: a.completeAddresses(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := resource.ParseAddress(args[0])
 			if err != nil {
@@ -60,7 +79,7 @@ validated and served.`,
 }
 
 func (a *app) importObject(ctx context.Context, addr resource.Address, id string) error {
-	return a.withSession(ctx, "import", 0, func(ctx context.Context, _ *project, s *engine.Session) error {
+	return a.withSession(ctx, "import", func(ctx context.Context, _ *project, s *engine.Session) error {
 		rec, err := s.Import(ctx, addr, id)
 		if err != nil {
 			return err
@@ -68,7 +87,6 @@ func (a *app) importObject(ctx context.Context, addr resource.Address, id string
 		if a.json {
 			return a.printJSON(rec)
 		}
-		_, err = fmt.Fprintf(a.Out, "%s %s is under management. Next: ml plan\n", a.style().Paint(report.Good, "✓"), addr)
-		return err
+		return a.done("%s is under management. Next: ml plan", addr)
 	})
 }

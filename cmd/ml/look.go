@@ -4,7 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,6 +40,7 @@ func oneAddress(args []string) (resource.Address, error) { return resource.Parse
 func (a *app) showCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "show [PLAN|ADDR]", Short: "Show the state, one block of it, or a saved plan", Args: cobra.MaximumNArgs(1),
+		Example: "  ml show\n  ml show deployment.churn\n  ml show plan.bin", ValidArgsFunction: a.completeRecords,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				if _, err := resource.ParseAddress(args[0]); err != nil {
@@ -71,7 +73,13 @@ func (a *app) showState(snap *state.Snapshot) error {
 		}
 		return a.printJSON(map[string]any{"format_version": "1.0", "lineage": snap.Lineage, "serial": snap.Serial, "records": records})
 	}
-	for _, addr := range sortedAddresses(snap.Records) {
+	if len(snap.Records) == 0 {
+		return report.Say(a.Out, a.style(), "Nothing is applied yet. ml plan shows what would be.")
+	}
+	for i, addr := range sortedAddresses(snap.Records) {
+		if i > 0 {
+			fmt.Fprintln(a.Out)
+		}
 		if err := a.printRecord(snap.Records[addr]); err != nil {
 			return err
 		}
@@ -99,12 +107,7 @@ func (a *app) printRecord(rec *state.Record) error {
 }
 
 func sortedAddresses[V any](m map[resource.Address]V) []resource.Address {
-	out := make([]resource.Address, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Compare(out[j]) < 0 })
-	return out
+	return slices.SortedFunc(maps.Keys(m), resource.Address.Compare)
 }
 
 func (a *app) explainCmd() *cobra.Command {
@@ -139,6 +142,7 @@ func (a *app) graphCmd() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use: "graph", Short: "Show what feeds what", Args: cobra.NoArgs,
+		Example: "  ml graph\n  ml graph -format dot | dot -Tsvg > graph.svg",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conf, _, _, err := a.load(cmd.Context())
 			if err != nil {
@@ -157,6 +161,7 @@ func (a *app) graphCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "text", "text, dot or mermaid")
+	a.complete(cmd, "format", cobra.FixedCompletions([]string{"text", "dot", "mermaid"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -177,6 +182,7 @@ func graphOf(conf *config.Project) (nodes []report.Node, edges []report.Edge) {
 func (a *app) outputCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "output [NAME]", Short: "Print the outputs of the root module", Args: cobra.MaximumNArgs(1),
+		Example: "  ml output\n  curl \"$(ml output endpoint)\"", ValidArgsFunction: a.completeOutputs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
 				return a.outputs(p, snap, args)
@@ -248,6 +254,7 @@ func outputValue(o *config.Output, v cty.Value) any {
 func (a *app) versionsCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "versions ADDR", Short: "List the versions of a training", Args: cobra.ExactArgs(1),
+		Example:           "  ml versions training.churn\n  ml versions training.churn -json",
 		ValidArgsFunction: a.completeAddresses("training"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := oneAddress(args)
@@ -275,7 +282,10 @@ type versionView struct {
 	Current bool               `json:"current"`
 	Serves  []string           `json:"serves,omitempty"`
 	Run     string             `json:"run"`
-	Inputs  resource.Parts     `json:"inputs"`
+	// Inputs are what it was made from, by path: digests, parameters, the command.
+	Inputs map[string]json.RawMessage `json:"inputs"`
+	// measured are the metrics for people: the training's own, else what judged it.
+	measured map[string]float64
 }
 
 func versionViews(snap *state.Snapshot, addr resource.Address) []versionView {
@@ -285,7 +295,7 @@ func versionViews(snap *state.Snapshot, addr resource.Address) []versionView {
 	}
 	out := []versionView{}
 	for _, v := range snap.Versions[addr] {
-		w := versionView{Version: v.Number, Digest: v.Digest, Created: v.Created, Metrics: v.Metrics, Params: v.Params, Passed: v.Passed(), Current: v.Number == current, Run: v.Run, Inputs: v.Parts}
+		w := versionView{Version: v.Number, Digest: v.Digest, Created: v.Created, Metrics: v.Metrics, Params: v.Params, Passed: v.Passed(), Current: v.Number == current, Run: v.Run, Inputs: rawParts(v.Parts), measured: measured(v)}
 		if w.Metrics == nil {
 			w.Metrics = map[string]float64{}
 		}
@@ -299,18 +309,48 @@ func versionViews(snap *state.Snapshot, addr resource.Address) []versionView {
 	return out
 }
 
+// rawParts are recorded inputs as JSON values: that is what each is recorded as.
+func rawParts(parts resource.Parts) map[string]json.RawMessage {
+	out := make(map[string]json.RawMessage, len(parts))
+	for path, text := range parts {
+		raw := json.RawMessage(text)
+		if !json.Valid(raw) {
+			raw, _ = json.Marshal(text) // a string always marshals
+		}
+		out[path] = raw
+	}
+	return out
+}
+
+// measured are a version's metrics, or where its training wrote none the values
+// that its validations judged.
+func measured(v *state.Version) map[string]float64 {
+	if len(v.Metrics) > 0 {
+		return v.Metrics
+	}
+	out := map[string]float64{}
+	for _, w := range v.Verdicts {
+		for _, f := range w.Findings {
+			if f.Value != nil && f.Name != "" {
+				out[f.Name] = *f.Value
+			}
+		}
+	}
+	return out
+}
+
 func (a *app) versions(snap *state.Snapshot, addr resource.Address) error {
 	views := versionViews(snap, addr)
 	if a.json {
 		return a.printJSON(views)
 	}
-	t := report.NewTable("VERSION", "DIGEST", "CREATED", "PASSED", "METRICS", "USED BY")
+	t := report.NewTable("VERSION", "DIGEST", "CREATED", "PASSED", "USED BY", "METRICS")
 	for _, v := range views {
 		note := strings.Join(v.Serves, " ")
 		if v.Current {
 			note = strings.TrimSpace("current " + note)
 		}
-		t.Text(fmt.Sprint(v.Version), v.Digest.Short(), report.Ago(v.Created, time.Now()), yesNo(v.Passed), metricsText(v.Metrics, 4), note)
+		t.Text(fmt.Sprint(v.Version), v.Digest.Short(), report.ShortAgo(v.Created, time.Now()), yesNo(v.Passed), note, report.Metrics(v.measured, 0))
 	}
 	return t.Write(a.Out, a.style())
 }
@@ -325,6 +365,7 @@ func yesNo(b bool) string {
 func (a *app) runsCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "runs [ADDR]", Short: "List runs, newest last", Args: cobra.MaximumNArgs(1),
+		Example:           "  ml runs\n  ml runs training.churn",
 		ValidArgsFunction: a.completeAddresses(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var addr resource.Address
@@ -362,7 +403,7 @@ func (a *app) runs(runs []*state.Run) error {
 		if len(r.Reasons) > 0 {
 			why = r.Reasons[0].Message
 		}
-		t.Text(r.ID, r.Address.String(), report.Ago(r.Started, time.Now()), report.Duration(r.Finished.Sub(r.Started)), end, why)
+		t.Text(r.ID, r.Address.String(), report.ShortAgo(r.Started, time.Now()), report.Duration(r.Finished.Sub(r.Started)), end, why)
 	}
 	return t.Write(a.Out, a.style())
 }

@@ -22,11 +22,10 @@ type planFlags struct {
 	refreshOnly      bool
 	destroy          bool
 	parallel         int
-	lockTimeout      time.Duration
 	verbose          bool
 }
 
-func (f *planFlags) add(cmd *cobra.Command) {
+func (f *planFlags) add(a *app, cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.targets, "target", nil, "only this address and what it needs (repeatable)")
 	fl.StringArrayVar(&f.replace, "replace", nil, "run or make this address anew (repeatable)")
@@ -34,8 +33,10 @@ func (f *planFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.refreshOnly, "refresh-only", false, "only show and record what changed outside")
 	fl.BoolVar(&f.destroy, "destroy", false, "plan to take everything away")
 	fl.IntVar(&f.parallel, "parallelism", 0, "steps at the same time (default 10)")
-	fl.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for the lock")
 	fl.BoolVar(&f.verbose, "verbose", false, "show every attribute")
+	for _, flag := range []string{"target", "replace"} {
+		a.complete(cmd, flag, a.completeAddresses())
+	}
 }
 
 // openFor opens the project as the flags ask for.
@@ -96,7 +97,7 @@ func (a *app) planCmd() *cobra.Command {
 			return a.plan(cmd.Context(), f, out, detailed)
 		},
 	}
-	f.add(cmd)
+	f.add(a, cmd)
 	cmd.Flags().StringVar(&out, "out", "", "save the plan to this file, for apply")
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 when there are changes")
 	return cmd
@@ -118,7 +119,7 @@ func (a *app) plan(ctx context.Context, f planFlags, out string, detailed bool) 
 	if err := a.showPlan(planned.Plan, f.verbose); err != nil {
 		return err
 	}
-	if failed(planned.Plan) {
+	if report.Failed(planned.Plan) {
 		return exitCode{code: exitError}
 	}
 	if out != "" {
@@ -126,7 +127,7 @@ func (a *app) plan(ctx context.Context, f planFlags, out string, detailed bool) 
 			return err
 		}
 	}
-	if detailed && changes(planned.Plan) {
+	if detailed && report.Changes(planned.Plan) {
 		return exitCode{code: exitChanges}
 	}
 	return nil
@@ -141,8 +142,7 @@ func (a *app) savePlan(p *project, plan *planner.Plan, o engine.PlanOptions, pat
 	if err := engine.KeepPlan(filepath.Join(p.dir, plansFolder), p.key, saved, time.Now()); err != nil || a.json {
 		return err
 	}
-	_, err := fmt.Fprintf(a.Out, "\nSaved to %s. Next: ml apply %s, or ml approve %s for somebody else to allow it.\n", path, path, saved.ID())
-	return err
+	return report.Say(a.Out, a.style(), fmt.Sprintf("\nSaved to %s. Next: ml apply %s, or ml approve %s for somebody else to allow it.", path, path, saved.ID()))
 }
 
 // plainVars are the variables from flags and environment that hold no secret.
@@ -164,26 +164,6 @@ func (a *app) showPlan(plan *planner.Plan, verbose bool) error {
 	st.Verbose = verbose
 	st.NoHint = a.asking
 	return report.PlanText(a.Out, plan, st)
-}
-
-// failed says whether the plan holds an error.
-func failed(p *planner.Plan) bool {
-	for _, d := range p.Diagnostics {
-		if d.Severity == "error" {
-			return true
-		}
-	}
-	return false
-}
-
-// changes says whether apply would do anything.
-func changes(p *planner.Plan) bool {
-	for _, st := range p.Steps {
-		if st.Action != resource.Noop && st.Action != resource.Blocked {
-			return true
-		}
-	}
-	return false
 }
 
 // checkAddresses finds mistyped -target and -replace addresses.

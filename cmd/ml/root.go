@@ -60,10 +60,11 @@ func System() Streams {
 
 // global are the flags that every command takes.
 type global struct {
-	chdir   string
-	noColor bool
-	json    bool
-	input   bool
+	chdir       string
+	noColor     bool
+	json        bool
+	input       bool
+	lockTimeout time.Duration
 }
 
 // app is one invocation.
@@ -88,7 +89,7 @@ func Main(args []string, s Streams) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	a.cancelOp = cancel
-	return a.exit(root.ExecuteContext(ctx))
+	return a.exit(unknownCommand(root, root.ExecuteContext(ctx)))
 }
 
 // exit prints an error and picks the code.
@@ -114,8 +115,15 @@ func (a *app) printError(err error) {
 			return
 		}
 	}
-	st := a.errStyle()
-	fmt.Fprintf(a.Err, "%s %s\n", st.Paint(report.Bad, "Error:"), strings.TrimSpace(err.Error()))
+	_ = report.Failure(a.Err, a.errStyle(), strings.TrimSpace(err.Error())) // where it cannot be written, the exit code says it
+}
+
+// done says what was done and what comes next.
+func (a *app) done(format string, args ...any) error {
+	if a.json {
+		return a.printJSON(map[string]any{"done": true, "message": fmt.Sprintf(format, args...)})
+	}
+	return report.Done(a.Out, a.style(), fmt.Sprintf(format, args...))
 }
 
 // style is how standard output is rendered.
@@ -139,17 +147,16 @@ trainings, validation gates, deployments and monitors, declared in *.ml.hcl file
   ml apply      do exactly that
   ml status     show what serves, and how it is`,
 		Version:       version,
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fmt.Errorf("%w; %s -help lists the flags", err, c.CommandPath())
-	})
+	cmd.SetFlagErrorFunc(flagError)
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.chdir, "chdir", "", "work in this folder")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours (also NO_COLOR)")
 	f.BoolVar(&a.json, "json", false, "print JSON")
 	f.BoolVar(&a.input, "input", true, "ask when something is missing; -input=false never asks")
+	f.DurationVar(&a.lockTimeout, "lock-timeout", 0, "wait so long for another ml that is applying, such as 5m")
 	f.Var(&a.vars.flag, "var", "set a variable, NAME=VALUE")
 	f.Var(&a.vars.file, "var-file", "read variables from a file")
 	cmd.AddCommand(
@@ -159,6 +166,8 @@ trainings, validation gates, deployments and monitors, declared in *.ml.hcl file
 		a.checkCmd(), a.pruneCmd(), a.monitorCmd(), a.driftCmd(), a.importCmd(), a.stateCmd(),
 		a.ciCmd(), a.versionCmd(), a.completionCmd(), exitCodesTopic(),
 	)
+	plainUsage(cmd)
+	cmd.PersistentPreRunE = a.refuseJSON
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -54,6 +55,7 @@ func exits(args []string) int {
 func TestScripts(t *testing.T) {
 	var mu sync.Mutex
 	var folders []string
+	schemas := publishedSchemas(t)
 	t.Run("of", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir: "testdata/script",
@@ -66,9 +68,13 @@ func TestScripts(t *testing.T) {
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){
 				"json": cmdJSON, "keys": cmdKeys, "events": cmdEvents,
 				"last": cmdLast, "absent": cmdAbsent, "damage": cmdDamage, "until": cmdUntil, "waiting": cmdWaiting,
+				"schema": schemas.check,
 			},
 		})
 	})
+	if flag.Lookup("test.run").Value.String() == "" {
+		schemas.unused(t)
+	}
 	for _, dir := range folders {
 		if left := leftIn(dir); len(left) > 0 {
 			t.Errorf("processes stayed behind %s:\n  %s", filepath.Base(dir), strings.Join(left, "\n  "))

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"sort"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,6 +26,7 @@ func toolVersion() string { return version }
 func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Example: "  ml version",
 		RunE: func(*cobra.Command, []string) error {
 			commit := ""
 			if bi, ok := debug.ReadBuildInfo(); ok {
@@ -52,58 +52,10 @@ func (a *app) printJSON(v any) error {
 	return enc.Encode(v)
 }
 
-func (a *app) completionCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "completion SHELL", Short: "Print a completion script for bash, zsh, fish or powershell",
-		Example: "  source <(ml completion bash)",
-		Args:    cobra.ExactArgs(1), ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			root := cmd.Root()
-			switch args[0] {
-			case "bash":
-				return root.GenBashCompletionV2(a.Out, true)
-			case "zsh":
-				return root.GenZshCompletion(a.Out)
-			case "fish":
-				return root.GenFishCompletion(a.Out, true)
-			case "powershell":
-				return root.GenPowerShellCompletionWithDesc(a.Out)
-			}
-			return fmt.Errorf("no completion for %q; choose bash, zsh, fish or powershell", args[0])
-		},
-	}
-}
-
-// completeAddresses offers the addresses of the project, for shell completion.
-func (a *app) completeAddresses(kinds ...string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		conf, _, _, err := a.load(cmd.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var out []string
-		for _, b := range conf.Blocks {
-			if s := b.Addr.String(); strings.HasPrefix(s, prefix) && (len(kinds) == 0 || contains(kinds, b.Kind.Name)) {
-				out = append(out, s)
-			}
-		}
-		sort.Strings(out)
-		return out, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
-}
-
 func (a *app) validateCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "validate", Short: "Check the files without reading state or sources", Args: cobra.NoArgs,
+		Example: "  ml validate\n  ml validate -json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conf, _, dir, err := a.load(cmd.Context())
 			if err == nil {
@@ -118,32 +70,16 @@ func (a *app) validateCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.Out, "%s The files are valid: %d blocks.\n", a.style().Paint(report.Good, "✓"), len(conf.Blocks))
-			return err
+			return a.done("The files are valid: %s.", report.Plural(len(conf.Blocks), "block", "blocks"))
 		},
 	}
 }
 
 func (a *app) validateJSON(d diagError) error {
-	type item struct {
-		Severity string `json:"severity"`
-		Summary  string `json:"summary"`
-		Detail   string `json:"detail,omitempty"`
-		File     string `json:"file,omitempty"`
-		Line     int    `json:"line,omitempty"`
-	}
-	items := []item{}
-	for _, x := range d.diags {
-		it := item{Severity: "error", Summary: x.Summary, Detail: x.Detail}
-		if x.Subject != nil {
-			it.File, it.Line = x.Subject.Filename, x.Subject.Start.Line
-		}
-		items = append(items, it)
-	}
-	if err := a.printJSON(map[string]any{"format_version": "1.0", "valid": len(items) == 0, "diagnostics": items}); err != nil {
+	if err := report.DiagnosticsJSON(a.Out, d.diags, d.files); err != nil {
 		return err
 	}
-	if len(items) > 0 {
+	if d.diags.HasErrors() {
 		return exitCode{code: exitError}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,7 @@ func (a *app) stateCmd() *cobra.Command {
 func (a *app) stateListCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the recorded addresses", Args: cobra.NoArgs,
+		Example: "  ml state list\n  ml state list -json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withProject(cmd.Context(), func(_ *project, snap *state.Snapshot) error {
 				addrs := sortedAddresses(snap.Records)
@@ -45,6 +47,7 @@ func (a *app) stateListCmd() *cobra.Command {
 func (a *app) stateShowCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "show ADDR", Short: "Show one record whole", Args: cobra.ExactArgs(1),
+		Example: "  ml state show training.churn", ValidArgsFunction: a.completeRecords,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withProject(cmd.Context(), func(_ *project, snap *state.Snapshot) error { return a.showRecord(snap, args[0]) })
 		},
@@ -54,6 +57,7 @@ func (a *app) stateShowCmd() *cobra.Command {
 func (a *app) stateMvCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "mv FROM TO", Short: "Give a record another address; nothing outside moves", Args: cobra.ExactArgs(2),
+		Example: "  ml state mv training.churn training.leavers", ValidArgsFunction: a.completeRecords,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from, err := resource.ParseAddress(args[0])
 			if err != nil {
@@ -73,6 +77,7 @@ func (a *app) stateMvCmd() *cobra.Command {
 func (a *app) stateRmCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "rm ADDR", Short: "Forget a record; the object itself stays", Args: cobra.ExactArgs(1),
+		Example: "  ml state rm deployment.old", ValidArgsFunction: a.completeRecords,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := oneAddress(args)
 			if err != nil {
@@ -86,18 +91,18 @@ func (a *app) stateRmCmd() *cobra.Command {
 }
 
 func (a *app) changeState(ctx context.Context, doing, done string, fn func(context.Context, *engine.Session) error) error {
-	return a.withSession(ctx, doing, 0, func(ctx context.Context, _ *project, s *engine.Session) error {
+	return a.withSession(ctx, doing, func(ctx context.Context, _ *project, s *engine.Session) error {
 		if err := fn(ctx, s); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(a.Out, "%s %s\n", a.style().Paint(report.Good, "✓"), done)
-		return err
+		return a.done("%s", done)
 	})
 }
 
 func (a *app) stateVerifyCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "verify", Short: "Check every record's checksum", Args: cobra.NoArgs,
+		Example: "  ml state verify",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, err := a.openState(cmd.Context())
 			if err != nil {
@@ -108,11 +113,27 @@ func (a *app) stateVerifyCmd() *cobra.Command {
 				return fmt.Errorf("%w; ml state rebuild restores the newest verified snapshot", err)
 			}
 			if a.json {
-				return a.printJSON(rep)
+				return a.printJSON(verifiedView(rep))
 			}
-			_, err = fmt.Fprintf(a.Out, "%s The state is sound: serial %d, %d records, %d versions, %d runs, %d snapshots.\n", a.style().Paint(report.Good, "✓"), rep.Serial, rep.Records, rep.Versions, rep.Runs, len(rep.Snapshots))
-			return err
+			return a.done("The state is sound: serial %d, %s, %s, %s, %s.", rep.Serial, report.Plural(rep.Records, "record", "records"),
+				report.Plural(rep.Versions, "version", "versions"), report.Plural(rep.Runs, "run", "runs"), report.Plural(len(rep.Snapshots), "snapshot", "snapshots"))
 		},
+	}
+}
+
+// verifiedView is what `ml state verify -json` prints.
+func verifiedView(rep bolt.Report) map[string]any {
+	copies := make([]map[string]any, 0, len(rep.Snapshots))
+	for _, c := range rep.Snapshots {
+		one := map[string]any{"path": c.Path, "serial": c.Serial, "sound": c.Err == nil}
+		if c.Err != nil {
+			one["error"] = c.Err.Error()
+		}
+		copies = append(copies, one)
+	}
+	return map[string]any{
+		"format_version": "1.0", "lineage": rep.Lineage, "serial": rep.Serial, "records": rep.Records, "versions": rep.Versions,
+		"runs": rep.Runs, "open_intents": rep.Intents, "snapshots": copies,
 	}
 }
 
@@ -120,6 +141,7 @@ func (a *app) stateRebuildCmd() *cobra.Command {
 	var accept bool
 	cmd := &cobra.Command{
 		Use: "rebuild", Short: "Put the newest verified snapshot in place of a damaged or lost state", Args: cobra.NoArgs,
+		Example: "  ml state rebuild\n  ml state rebuild -accept",
 		Long: `rebuild puts the newest verified snapshot in place of a damaged or lost state. The
 damaged file is kept beside it. What was journalled as under way in the snapshot is
 settled by the next apply: running work is found by its id and collected.
@@ -137,15 +159,13 @@ An older copy of the state that somebody put back is refused by every command;
 				if err := p.store.Accept(ctx); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(a.Out, "%s The state is accepted as it is. ml plan shows what differs from the world.\n", a.style().Paint(report.Good, "✓"))
-				return err
+				return a.done("The state is accepted as it is. ml plan shows what differs from the world.")
 			}
 			from, err := p.store.RestoreLatest(ctx)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.Out, "%s The state is that of %s. ml plan shows what happened since.\n", a.style().Paint(report.Good, "✓"), relative(from))
-			return err
+			return a.done("The state is that of %s. ml plan shows what happened since.", relative(from))
 		},
 	}
 	cmd.Flags().BoolVar(&accept, "accept", false, "take an older copy of the state as it is")
@@ -166,6 +186,7 @@ func (a *app) openState(ctx context.Context) (*project, error) {
 func (a *app) statusCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show what there is and how it is", Args: cobra.NoArgs,
+		Example: "  ml status\n  ml status -json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
 				rows, err := p.engine.Status(cmd.Context(), snap)
@@ -180,7 +201,7 @@ func (a *app) statusCmd() *cobra.Command {
 				}
 				waiting, err := p.waiting(snap)
 				if note := waitingNote(waiting); err == nil && note != "" {
-					_, err = fmt.Fprintf(a.Out, "\n%s\n", note)
+					err = report.Say(a.Out, a.style(), "\n"+note)
 				}
 				return err
 			})
@@ -193,9 +214,22 @@ func (a *app) status(rows []engine.StatusRow) error {
 		_, err := fmt.Fprintln(a.Out, "Nothing is applied yet. ml plan shows what would be.")
 		return err
 	}
-	t := report.NewTable("ADDRESS", "PHASE", "VERSION", "VERDICT", "SIGNAL", "LAST RUN", "NOTE")
+	t := report.NewTable("ADDRESS", "PHASE", "VERSION", "VERDICT", "LAST RUN", "NOTE")
 	for _, r := range rows {
-		t.Text(r.Address, string(r.Phase), number(r.Version), r.Verdict, r.SignalText(), ago(r.LastRun), r.Note())
+		phase, verdict, note := report.PhaseCell(r.Phase), report.Cell{Text: r.Verdict}, report.Cell{Text: r.Note()}
+		if r.Phase == resource.PhaseReady {
+			phase.Tone = report.Plain // as it should be: colour is for the others
+		}
+		if r.Verdict == "failed" {
+			verdict.Tone = report.Bad
+		}
+		if r.NextDue != nil {
+			note.Text = strings.TrimPrefix(note.Text+" · due "+report.Ago(*r.NextDue, time.Now()), " · ")
+		}
+		if r.Alarm() {
+			note.Tone = report.Change
+		}
+		t.Row(report.Cell{Text: r.Address, Tone: report.Strong}, phase, report.Cell{Text: number(r.Version)}, verdict, report.Cell{Text: ago(r.LastRun)}, note)
 	}
 	return t.Write(a.Out, a.style())
 }
@@ -211,7 +245,7 @@ func ago(t *time.Time) string {
 	if t == nil {
 		return ""
 	}
-	return report.Ago(*t, time.Now())
+	return report.ShortAgo(*t, time.Now())
 }
 
 // bareState is the state alone, for when the files cannot be loaded.

@@ -4,8 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/continuo-ml/continuo/internal/drift"
@@ -13,70 +14,43 @@ import (
 	"github.com/continuo-ml/continuo/state"
 )
 
-// metricsText shows at most limit metrics, by name.
-func metricsText(m map[string]float64, limit int) string {
-	names := make([]string, 0, len(m))
-	for n := range m {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	more := ""
-	if len(names) > limit {
-		more = fmt.Sprintf(" +%d", len(names)-limit)
-		names = names[:limit]
-	}
-	parts := make([]string, len(names))
-	for i, n := range names {
-		parts[i] = n + " " + report.Number(m[n])
-	}
-	return strings.Join(parts, "  ") + more
-}
-
 // recordView shows one record: where it stands and what others may use of it.
 func recordView(w io.Writer, rec *state.Record, s report.Style) error {
-	fmt.Fprintf(w, "%s  %s  (%s)\n", s.Paint(report.Strong, rec.Address.String()), rec.Phase, rec.Provider)
+	phase := report.PhaseCell(rec.Phase)
+	fmt.Fprintf(w, "%s  %s  on %s, updated %s\n", s.Paint(report.Strong, rec.Address.String()), s.Paint(phase.Tone, phase.Text), rec.Provider, report.Ago(rec.Updated, time.Now()))
+	t := report.NewTable("FIELD", "VALUE")
+	t.Indent = 2
+	said := ""
 	if rec.Verdict != nil {
-		tone, word := report.Good, "passed"
+		cell := report.Cell{Text: "passed", Tone: report.Good}
 		if rec.Verdict.Bad() {
-			tone, word = report.Bad, "failed"
+			cell = report.Cell{Text: "failed", Tone: report.Bad}
 		}
-		fmt.Fprintf(w, "  %s  %s\n", s.Paint(tone, word), s.Clean(rec.Verdict.Message))
+		if said = rec.Verdict.Message; said != cell.Text {
+			cell.Text += ": " + said
+		}
+		t.Row(report.Cell{Text: "verdict"}, cell)
 	}
-	if rec.Message != "" && (rec.Verdict == nil || rec.Verdict.Message != rec.Message) {
-		fmt.Fprintf(w, "  %s\n", s.Clean(rec.Message))
+	if rec.Message != "" && rec.Message != said {
+		t.Text("note", rec.Message)
 	}
-	var out map[string]any
+	var out map[string]json.RawMessage
 	if len(rec.Outputs) > 0 {
 		if err := json.Unmarshal(rec.Outputs, &out); err != nil {
 			return fmt.Errorf("outputs of %s: %w", rec.Address, err)
 		}
 	}
-	t := report.NewTable("OUTPUT", "VALUE")
-	t.Indent = 2
-	for _, k := range sortedKeys(out) {
-		if k == "address" || out[k] == nil {
-			continue
+	for _, k := range slices.Sorted(maps.Keys(out)) {
+		text := report.Value(out[k])
+		var measured map[string]float64
+		if k == "metrics" && json.Unmarshal(out[k], &measured) == nil { // 16 digits tell nobody more than 4
+			text = report.Metrics(measured, 0)
 		}
-		raw, err := json.Marshal(out[k])
-		if err != nil {
-			return err
+		if k != "address" && text != "null" && text != "" {
+			t.Text(k, text)
 		}
-		t.Text(k, strings.Trim(string(raw), `"`))
 	}
-	if err := t.Write(w, s); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "  %s\n\n", s.Paint(report.Faint, "updated "+report.Ago(rec.Updated, time.Now())))
-	return err
-}
-
-func sortedKeys(m map[string]any) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	return keys
+	return t.Write(w, s)
 }
 
 // signalsView shows a monitor's signals.
@@ -99,7 +73,7 @@ func signalsView(w io.Writer, signals []*state.Signal, s report.Style) error {
 func driftView(w io.Writer, rep drift.Report, s report.Style) error {
 	cols := append([]drift.Result(nil), rep.Columns...)
 	sort.SliceStable(cols, func(i, j int) bool { return cols[i].Drifted && !cols[j].Drifted })
-	t := report.NewTable("COLUMN", "TYPE", "METHOD", "STATISTIC", "P-VALUE", "THRESHOLD", "")
+	t := report.NewTable("COLUMN", "TYPE", "METHOD", "STATISTIC", "P-VALUE", "THRESHOLD", "VERDICT").Right(3, 4, 5)
 	drifted := 0
 	for _, c := range cols {
 		p := ""

@@ -20,6 +20,7 @@ func indexPage(kinds config.Kinds) string {
 | [language](language.md) | Files, variables, references, meta-arguments, modules. |
 | [commands](commands.md) | Every command and flag. |
 | [plan](plan.md) | The plan's JSON, its actions and reason codes. |
+| [JSON output](schemas/README.md) | A JSON Schema for each ` + "`-json`" + ` document. |
 | [runner contract](runner-contract.md) | What a command finds when it runs, and what it must write. |
 | [providers](providers.md) | Where blocks run. |
 | [limits](limits.md) | What every entry point keeps. |

@@ -64,7 +64,7 @@ func planPage() string {
 	var b strings.Builder
 	b.WriteString(`# The plan
 
-` + "`ml plan` shows one line per step with its symbol, the reasons and the field changes under it. `ml plan -json` is one document:" + `
+` + "`ml plan` shows one line per step with its symbol, the reasons and the field changes under it. `ml plan -json` is one document ([schema](schemas/plan.json)):" + `
 
 | field | |
 | --- | --- |

@@ -166,7 +166,9 @@ type reportMark struct {
 	Nanos int64 `json:"nanos,omitempty"` // modification time since 1970
 }
 
-func markOf(info fs.FileInfo) reportMark { return reportMark{true, info.Size(), info.ModTime().UnixNano()} }
+func markOf(info fs.FileInfo) reportMark {
+	return reportMark{true, info.Size(), info.ModTime().UnixNano()}
+}
 
 // reportBefore looks at the report before the command runs, or recalls what it was.
 func (c *check) reportBefore(spec config.Check, o *op) (m reportMark, err error) {
