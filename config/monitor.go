@@ -92,7 +92,7 @@ func monitorKind() Kind {
 		Doc:  "Watches a deployment's requests and answers, window by window, and records a signal for drift, performance and latency, which a training's retrain block may listen to.",
 		Spec: Monitor{}, Outputs: MonitorOutputs{},
 		Signals: []string{"drift", "performance", "latency"}, KeepAttr: "reference", KeepWith: "deployment",
-		Check:   checkMonitor, Notify: notified,
+		Check: checkMonitor, Notify: notified,
 	}
 }
 

@@ -34,7 +34,7 @@ func (r *resolver) offer(addr resource.Address, d *declaration, in instance) cty
 	}
 	dec := &decoder{run: r.run, marks: true, feedback: cty.EmptyTupleVal, sensitive: map[string]bool{}}
 	body := cty.ObjectVal(dec.body(d.body, d.spec, r.run.context(in, d.refs, cty.NilVal), ""))
-	r.run.take() // evaluating the block by itself says the same
+	r.run.diags = nil // evaluating the block by itself says the same
 	if len(dec.sensitive) == 0 && !dec.diags.HasErrors() {
 		v = d.kind.complete(addr, cty.ObjectVal(d.kind.Plan(body, nil, cty.NilVal)))
 	}

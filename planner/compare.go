@@ -125,7 +125,7 @@ func (b *builder) movedPath(s *subject, path, old, text string, unknown bool) mo
 // somebody wrote: a model among the inputs, an endpoint in the environment, and
 // anything that only a step before it will tell.
 func (l *leaf) cause() resource.Code {
-	switch code := l.attr.Code; code { //nolint:exhaustive // the others say it already
+	switch code := l.attr.Code; code {
 	case resource.ReasonDataChanged:
 		if l.model {
 			return resource.ReasonUpstreamChanged
