@@ -49,7 +49,7 @@ func (r StatusRow) Note() string {
 	if r.Pinned > 0 {
 		out = append(out, fmt.Sprintf("pinned at %d", r.Pinned))
 	}
-	if r.Message != "" && r.Phase != resource.PhaseReady {
+	if r.Message != "" && (r.Phase != resource.PhaseReady || r.Verdict == "failed") {
 		out = append(out, r.Message)
 	}
 	return strings.Join(out, " · ")

@@ -35,13 +35,13 @@ func (v *view) findingRow(f resource.Finding) row {
 	if name == "" {
 		name = f.Name
 	}
-	return row{label: mark + " " + name, tone: tone, value: []span{{findingText(f), Plain}}, note: findingCount(f), long: findingCount(f) == ""}
+	return row{label: mark + " " + name, tone: tone, value: []span{{findingText(f), Plain}}, note: findingCount(f), long: findingCount(f) == "", lines: true}
 }
 
 // findingText says rule, value and limit where the message does not.
 func findingText(f resource.Finding) string {
 	text := f.Message
-	if f.Rule != "" && !strings.Contains(text, f.Rule) {
+	if f.Rule != "" && !strings.Contains(strings.ReplaceAll(text, " ", "_"), f.Rule) {
 		text = join(f.Rule, ": ", text)
 	}
 	if f.Value != nil && !strings.Contains(text, Number(*f.Value)) {

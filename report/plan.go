@@ -68,6 +68,7 @@ type row struct {
 	note  string
 	alert string // printed after the value, in a warning tone
 	long  bool   // the value is wrapped rather than cut
+	lines bool   // a long value's lines stay lines: what a command said
 }
 
 const (
@@ -174,12 +175,18 @@ func (v *view) rows(o *out, rows []row, at int) {
 }
 
 func (v *view) longRow(o *out, head []span, r row, at int) {
-	for i, l := range v.s.wrap(spansText(r.value), v.s.room(at)) {
-		if i == 0 {
-			o.line(append(head, span{l, r.value[0].tone})...)
-			continue
+	pars := []string{spansText(r.value)}
+	if r.lines {
+		pars = strings.Split(strings.TrimRight(pars[0], "\n"), "\n")
+	}
+	for i, par := range pars {
+		for j, l := range v.s.wrap(par, v.s.room(at)) {
+			if i+j == 0 {
+				o.line(append(head, span{l, r.value[0].tone})...)
+				continue
+			}
+			o.line(span{strings.Repeat(" ", at) + l, r.value[0].tone})
 		}
-		o.line(span{strings.Repeat(" ", at) + l, r.value[0].tone})
 	}
 }
 

@@ -158,6 +158,17 @@ func (p *Progress) Handle(ev resource.Event) {
 	}
 }
 
+// Say writes text above the live lines, where they do not overwrite it.
+func (p *Progress) Say(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var lines [][]span
+	for _, l := range p.s.wrap(text, p.s.room(0)) {
+		lines = append(lines, []span{{l, Strong}})
+	}
+	p.lines(lines...)
+}
+
 // Close takes the live lines off the screen, ends the redrawing and returns the
 // first error of writing. It may be called again.
 func (p *Progress) Close() error {

@@ -211,6 +211,21 @@ func TestWhatIsSaidOfAnEndedStepFitsTheScreen(t *testing.T) {
 	}
 }
 
+func TestWhatIsSaidWhileLinesAreLiveStaysAboveThem(t *testing.T) {
+	clock, scr := newHandClock(), &screen{t: t}
+	p := newProgress(scr, Style{Unicode: true, Width: 60, Live: true}, 2, clock.now, clock.every)
+	p.Handle(resource.Event{Type: resource.EventStepStart, Address: "training.a", Action: resource.RunIt, Message: "running"})
+	p.Say("Stopping: nothing new starts; what runs goes on in the background.")
+	clock.c <- clock.now() // a redraw
+	clock.c <- clock.now() // taken up only after the one before it was drawn
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.TrimSpace(strings.Join(scr.lines, "\n")); got != "Stopping: nothing new starts; what runs goes on in the\nbackground." {
+		t.Errorf("the screen shows:\n%s", got)
+	}
+}
+
 func TestManyRunningStepsFitTheScreen(t *testing.T) {
 	clock := newHandClock()
 	scr := &screen{t: t}

@@ -72,7 +72,7 @@ func (a *app) apply(ctx context.Context, f planFlags, auto bool, args []string) 
 	}
 	defer func() { err = joinClose(err, p.close()) }()
 	again := func() {
-		fmt.Fprintln(a.Err, "Cancelling what runs…")
+		a.tell("Cancelling what runs…")
 		if err := p.engine.CancelAll(context.Background()); err != nil {
 			a.printError(err)
 		}
@@ -238,14 +238,30 @@ type eventSink interface {
 
 // progress sends the engine's events to the view that fits.
 func (a *app) progress(p *project, steps int) eventSink {
-	var sink eventSink
 	if a.json {
-		sink = report.EventJSON(a.Out)
-	} else {
-		sink = report.NewProgress(a.Out, a.style(), steps)
+		sink := report.EventJSON(a.Out)
+		p.engine.Emit = sink.Handle
+		return sink
 	}
-	p.engine.Emit = sink.Handle
-	return sink
+	view := report.NewProgress(a.Out, a.style(), steps)
+	p.engine.Emit = view.Handle
+	if !a.style().Live {
+		return view
+	}
+	a.live.Store(view)
+	return liveSink{Progress: view, ended: func() { a.live.Store(nil) }}
+}
+
+// liveSink is a view on a terminal; ended is called once it redraws no more.
+type liveSink struct {
+	*report.Progress
+	ended func()
+}
+
+// Close implements eventSink.
+func (s liveSink) Close() error {
+	defer s.ended()
+	return s.Progress.Close()
 }
 
 // errNobody: the question stays open.

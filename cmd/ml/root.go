@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -76,6 +77,9 @@ type app struct {
 	leftRunning bool
 	asking      bool // the command itself asks what to do with a plan
 	cancelOp    context.CancelFunc
+	// live is the view that redraws the terminal now, if any: what is written
+	// beside it would be overwritten.
+	live atomic.Pointer[report.Progress]
 }
 
 // Main runs the command line and returns the exit code.
@@ -234,7 +238,7 @@ func (a *app) watchSignals(first string, again func(), cancel func(), done <-cha
 				return
 			}
 			if n++; n == 1 {
-				fmt.Fprintf(a.Err, "\n%s\n", first)
+				a.tell(first)
 				cancel()
 			} else if again != nil {
 				again()
@@ -242,6 +246,15 @@ func (a *app) watchSignals(first string, again func(), cancel func(), done <-cha
 			}
 		}
 	}
+}
+
+// tell says something in the middle of a command.
+func (a *app) tell(text string) {
+	if view := a.live.Load(); view != nil {
+		view.Say(text)
+		return
+	}
+	fmt.Fprintf(a.Err, "\n%s\n", text)
 }
 
 // deadline bounds a wait; 0 is no wait beyond the first try.
