@@ -38,14 +38,23 @@ const planMagic = "ml-plan 1 "
 // SavedPlan is what a plan file holds.
 type SavedPlan struct {
 	Tool string `json:"tool"` // version of ml that made it
-	// Vars are the variables that were given, by name, as text. Sensitive ones
-	// are left out and must be given again.
-	Vars    map[string]string `json:"vars,omitempty"`
-	Options SavedOptions      `json:"options"`
-	Who     string            `json:"who,omitempty"` // made it
-	Plan    *planner.Plan     `json:"plan"`
+	// Vars are the variables that were given, the later of a name first to count.
+	// Sensitive ones are left out and must be given again.
+	Vars    []SavedVar    `json:"vars,omitempty"`
+	Options SavedOptions  `json:"options"`
+	Who     string        `json:"who,omitempty"` // made it
+	Plan    *planner.Plan `json:"plan"`
 	// Digest is that of all the above as written: what an approval names.
 	Digest resource.Digest `json:"-"`
+}
+
+// SavedVar is a variable from the environment, a flag or a file: its text, or its
+// value as JSON with the type.
+type SavedVar struct {
+	Name   string          `json:"name"`
+	Source string          `json:"source"`
+	Text   *string         `json:"text,omitempty"`
+	Value  json.RawMessage `json:"value,omitempty"`
 }
 
 // SavedOptions are the planner options that a saved plan was made with.

@@ -157,10 +157,7 @@ func (a *app) readSaved(arg string) (saved *engine.SavedPlan, known bool, err er
 	if saved, err = engine.ReadPlan(path, key, toolVersion(), time.Now()); err != nil {
 		return nil, false, err
 	}
-	for name, text := range saved.Vars {
-		a.vars.given = append(a.vars.given, givenVar{text: name + "=" + text})
-	}
-	return saved, known, nil
+	return saved, known, a.vars.adopt(saved)
 }
 
 func exists(path string) bool {
@@ -169,17 +166,21 @@ func exists(path string) bool {
 }
 
 // savedPlan is the plan with what is needed to run it later.
-func (p *project) savedPlan(plan *planner.Plan, o engine.PlanOptions) *engine.SavedPlan {
+func (p *project) savedPlan(plan *planner.Plan, o engine.PlanOptions) (*engine.SavedPlan, error) {
+	vars, err := p.keptVars()
 	return &engine.SavedPlan{
-		Tool: toolVersion(), Who: who(), Plan: plan, Vars: p.plainVars(),
+		Tool: toolVersion(), Who: who(), Plan: plan, Vars: vars,
 		Options: engine.SavedOptions{Targets: o.Targets, Replace: o.Replace, Destroy: o.Destroy},
-	}
+	}, err
 }
 
 // leaveWaiting keeps a plan that nobody could be asked about, and says how it
 // goes on.
 func (p *project) leaveWaiting(plan *planner.Plan, o engine.PlanOptions) error {
-	saved := p.savedPlan(plan, o)
+	saved, err := p.savedPlan(plan, o)
+	if err != nil {
+		return err
+	}
 	if err := engine.KeepPlan(filepath.Join(p.dir, plansFolder), p.key, saved, time.Now()); err != nil {
 		return err
 	}

@@ -135,7 +135,10 @@ func (a *app) plan(ctx context.Context, f planFlags, out string, detailed bool) 
 
 // savePlan writes the plan to a file, and among those that wait.
 func (a *app) savePlan(p *project, plan *planner.Plan, o engine.PlanOptions, path string) error {
-	saved := p.savedPlan(plan, o)
+	saved, err := p.savedPlan(plan, o)
+	if err != nil {
+		return err
+	}
 	if err := engine.WritePlan(path, p.key, saved); err != nil {
 		return err
 	}
@@ -143,17 +146,6 @@ func (a *app) savePlan(p *project, plan *planner.Plan, o engine.PlanOptions, pat
 		return err
 	}
 	return report.Say(a.Out, a.style(), fmt.Sprintf("\nSaved to %s. Next: ml apply %s, or ml approve %s for somebody else to allow it.", path, path, saved.ID()))
-}
-
-// plainVars are the variables from flags and environment that hold no secret.
-func (p *project) plainVars() map[string]string {
-	out := map[string]string{}
-	for _, v := range p.vars {
-		if v.Text != nil && !p.conf.SensitiveVar(v.Name) {
-			out[v.Name] = *v.Text
-		}
-	}
-	return out
 }
 
 func (a *app) showPlan(plan *planner.Plan, verbose bool) error {

@@ -3,10 +3,13 @@ package main
 import (
 	"fmt"
 	"os"
-	"sort"
 	"strings"
 
+	"github.com/zclconf/go-cty/cty"
+	ctyjson "github.com/zclconf/go-cty/cty/json"
+
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/engine"
 )
 
 // varFlags keeps -var and -var-file in the order in which they stand: the later wins.
@@ -16,9 +19,11 @@ type varFlags struct {
 	file  varFlag
 }
 
+// givenVar is NAME=VALUE, a file, or a value that a saved plan was made with.
 type givenVar struct {
-	file bool
-	text string
+	file  bool
+	text  string
+	saved *config.VarInput
 }
 
 // varFlag is one of the two flags; both write into the same list.
@@ -54,16 +59,12 @@ func (v *varFlags) bind() {
 
 // inputs lists the variables from outside: environment first, then flags in order.
 func (v *varFlags) inputs(environ []string) ([]config.VarInput, error) {
-	var out []config.VarInput
-	env := append([]string(nil), environ...)
-	sort.Strings(env)
-	for _, kv := range env {
-		name, val, _ := strings.Cut(kv, "=")
-		if n, ok := strings.CutPrefix(name, "ML_VAR_"); ok && n != "" {
-			out = append(out, config.VarInput{Name: n, Source: name, Text: &val})
-		}
-	}
+	out := config.EnvVars(environ)
 	for _, g := range v.given {
+		if g.saved != nil {
+			out = append(out, *g.saved)
+			continue
+		}
 		if g.file {
 			list, diags := config.ReadVarFile(g.text)
 			if diags.HasErrors() {
@@ -76,6 +77,42 @@ func (v *varFlags) inputs(environ []string) ([]config.VarInput, error) {
 		out = append(out, config.VarInput{Name: name, Source: "-var", Text: &val})
 	}
 	return out, nil
+}
+
+// keptVars are the variables that were given from outside, for a plan that is
+// applied as it is. A secret stands in no file: it is given again, and the
+// project's digest tells whether it is the same.
+func (p *project) keptVars() ([]engine.SavedVar, error) {
+	var out []engine.SavedVar
+	for _, v := range p.vars {
+		if p.conf.SensitiveVar(v.Name) {
+			continue
+		}
+		kept := engine.SavedVar{Name: v.Name, Source: v.Source, Text: v.Text}
+		if v.Text == nil {
+			var err error
+			if kept.Value, err = ctyjson.Marshal(v.Value, cty.DynamicPseudoType); err != nil {
+				return nil, fmt.Errorf("save variable %s: %w", v.Name, err)
+			}
+		}
+		out = append(out, kept)
+	}
+	return out, nil
+}
+
+// adopt makes the variables of a saved plan those of this command.
+func (v *varFlags) adopt(saved *engine.SavedPlan) error {
+	for _, kept := range saved.Vars {
+		in := config.VarInput{Name: kept.Name, Source: kept.Source, Text: kept.Text}
+		if kept.Text == nil {
+			var err error
+			if in.Value, err = ctyjson.Unmarshal(kept.Value, cty.DynamicPseudoType); err != nil {
+				return fmt.Errorf("variable %s of the saved plan: %w; make a new plan", kept.Name, err)
+			}
+		}
+		v.given = append(v.given, givenVar{saved: &in})
+	}
+	return nil
 }
 
 // environ is the process's environment; a seam for tests.
