@@ -96,11 +96,11 @@ func Failed(p *planner.Plan) bool {
 
 // next says in one line what to do with the plan.
 func (v *view) next(o *out) {
-	if v.s.NoHint {
-		return
-	}
 	if !v.p.Complete {
 		o.wrapped(0, Faint, "Only what -target names and needs is planned; plan without -target afterwards.")
+	}
+	if v.s.NoHint {
+		return
 	}
 	if text := v.nextText(); text != "" {
 		o.wrapped(0, Faint, text)

@@ -143,11 +143,11 @@ func writeObject(b *strings.Builder, o map[string]any) {
 	b.WriteString(" }")
 }
 
-// known renders the two objects that blocks hand to each other: a model and data.
+// known renders the objects that blocks hand to each other: a model, data, or the block itself.
 func known(o map[string]any) (string, bool) {
 	d, ok := o["digest"].(string)
 	if !ok || !isDigest(d) {
-		return "", false
+		return onlyAddress(o)
 	}
 	s := resource.Digest(d).Short()
 	if n, ok := o["version"].(json.Number); ok {
@@ -159,6 +159,17 @@ func known(o map[string]any) (string, bool) {
 		}
 	}
 	return s, true
+}
+
+// onlyAddress renders a block of which nothing else is known yet.
+func onlyAddress(o map[string]any) (string, bool) {
+	for name, v := range o {
+		if name != "address" && isSet(v) {
+			return "", false
+		}
+	}
+	a, ok := o["address"].(string)
+	return a, ok && a != ""
 }
 
 // isSet tells an attribute that says something from one left at nothing.

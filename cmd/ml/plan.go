@@ -116,6 +116,7 @@ func (a *app) plan(ctx context.Context, f planFlags, out string, detailed bool) 
 	if err != nil {
 		return err
 	}
+	a.asking = out != "" // how it goes on is said once it is saved
 	if err := a.showPlan(planned.Plan, f.verbose); err != nil {
 		return err
 	}
