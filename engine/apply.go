@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -68,6 +69,7 @@ func (s *Session) Apply(ctx context.Context, p *Planned) (*Applied, error) {
 	if err := a.walk(ctx); err != nil {
 		return a.out, err
 	}
+	a.settled()
 	a.verdicts()
 	return a.out, nil
 }
@@ -301,6 +303,16 @@ func (w *work) act(ctx context.Context, req providers.ApplyRequest) (providers.R
 		return providers.Result{}, fmt.Errorf("provider %q cannot import a %s", w.intent.Provider, w.intent.Address.Kind)
 	}
 	return im.Import(ctx, w.importID, req)
+}
+
+// settled counts what settling found failed, unless a step has made up for it.
+func (a *application) settled() {
+	for _, addr := range slices.SortedFunc(maps.Keys(a.s.lost), resource.Address.Compare) {
+		if a.out.Errors[addr] == nil && !slices.Contains(a.out.Done, addr) {
+			a.out.Failed = append(a.out.Failed, addr)
+			a.out.Errors[addr] = a.s.lost[addr]
+		}
+	}
 }
 
 // verdicts collects the bad verdicts in scope.

@@ -19,6 +19,9 @@ type Session struct {
 	release func() error
 	now     *tracker // the state as this session's commits have made it
 	force   bool     // a rollback: drivers act at once
+
+	mu   sync.Mutex
+	lost map[resource.Address]error // what settling found failed
 }
 
 // Begin takes the lease, waiting until ctx's deadline, and settles what an
@@ -109,6 +112,12 @@ func (s *Session) settle(ctx context.Context, in *state.Intent) error {
 	}
 	// It failed, and that is recorded: the plan to come says what follows from it.
 	s.e.emit(resource.Event{Type: resource.EventStepDone, Address: in.Address.String(), Action: in.Action, Failed: true, Message: err.Error()})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lost == nil {
+		s.lost = map[resource.Address]error{}
+	}
+	s.lost[in.Address] = err
 	return nil
 }
 

@@ -324,6 +324,13 @@ func TestAResultThatCannotBeRecordedIsAFailureAndClosesItsIntent(t *testing.T) {
 	if rec := s.now.record(check); !strings.Contains(rec.Message, "findings of check.unit") {
 		t.Fatalf("the record says why: %+v", rec)
 	}
+	planned, err := s.Plan(context.Background(), PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.Apply(context.Background(), planned); err != nil || out.Errors[check] == nil {
+		t.Fatalf("the apply that settled it counts it as failed: %+v, %v", out, err)
+	}
 	if open := s.now.intents(); len(open) != 0 {
 		t.Fatalf("still open after settling: %v", open)
 	}
