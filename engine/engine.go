@@ -179,7 +179,7 @@ func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions
 	in := planner.Input{Project: e.Project, Prior: snap, Now: e.Now().UTC(), Options: o.Options, Decoder: &state.Decoder{}}
 	in.Live.Commit = e.Commit
 	if !o.NoRefresh {
-		in.Evaluated = make(map[resource.Address]config.Evaluated, len(e.Project.Blocks))
+		in.Evaluated = make(map[resource.Address]planner.Body, len(e.Project.Blocks))
 		live, err := e.refresh(ctx, snap, in.Decoder, in.Evaluated)
 		if err != nil {
 			return nil, err

@@ -30,7 +30,7 @@ func (e *Engine) Refresh(ctx context.Context, snap *state.Snapshot) (planner.Liv
 
 // refresh does so and keeps in evaluated, when it is not nil, the bodies that it
 // evaluated on the records.
-func (e *Engine) refresh(ctx context.Context, snap *state.Snapshot, dec *state.Decoder, evaluated map[resource.Address]config.Evaluated) (planner.Live, error) {
+func (e *Engine) refresh(ctx context.Context, snap *state.Snapshot, dec *state.Decoder, evaluated map[resource.Address]planner.Body) (planner.Live, error) {
 	live := planner.Live{
 		Objects: map[resource.Address]planner.Object{}, Probes: map[resource.Address]planner.Probe{},
 		Signals: map[resource.Address][]*state.Signal{}, Commit: e.Commit, AsOf: e.Now().UTC(),
@@ -54,7 +54,7 @@ type refresher struct {
 	mu   sync.Mutex
 	live *planner.Live
 
-	evaluated map[resource.Address]config.Evaluated
+	evaluated map[resource.Address]planner.Body
 }
 
 // batchSize is how many addresses one worker takes at a time: handing out
@@ -214,7 +214,7 @@ func (r *refresher) observe(ctx context.Context, d providers.Driver, q providers
 func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 	scope := recorded{project: r.e.Project, snap: r.snap, dec: r.dec}
 	found := make(map[resource.Address]planner.Probe, len(blks))
-	evaluated := make(map[resource.Address]config.Evaluated, len(blks))
+	evaluated := make(map[resource.Address]planner.Body, len(blks))
 	for _, b := range blks {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -223,8 +223,8 @@ func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 		if diags.HasErrors() {
 			continue // the planner evaluates it again and says so
 		}
-		if len(diags) == 0 {
-			evaluated[b.Addr] = ev
+		if len(diags) == 0 && r.evaluated != nil {
+			evaluated[b.Addr] = planner.NewBody(r.e.Project, b, ev, r.e.Hash)
 		}
 		if p, ok := r.e.probe(ctx, b, ev.Value); ok {
 			found[b.Addr] = p

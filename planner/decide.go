@@ -46,7 +46,7 @@ func (b *builder) decide(blk *config.Block, rec *state.Record) *decision {
 		d.diags = append(d.diags, diagnostic(blk, "The live state cannot be read", s.live.Err))
 		return d
 	}
-	ev, diags := b.eval(blk)
+	body, diags := b.eval(blk)
 	if !diags.HasErrors() {
 		diags = append(diags, b.in.Project.Conditions(blk, b, cty.NilVal, false)...)
 	}
@@ -57,10 +57,7 @@ func (b *builder) decide(blk *config.Block, rec *state.Record) *decision {
 		}
 		return d
 	}
-	ev.Value = b.holdVersion(s, ev.Value)
-	ev.Value = b.keepData(s, ev)
-	s.value = ev.Value
-	s.vals = flatten(b.body(blk), ev, b.hash)
+	s.value, s.vals = b.valueOf(s, body)
 	if msg := b.probe(s); msg != "" && gate == nil {
 		d.diags = append(d.diags, diagnostic(blk, "The sources cannot be read", msg))
 		return d
@@ -89,8 +86,8 @@ func (b *builder) body(blk *config.Block) *resource.Schema {
 
 // eval evaluates a block's body. While everything that it depends on stays as
 // recorded, what refresh evaluated on the records is the same.
-func (b *builder) eval(blk *config.Block) (config.Evaluated, hcl.Diagnostics) {
-	ev, ok := b.in.Evaluated[blk.Addr]
+func (b *builder) eval(blk *config.Block) (Body, hcl.Diagnostics) {
+	body, ok := b.in.Evaluated[blk.Addr]
 	ok = ok && len(b.moved) == 0
 	for i := 0; ok && i < len(blk.Deps); i++ {
 		dep := blk.Deps[i]
@@ -100,9 +97,24 @@ func (b *builder) eval(blk *config.Block) (config.Evaluated, hcl.Diagnostics) {
 	}
 	delete(b.in.Evaluated, blk.Addr) // asked for once; ten thousand of them are worth their memory
 	if ok {
-		return ev, nil
+		return body, nil
 	}
-	return b.in.Project.Eval(blk, b)
+	ev, diags := b.in.Project.Eval(blk, b)
+	return Body{ev: ev}, diags
+}
+
+// valueOf is the body with what a pin, a quarantine or a served version holds in
+// place, and its parts.
+func (b *builder) valueOf(s *subject, body Body) (cty.Value, *values) {
+	ev := body.ev
+	v, version := b.holdVersion(s, ev.Value)
+	ev.Value = v
+	v, data := b.keepData(s, ev)
+	ev.Value = v
+	if body.vals == nil || version || data {
+		return ev.Value, flatten(b.body(s.blk), ev, b.hash)
+	}
+	return ev.Value, body.vals
 }
 
 // policyOnly says that nothing outside changes and no version becomes current.
@@ -143,11 +155,13 @@ func newStep(blk *config.Block, action resource.Action) *Step {
 	}
 }
 
-func (b *builder) hash(s string) string {
-	if b.in.Options.Hash == nil {
-		return string(resource.DigestOf([]byte(s)))
+func (b *builder) hash(s string) string { return hashOr(b.in.Options.Hash)(s) }
+
+func hashOr(hash func(string) string) func(string) string {
+	if hash == nil {
+		return func(s string) string { return string(resource.DigestOf([]byte(s))) }
 	}
-	return b.in.Options.Hash(s)
+	return hash
 }
 
 // probe adds the content digests to the inputs. Without a refresh the recorded

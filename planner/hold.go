@@ -12,10 +12,10 @@ import (
 
 // holdVersion keeps an object at the version that it is pinned at, or that
 // serves while the wanted one is quarantined.
-func (b *builder) holdVersion(s *subject, v cty.Value) cty.Value {
+func (b *builder) holdVersion(s *subject, v cty.Value) (cty.Value, bool) {
 	attr := s.blk.Kind.PinAttr
 	if attr == "" || v.IsNull() || !v.IsKnown() {
-		return v
+		return v, false
 	}
 	wanted := v.GetAttr(attr)
 	number := attrText(wanted, "version")
@@ -26,46 +26,46 @@ func (b *builder) holdVersion(s *subject, v cty.Value) cty.Value {
 				msg += fmt.Sprintf("; version %s is held until `ml unpin %s`", number, s.blk.Addr)
 			}
 			s.hold = append(s.hold, resource.Reason{Code: resource.ReasonPinned, Path: attr, Old: fmt.Sprint(pin.Version), New: number, Message: msg})
-			return withAttr(v, attr, m)
+			return withAttr(v, attr, m), true
 		}
 	}
 	q := b.quarantined(s, attrText(wanted, "digest"))
 	if q == nil || s.rec == nil {
-		return v
+		return v, false
 	}
 	prior, ok := recordedAttr(s.rec, attr, wanted.Type())
 	if !ok {
-		return v
+		return v, false
 	}
 	s.bad = fmt.Sprintf("%s: version %d is quarantined: %s", s.blk.Addr, q.Version, q.Reason)
 	s.hold = append(s.hold, resource.Reason{
 		Code: resource.ReasonQuarantined, Path: attr, New: number,
 		Message: fmt.Sprintf("version %d is quarantined (%s); a newer version or `ml rollback %s -to %d` takes its place", q.Version, q.Reason, s.blk.Addr, q.Version),
 	})
-	return withAttr(v, attr, prior)
+	return withAttr(v, attr, prior), true
 }
 
 // keepData leaves data that belongs to a served version as it was applied, until
 // a version that was trained on the new data serves: a reference that no served
 // model has seen would make drift of its own, or hide some.
-func (b *builder) keepData(s *subject, ev config.Evaluated) cty.Value {
+func (b *builder) keepData(s *subject, ev config.Evaluated) (cty.Value, bool) {
 	attr := s.blk.Kind.KeepAttr
 	if attr == "" || s.rec == nil || ev.Value.IsNull() || !ev.Value.IsKnown() {
-		return ev.Value
+		return ev.Value, false
 	}
 	wanted := ev.Value.GetAttr(attr)
 	if wanted.IsNull() {
-		return ev.Value
+		return ev.Value, false
 	}
 	applied, ok := recordedAttr(s.rec, attr, wanted.Type())
 	from, direct := ev.Sources[attr]
 	if !ok || !direct || !sameData(applied, wanted, from) || attrText(applied, "digest") == attrText(wanted, "digest") {
-		return ev.Value
+		return ev.Value, false
 	}
 	if !b.servesOlder(attrText(ev.Value.GetAttr(s.blk.Kind.KeepWith), "digest"), from) {
-		return ev.Value
+		return ev.Value, false
 	}
-	return withAttr(ev.Value, attr, applied)
+	return withAttr(ev.Value, attr, applied), true
 }
 
 // sameData says whether two data are versions of one: of the same dataset and split.

@@ -39,6 +39,17 @@ type values struct {
 	hidden                map[string]bool // sensitive paths
 }
 
+// Body is a block's body, evaluated on what is recorded, and its parts.
+type Body struct {
+	ev   config.Evaluated
+	vals *values
+}
+
+// NewBody takes the evaluated body of a block apart. hash is the one of [Options].
+func NewBody(p *config.Project, blk *config.Block, ev config.Evaluated, hash func(string) string) Body {
+	return Body{ev: ev, vals: flatten(p.Body(blk.Kind, blk.Provider), ev, hashOr(hash))}
+}
+
 // flatten turns a body's value into leaves. Data and models count as their
 // digest; maps and objects are taken apart, lists are kept whole.
 func flatten(schema *resource.Schema, ev config.Evaluated, hash func(string) string) *values {

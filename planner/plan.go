@@ -184,5 +184,5 @@ type Input struct {
 	// Evaluated are bodies evaluated on what is recorded. They spare the
 	// evaluation of a block while nothing that it depends on changes; nil is fine.
 	// Build takes out what it has used, which changes no result.
-	Evaluated map[resource.Address]config.Evaluated
+	Evaluated map[resource.Address]Body
 }

@@ -69,7 +69,7 @@ func Load(entries []Entry, open func(*Entry) error) (*Snapshot, error) {
 
 // eachChunk calls fn for 0…n-1 on all cores and returns the error of the lowest index.
 func eachChunk(n int, fn func(i int) error) error {
-	workers := max(min(runtime.GOMAXPROCS(0), n/256), 1)
+	workers := max(min(runtime.GOMAXPROCS(0)-1, n/256), 1) // a core is left to whoever parses meanwhile
 	errs := make([]error, workers)
 	var wg sync.WaitGroup
 	for w := range workers {
