@@ -95,7 +95,7 @@ func ignores(list []string, path string) bool {
 func (b *builder) movedPath(s *subject, path, old, text string, unknown bool) moved {
 	m := moved{path: path, old: old, new: text, unknown: unknown}
 	r := resource.Reason{Code: resource.ReasonConfigChanged, Path: path, Old: unquoteText(old), New: unquoteText(text)}
-	if l := s.vals.leaves[path]; l != nil {
+	if l := s.vals.leaf(path); l != nil {
 		m.attr = l.attr
 		r.Code, r.By = l.cause(), l.by
 		if l.attr.Sensitive {

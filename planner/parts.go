@@ -33,8 +33,8 @@ type leaf struct {
 // values are a block's flattened attributes by role.
 type values struct {
 	inputs, policy, judge resource.Parts
-	leaves                map[string]*leaf // by path, all roles
-	unknown               []string         // paths of inputs that are not known yet, sorted
+	leaves                []leaf   // all roles, in the order of the schema
+	unknown               []string // paths of inputs that are not known yet, sorted
 	rows                  map[string]int64
 	hidden                map[string]bool // sensitive paths
 }
@@ -50,10 +50,28 @@ func NewBody(p *config.Project, blk *config.Block, ev config.Evaluated, hash fun
 	return Body{ev: ev, vals: flatten(p.Body(blk.Kind, blk.Provider), ev, hashOr(hash))}
 }
 
+// leaf finds the attribute at path; nil when the body does not set it.
+func (v *values) leaf(path string) *leaf {
+	for i := range v.leaves {
+		if v.leaves[i].path == path {
+			return &v.leaves[i]
+		}
+	}
+	return nil
+}
+
+// set makes the map that a block may do without: most of ten thousand do.
+func set[M ~map[string]V, V any](m *M, path string, v V) {
+	if *m == nil {
+		*m = M{}
+	}
+	(*m)[path] = v
+}
+
 // flatten turns a body's value into leaves. Data and models count as their
 // digest; maps and objects are taken apart, lists are kept whole.
 func flatten(schema *resource.Schema, ev config.Evaluated, hash func(string) string) *values {
-	v := &values{inputs: resource.Parts{}, policy: resource.Parts{}, judge: resource.Parts{}, leaves: map[string]*leaf{}, rows: map[string]int64{}, hidden: map[string]bool{}}
+	v := &values{inputs: resource.Parts{}, leaves: make([]leaf, 0, len(schema.Attrs)/2)}
 	f := flattener{values: v, ev: ev, hash: hash}
 	f.body(schema, ev.Value, "")
 	sort.Strings(v.unknown)
@@ -118,13 +136,13 @@ func (f *flattener) add(a *resource.Attr, v cty.Value, path string, depth int) {
 	if v.IsKnown() && v.IsNull() {
 		return
 	}
-	l := &leaf{path: path, attr: a, rows: -1, by: f.by(path)}
+	l := leaf{path: path, attr: a, rows: -1, by: f.by(path)}
 	switch {
-	case a.Follow && f.followed(l, v):
+	case a.Follow && f.followed(&l, v):
 	case !v.IsKnown():
 		l.unknown, l.model = true, isModel(v.Type())
 	case isVersioned(v):
-		f.versioned(l, v)
+		f.versioned(&l, v)
 	case depth < maxFlatDepth && (v.Type().IsObjectType() || v.Type().IsMapType()):
 		for it := v.ElementIterator(); it.Next(); {
 			k, e := it.Element()
@@ -186,23 +204,23 @@ func (f *flattener) by(path string) string {
 	return ""
 }
 
-func (f *flattener) put(l *leaf) {
+func (f *flattener) put(l leaf) {
 	v := f.values
-	v.leaves[l.path] = l
 	if l.attr.Sensitive || f.ev.Sensitive[l.path] {
-		v.hidden[l.path] = true
+		set(&v.hidden, l.path, true)
 		if !l.unknown {
 			l.text = quote("hash:" + f.hash(l.text))
 		}
 	}
+	v.leaves = append(v.leaves, l)
 	switch l.attr.Role {
 	case resource.RolePolicy:
 		if !l.unknown {
-			v.policy[l.path] = l.text
+			set(&v.policy, l.path, l.text)
 		}
 	case resource.RoleJudge:
 		if !l.unknown {
-			v.judge[l.path] = l.text
+			set(&v.judge, l.path, l.text)
 		}
 	default:
 		if l.unknown {
@@ -211,7 +229,7 @@ func (f *flattener) put(l *leaf) {
 		}
 		v.inputs[l.path] = l.text
 		if l.rows >= 0 {
-			v.rows[l.path] = l.rows
+			set(&v.rows, l.path, l.rows)
 		}
 	}
 }

@@ -22,9 +22,9 @@ func (b *builder) show(st *Step, s *subject) {
 		st.Before = maskRecorded(s.rec.Spec, s.vals)
 	}
 	st.After = after(s)
-	for path, l := range s.vals.leaves {
+	for _, l := range s.vals.leaves {
 		if l.unknown {
-			st.AfterUnknown = append(st.AfterUnknown, path)
+			st.AfterUnknown = append(st.AfterUnknown, l.path)
 		}
 	}
 	st.AfterUnknown = append(st.AfterUnknown, s.pending...)
@@ -60,9 +60,9 @@ func unmarked(v cty.Value) cty.Value {
 // maskRecorded hides sensitive attributes in a body's JSON.
 func maskRecorded(raw json.RawMessage, vals *values) json.RawMessage {
 	var paths []string
-	for p, l := range vals.leaves {
-		if l.attr.Sensitive || vals.hidden[p] {
-			paths = append(paths, p)
+	for _, l := range vals.leaves {
+		if l.attr.Sensitive || vals.hidden[l.path] {
+			paths = append(paths, l.path)
 		}
 	}
 	if len(paths) == 0 {
@@ -93,7 +93,7 @@ func stored(v cty.Value, vals *values) (json.RawMessage, error) {
 		return nil, err
 	}
 	for _, p := range sortedStrings(vals.hidden) {
-		if l := vals.leaves[p]; l != nil {
+		if l := vals.leaf(p); l != nil {
 			maskAt(tree, p, unquoteText(l.text))
 		}
 	}
