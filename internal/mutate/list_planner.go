@@ -100,8 +100,8 @@ func ofPlanner() []mutation {
 		},
 		{
 			Name: "planner: sensitive attributes are shown", File: "planner/show.go",
-			Old:     "if l.attr.Sensitive || vals.hidden[p] {",
-			New:     "if l == nil && vals.hidden[p] {",
+			Old:     "if l.attr.Sensitive || vals.hidden[l.path] {",
+			New:     "if l.attr == nil && vals.hidden[l.path] {",
 			Package: "./planner", Test: "TestSensitiveValuesStandNowhereInAPlan|TestAWholePlanAsJSON",
 		},
 		{
