@@ -110,6 +110,12 @@ func ofEngine() []mutation {
 			Package: "./engine", Test: "TestEveryActIsInTheJournalBeforeItHappens",
 		},
 		{
+			Name: "journal: a result that cannot be recorded stays open", File: "engine/work.go",
+			Old:     "\t\trec, ops, failure = s.succeeded(w, res)\n",
+			New:     "\t\tif rec, ops, failure = s.succeeded(w, res); failure != nil {\n\t\t\treturn nil, failure\n\t\t}\n",
+			Package: "./engine", Test: "TestAResultThatCannotBeRecordedIsAFailureAndClosesItsIntent",
+		},
+		{
 			Name: "journal: intents stay open", File: "engine/work.go",
 			Old:     "ops = append(ops, state.Op{CloseIntent: w.intent.OpID})",
 			New:     "",
@@ -197,6 +203,12 @@ func ofPlanFiles() []mutation {
 			Old:     "if !hmac.Equal(",
 			New:     "if false && !hmac.Equal(",
 			Package: "./engine", Test: "TestP1EveryChangedByteIsRefused",
+		},
+		{
+			Name: "plan file: a secret variable is saved", File: "cmd/ml/vars.go",
+			Old:     "if p.conf.SensitiveVar(v.Name) {",
+			New:     "if false {",
+			Package: "./cmd/ml", Test: "TestScripts/of/saved_variables",
 		},
 		{
 			Name: "plan file: no key is a key", File: "engine/planfile.go",

@@ -99,6 +99,18 @@ func ofPlanner() []mutation {
 			Package: "./planner", Test: "TestAWholePlanAsJSON",
 		},
 		{
+			Name: "planner: the reference moves before its version serves", File: "planner/decide.go",
+			Old:     "v, data := b.keepData(s, ev)",
+			New:     "v, data := ev.Value, false",
+			Package: "./planner", Test: "TestAReferenceStaysWithTheVersionThatServes",
+		},
+		{
+			Name: "planner: nested provider blocks are not compared", File: "planner/decide.go",
+			Old:     "return b.in.Project.Body(blk.Kind, blk.Provider)",
+			New:     "return blk.Kind.Body()",
+			Package: "./planner", Test: "TestANestedProviderBlockIsPartOfWhatIsCompared",
+		},
+		{
 			Name: "planner: sensitive attributes are shown", File: "planner/show.go",
 			Old:     "if l.attr.Sensitive || vals.hidden[l.path] {",
 			New:     "if l.attr == nil && vals.hidden[l.path] {",
