@@ -12,7 +12,7 @@ import (
 // Deployment serves a model version behind a stable endpoint.
 type Deployment struct {
 	Exec
-	Model       *Model        `ml:"model,required" doc:"The version to serve, such as validation.x.model."`
+	Model       *Model        `ml:"model,required,spec=upstream" doc:"The version to serve, such as validation.x.model."`
 	Image       string        `ml:"image" doc:"Container image (cluster providers)."`
 	Format      string        `ml:"format" doc:"Model format for a serving runtime (cluster providers)."`
 	Replicas    int           `ml:"replicas,default=1,min=0,max=1000" doc:"Number of server processes."`

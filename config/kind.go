@@ -43,6 +43,10 @@ type Kind struct {
 	Versioned bool
 	// PinAttr is the attribute that rollback pins ("model"), or "".
 	PinAttr string
+	// KeepAttr is data that belongs to the version which the block in KeepWith
+	// serves (a monitor's reference to its deployment's model): while that version
+	// was trained on older data of the same dataset, it stays as it was applied.
+	KeepAttr, KeepWith string
 	// Notify lists the addresses of the notifiers that are told when a signal
 	// turns; nil for kinds without alerts.
 	Notify func(spec cty.Value) []string
@@ -61,7 +65,7 @@ type Problem struct {
 }
 
 // Body is the schema of the kind's own attributes and blocks, without the
-// meta-arguments and without providers' nested blocks.
+// meta-arguments and without providers' nested blocks: see [Project.Body].
 func (k *Kind) Body() *resource.Schema { return k.body }
 
 // OutputSchema is the schema of the kind's outputs.

@@ -107,6 +107,7 @@ func newLoader(opts Options) (*loader, hcl.Diagnostics) {
 		for _, p := range sortedKeys(opts.Providers) {
 			if s := opts.Providers[p].Nested[name]; s != nil {
 				spec.providers[p] = newBodySpec(s, nil, refTypes)
+				l.p.nest(k, p, s)
 			}
 		}
 		l.specs[name] = spec

@@ -10,8 +10,8 @@ import (
 
 // Monitor watches a deployment's traffic and judges it window by window.
 type Monitor struct {
-	Deployment  *DeploymentOutputs `ml:"deployment,required" doc:"The deployment to watch."`
-	Reference   *Data              `ml:"reference" doc:"Data that the traffic is compared with, usually the training split."`
+	Deployment  *DeploymentOutputs `ml:"deployment,required,follow" doc:"The deployment to watch. A new version of it starts a new verdict, and is no change of the monitor."`
+	Reference   *Data              `ml:"reference,spec=data" doc:"Data that the traffic is compared with, usually the training split."`
 	Features    []string           `ml:"features" doc:"Names of array instances' positions. Default: the reference's columns in order, without target, id and timestamp."`
 	Window      *Window            `ml:"window" doc:"How much traffic is judged at once: { requests } or { duration }."`
 	MinSamples  int                `ml:"min_samples,default=30,min=1" doc:"Instances that a window needs; with fewer the signal is too_few."`
@@ -48,7 +48,7 @@ type DriftColumn struct {
 
 // Performance joins predictions with labels.
 type Performance struct {
-	Labels     *Data   `ml:"labels,required" doc:"Dataset with the labels; late ones are welcome."`
+	Labels     *Data   `ml:"labels,required,follow" doc:"Dataset with the labels; late ones are welcome. New rows are no change of the monitor."`
 	ID         string  `ml:"id,default=prediction_id" doc:"Column with the prediction id."`
 	Label      string  `ml:"label,required" doc:"Column with the label."`
 	Positive   string  `ml:"positive" doc:"The positive class for precision, recall and f1; default: of two classes the one that sorts last."`
@@ -91,7 +91,7 @@ func monitorKind() Kind {
 		Name: "monitor", Class: resource.Object,
 		Doc:  "Watches a deployment's requests and answers, window by window, and records a signal for drift, performance and latency, which a training's retrain block may listen to.",
 		Spec: Monitor{}, Outputs: MonitorOutputs{},
-		Signals: []string{"drift", "performance", "latency"},
+		Signals: []string{"drift", "performance", "latency"}, KeepAttr: "reference", KeepWith: "deployment",
 		Check:   checkMonitor, Notify: notified,
 	}
 }

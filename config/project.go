@@ -81,6 +81,7 @@ type Project struct {
 
 	byAddr map[resource.Address]*Block
 	eval   *evaluator
+	bodies map[bodyKey]*resource.Schema // of kinds for which a provider has a nested block
 }
 
 // Settings is the `ml` block.

@@ -53,6 +53,7 @@ func (s *Session) findRun(ctx context.Context, a resource.Address, id string) (*
 // recordOnly notes moved policy; nothing outside changes.
 func (a *application) recordOnly(ctx context.Context, w *work) (planner.Outcome, string, error) {
 	rec := w.base(a.s.e.Now().UTC())
+	rec.Provider = w.prior.Provider // the reference to what ran is its provider's
 	if err := a.s.commit(ctx, state.Op{PutRecord: rec}); err != nil {
 		return planner.Outcome{}, "", err
 	}

@@ -63,7 +63,7 @@ func TestNewDataRetrainsGatesAndServes(t *testing.T) {
 	b.w.took()
 	b.w.sources["d.csv"] = "two!"
 	b.wantPlan("update dataset.d data_changed", "run training.m data_changed", "run validation.m upstream_changed",
-		"update deployment.m config_changed", "update monitor.m config_changed,config_changed")
+		"update deployment.m upstream_changed", "update monitor.m data_changed")
 	b.apply()
 	b.wantCalls("update dataset.d", "run training.m", "run validation.m", "update deployment.m", "update monitor.m")
 	if v := b.record("training.m").Version; v != 2 {
@@ -79,7 +79,7 @@ func TestABadVerdictKeepsWhatServes(t *testing.T) {
 	b.w.sources["d.csv"] = "two!"
 	b.w.bad["validation.m"] = "recall 0.4 < 0.5"
 	out := b.apply()
-	b.wantCalls("update dataset.d", "run training.m", "run validation.m", "update monitor.m")
+	b.wantCalls("update dataset.d", "run training.m", "run validation.m")
 	if len(out.Bad) != 1 {
 		t.Fatalf("bad verdicts: %v", out.Bad)
 	}
@@ -114,9 +114,9 @@ func TestASignalAsksForARunOnce(t *testing.T) {
 	b.apply()
 	b.w.took()
 	b.w.signals["monitor.m"] = 1
-	b.wantPlan("run training.m signal", "run validation.m upstream_changed", "update deployment.m config_changed", "update monitor.m config_changed")
+	b.wantPlan("run training.m signal", "run validation.m upstream_changed", "update deployment.m upstream_changed")
 	b.apply()
-	b.wantCalls("run training.m", "run validation.m", "update deployment.m", "update monitor.m")
+	b.wantCalls("run training.m", "run validation.m", "update deployment.m")
 	b.wantPlan()
 }
 
@@ -244,7 +244,7 @@ func TestRollbackPinsUntilUnpinned(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.plan()[0]; got != "update deployment.m config_changed" {
+	if got := b.plan()[0]; got != "update deployment.m upstream_changed" {
 		t.Fatalf("after unpin it moves to version 2: %v", b.plan())
 	}
 }

@@ -121,7 +121,7 @@ func (s *Session) workOf(ctx context.Context, in *state.Intent) (*work, error) {
 	if in.Action == resource.Delete {
 		return w, nil
 	}
-	if w.spec, err = state.DecodeValue(in.Spec, kind.Body().Type()); err != nil {
+	if w.spec, err = state.DecodeValue(in.Spec, s.e.Project.Body(kind, in.Provider).Type()); err != nil {
 		return nil, fmt.Errorf("read the recorded spec: %w", err)
 	}
 	return w, nil

@@ -23,7 +23,7 @@ func (b *builder) compare(s *subject) {
 	if s.rec == nil || len(s.rec.Parts) == 0 {
 		return // it never succeeded: everything would be new
 	}
-	ignored := s.blk.Lifecycle.IgnoreChanges
+	ignored := slices.Concat(s.blk.Lifecycle.IgnoreChanges, otherProviders(s))
 	for _, path := range s.vals.inputs.Paths() {
 		if old, ok := s.rec.Parts[path]; (!ok || old != s.vals.inputs[path]) && !ignores(ignored, path) {
 			s.moved = append(s.moved, b.movedPath(s, path, old, s.vals.inputs[path], false))
@@ -43,9 +43,24 @@ func (b *builder) compare(s *subject) {
 		}
 	}
 	sort.SliceStable(s.moved, func(i, j int) bool { return s.moved[i].path < s.moved[j].path })
-	for _, path := range ignored {
+	for _, path := range s.blk.Lifecycle.IgnoreChanges {
 		b.keepIgnored(s, path)
 	}
+}
+
+// otherProviders are the nested blocks that say nothing about a run which another
+// provider now serves: where it runs is policy, so neither the old provider's
+// block nor the new one's makes it run again.
+func otherProviders(s *subject) []string {
+	if s.blk.Kind.Class != resource.Run {
+		return nil
+	}
+	was, _, _ := strings.Cut(s.rec.Provider, ".")
+	is, _, _ := strings.Cut(s.blk.Provider, ".")
+	if was == is {
+		return nil
+	}
+	return []string{was, is}
 }
 
 // underUnknown says whether path lies inside a value that is not known as a whole.
@@ -82,13 +97,13 @@ func (b *builder) movedPath(s *subject, path, old, text string, unknown bool) mo
 	r := resource.Reason{Code: resource.ReasonConfigChanged, Path: path, Old: unquoteText(old), New: unquoteText(text)}
 	if l := s.vals.leaves[path]; l != nil {
 		m.attr = l.attr
-		r.Code, r.By = l.attr.Code, l.by
+		r.Code, r.By = l.cause(), l.by
 		if l.attr.Sensitive {
 			r.Old, r.New = masked(old), masked(text)
 		}
 	} else if c, ok := s.blk.Kind.ProbeCodes[path]; ok {
 		r.Code = c
-	} else if a := attrAt(s.blk.Kind.Body(), path); a != nil {
+	} else if a := attrAt(b.body(s.blk), path); a != nil {
 		m.attr = a
 		r.Code = a.Code
 		if a.Sensitive {
@@ -104,6 +119,26 @@ func (b *builder) movedPath(s *subject, path, old, text string, unknown bool) mo
 	r.Message = movedMessage(r, unknown)
 	m.reason = r
 	return m
+}
+
+// cause is why the value moved, if it did. What another block gave is not what
+// somebody wrote: a model among the inputs, an endpoint in the environment, and
+// anything that only a step before it will tell.
+func (l *leaf) cause() resource.Code {
+	switch code := l.attr.Code; code { //nolint:exhaustive // the others say it already
+	case resource.ReasonDataChanged:
+		if l.model {
+			return resource.ReasonUpstreamChanged
+		}
+		return code
+	case resource.ReasonConfigChanged, "":
+		if (l.by != "" || l.unknown) && !l.attr.Follow {
+			return resource.ReasonUpstreamChanged
+		}
+		return resource.ReasonConfigChanged
+	default:
+		return code
+	}
 }
 
 // attrAt finds the attribute that a flattened path belongs to, for paths that

@@ -57,9 +57,10 @@ func (b *builder) decide(blk *config.Block, rec *state.Record) *decision {
 		}
 		return d
 	}
-	s.value = b.holdVersion(s, ev.Value)
-	ev.Value = s.value
-	s.vals = flatten(blk.Kind.Body(), ev, b.hash)
+	ev.Value = b.holdVersion(s, ev.Value)
+	ev.Value = b.keepData(s, ev)
+	s.value = ev.Value
+	s.vals = flatten(b.body(blk), ev, b.hash)
 	if msg := b.probe(s); msg != "" && gate == nil {
 		d.diags = append(d.diags, diagnostic(blk, "The sources cannot be read", msg))
 		return d
@@ -78,6 +79,12 @@ func (b *builder) decide(blk *config.Block, rec *state.Record) *decision {
 		b.blocked(d, s, *gate)
 	}
 	return d
+}
+
+// body is what the block may hold: its kind's attributes and the nested block of
+// its own provider.
+func (b *builder) body(blk *config.Block) *resource.Schema {
+	return b.in.Project.Body(blk.Kind, blk.Provider)
 }
 
 // eval evaluates a block's body. While everything that it depends on stays as

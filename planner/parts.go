@@ -21,8 +21,10 @@ type leaf struct {
 	// text is the canonical JSON of the value, or "" when unknown.
 	text    string
 	unknown bool
-	// by is the block that the value came from, when it is a reference.
-	by string
+	// by is the block that the value came from, when it is a reference; model says
+	// that it is one model version.
+	by    string
+	model bool
 	// rows counts the rows of a data input; -1 when it is none or not known.
 	rows int64
 }
@@ -106,8 +108,9 @@ func (f *flattener) add(a *resource.Attr, v cty.Value, path string, depth int) {
 	}
 	l := &leaf{path: path, attr: a, rows: -1, by: f.by(path)}
 	switch {
+	case a.Follow && f.followed(l, v):
 	case !v.IsKnown():
-		l.unknown = true
+		l.unknown, l.model = true, isModel(v.Type())
 	case isVersioned(v):
 		f.versioned(l, v)
 	case depth < maxFlatDepth && (v.Type().IsObjectType() || v.Type().IsMapType()):
@@ -124,8 +127,20 @@ func (f *flattener) add(a *resource.Attr, v cty.Value, path string, depth int) {
 	f.put(l)
 }
 
+// followed takes what is read as it is each time as its address, which is known
+// before its content is.
+func (f *flattener) followed(l *leaf, v cty.Value) bool {
+	addr := cmpOr(attrText(v, "address"), l.by)
+	if addr == "" {
+		return false
+	}
+	l.by, l.text = addr, quote(strings.TrimSuffix(addr+" "+attrText(v, "name"), " "))
+	return true
+}
+
 // versioned takes a dataset, split or model as its digest.
 func (f *flattener) versioned(l *leaf, v cty.Value) {
+	l.model = isModel(v.Type())
 	d := v.GetAttr("digest")
 	if !d.IsKnown() {
 		l.unknown = true
@@ -140,6 +155,11 @@ func (f *flattener) versioned(l *leaf, v cty.Value) {
 			l.rows, _ = r.AsBigFloat().Int64()
 		}
 	}
+}
+
+// isModel says whether values of the type are model versions, and not data.
+func isModel(t cty.Type) bool {
+	return t.IsObjectType() && t.HasAttribute("digest") && t.HasAttribute("version") && t.HasAttribute("metrics")
 }
 
 func isVersioned(v cty.Value) bool {

@@ -48,7 +48,7 @@ func with(old, now string) string {
 const retrain = "retrain { on = [monitor.m.drift] }"
 
 func TestEachActionAndReason(t *testing.T) {
-	behind := []string{"run validation.m upstream_changed", "update deployment.m config_changed", "update monitor.m config_changed"}
+	behind := []string{"run validation.m upstream_changed", "update deployment.m upstream_changed"}
 	for name, c := range map[string]struct {
 		files string // before; "" = project
 		first func(*world)
@@ -60,13 +60,13 @@ func TestEachActionAndReason(t *testing.T) {
 		"nothing moved": {},
 		"new content retrains and moves what depends on it": {
 			now:  func(w *world) { w.sources["dataset.d"] = "two" },
-			want: []string{"update dataset.d data_changed", "run training.m data_changed", "run validation.m upstream_changed", "update deployment.m config_changed", "update monitor.m config_changed,config_changed"},
+			want: []string{"update dataset.d data_changed", "run training.m data_changed", "run validation.m upstream_changed", "update deployment.m upstream_changed", "update monitor.m data_changed"},
 		},
 		"new code":        {now: func(w *world) { w.sources["training.m"] = "x" }, want: append([]string{"run training.m code_changed"}, behind...)},
 		"a new parameter": {then: with("epochs = 3", "epochs = 4"), want: append([]string{"run training.m params_changed"}, behind...)},
 		"a new command":   {then: with(`["train"]`, `["train", "-v"]`), want: append([]string{"run training.m config_changed"}, behind...)},
 		"a timeout is policy: noted, nothing runs": {then: with(`["train"]`, "[\"train\"]\n  timeout = \"1h\""), want: []string{"update training.m config_changed"}},
-		"a threshold is judged again":              {then: with("min = 0.5", "min = 0.6"), want: []string{"update validation.m config_changed", "update deployment.m config_changed", "update monitor.m config_changed"}},
+		"a threshold is judged again":              {then: with("min = 0.5", "min = 0.6"), want: []string{"update validation.m config_changed", "update deployment.m upstream_changed"}},
 		"prevent_destroy is noted":                 {then: with(`check "unit" { command = ["true"] }`, "check \"unit\" {\n command = [\"true\"]\n lifecycle { prevent_destroy = true }\n}"), want: []string{"update check.unit config_changed"}},
 		"a signal that turned bad":                 {now: signal(1), want: append([]string{"run training.m signal"}, behind...)},
 		"a signal seen before asks no more":        {now: signal(0)},
@@ -89,15 +89,15 @@ func TestEachActionAndReason(t *testing.T) {
 		"not too old yet": {files: with(retrain, `retrain { max_age = "48h" }`), now: later(47 * time.Hour)},
 		"the cooldown holds data back": {
 			files: with(retrain, `retrain { cooldown = "2h" }`), now: func(w *world) { w.sources["dataset.d"] = "two" },
-			want: []string{"update dataset.d data_changed", "noop training.m deferred,data_changed", "update monitor.m config_changed"},
+			want: []string{"update dataset.d data_changed", "noop training.m deferred,data_changed"},
 		},
 		"the cooldown does not hold code back": {
 			files: with(retrain, `retrain { cooldown = "2h" }`), now: func(w *world) { w.sources["dataset.d"], w.sources["training.m"] = "two", "x" },
-			want: []string{"update dataset.d data_changed", "run training.m code_changed,data_changed", "run validation.m upstream_changed", "update deployment.m config_changed", "update monitor.m config_changed,config_changed"},
+			want: []string{"update dataset.d data_changed", "run training.m code_changed,data_changed", "run validation.m upstream_changed", "update deployment.m upstream_changed", "update monitor.m data_changed"},
 		},
 		"a budget of nothing holds data back for ever": {
 			files: with(retrain, "retrain {\n budget {\n runs = 0\n per = \"24h\"\n }\n }"), now: func(w *world) { w.sources["dataset.d"] = "two" },
-			want: []string{"update dataset.d data_changed", "noop training.m deferred,data_changed", "update monitor.m config_changed"},
+			want: []string{"update dataset.d data_changed", "noop training.m deferred,data_changed"},
 		},
 		"a used-up budget holds a signal back": {
 			files: with(retrain, "retrain {\n on = [monitor.m.drift]\n budget {\n runs = 1\n per = \"24h\"\n }\n }"),
@@ -127,7 +127,7 @@ func TestEachActionAndReason(t *testing.T) {
 		},
 		"inputs that ran before are taken over": {
 			first: func(w *world) { w.sources["training.m"] = "x"; w.apply(); w.sources["training.m"] = "" },
-			want:  []string{"update training.m code_changed,adopted", "run validation.m upstream_changed", "update deployment.m config_changed", "update monitor.m config_changed"},
+			want:  []string{"update training.m code_changed,adopted", "run validation.m upstream_changed", "update deployment.m upstream_changed"},
 		},
 		"blocks taken out of the files go in reverse order": {
 			then: `check "unit" { command = ["true"] }`,
@@ -199,7 +199,7 @@ func TestEachActionAndReason(t *testing.T) {
 		},
 		"an unknown that feeds an immutable attribute": {
 			files: with(`["serve"]`, "[\"serve\"]\n format = \"v${training.m.version}\""), now: func(w *world) { w.sources["training.m"] = "x" },
-			want: []string{"run training.m code_changed", "run validation.m upstream_changed", "replace deployment.m config_changed,config_changed,immutable", "update monitor.m config_changed"},
+			want: []string{"run training.m code_changed", "run validation.m upstream_changed", "replace deployment.m upstream_changed,upstream_changed,immutable"},
 		},
 		"another provider": {
 			then: with(`["serve"]`, "[\"serve\"]\n provider = \"pods\""), want: []string{"replace deployment.m immutable"},

@@ -48,18 +48,20 @@ func (b *builder) decideRun(d *decision, s *subject) {
 	case len(asked) == 0 && inputs != "" && b.adopt(d, s, inputs, reasons):
 	default:
 		b.run(d, s, len(asked) > 0, reasons)
-		if d.step != nil && onlyTriggers(reasons) {
+		if s.blk.Kind.Triggers != nil && onlyTriggers(reasons) {
 			d.step.Exec.Trigger = true
-			d.step.Exec.MinNewRows = newRowsNeeded(trig, asked)
+			d.step.Exec.MinNewRows = newRowsNeeded(trig, reasons)
 		}
 	}
 }
 
-// newRowsNeeded applies to moved data alone: a signal, schedule or age asks for
-// the run whatever the data did.
-func newRowsNeeded(t resource.Triggers, asked []resource.Reason) int64 {
-	if len(asked) > 0 {
-		return 0
+// newRowsNeeded applies to moved data alone: anything else asks for the run
+// whatever the data did.
+func newRowsNeeded(t resource.Triggers, reasons []resource.Reason) int64 {
+	for _, r := range reasons {
+		if r.Code != resource.ReasonDataChanged {
+			return 0
+		}
 	}
 	return t.MinNewRows
 }
@@ -233,11 +235,12 @@ func scheduled(t resource.Triggers, last time.Time) (time.Time, bool) {
 	return next, !next.IsZero()
 }
 
-// onlyTriggers says whether nothing but data, a signal, the schedule or age asks.
+// onlyTriggers says whether nothing but data, another block's new version, a
+// signal, the schedule or age asks: none of what somebody wrote.
 func onlyTriggers(rs []resource.Reason) bool {
 	for _, r := range rs {
 		switch r.Code {
-		case resource.ReasonDataChanged, resource.ReasonSignal, resource.ReasonSchedule, resource.ReasonMaxAge:
+		case resource.ReasonDataChanged, resource.ReasonUpstreamChanged, resource.ReasonSignal, resource.ReasonSchedule, resource.ReasonMaxAge:
 		default:
 			return false
 		}

@@ -48,6 +48,16 @@ func movedTo(from resource.Address, m config.Moved) (resource.Address, bool) {
 	return resource.Address{}, false
 }
 
+// addressNow is where the files have what is recorded at a.
+func (b *builder) addressNow(a resource.Address) resource.Address {
+	for to, from := range b.moved {
+		if from == a {
+			return to
+		}
+	}
+	return a
+}
+
 func (b *builder) recordedAt(a resource.Address) resource.Address {
 	if from, ok := b.moved[a]; ok {
 		return from

@@ -23,19 +23,20 @@ import (
 // world is what a plan is made from, with an apply that does nothing but record
 // what the confirmer lets through.
 type world struct {
-	t       testing.TB
-	dir     string
-	conf    *config.Project
-	snap    *state.Snapshot
-	now     time.Time
-	sources map[string]string // content by address
-	objects map[resource.Address]planner.Object
-	signals map[resource.Address][]*state.Signal
-	noLive  bool
-	bad     map[string]bool  // verdicts to come
-	fail    map[string]bool  // runs that error
-	rows    map[string]int64 // rows of datasets
-	ran     []string         // what apply executed
+	t         testing.TB
+	dir       string
+	conf      *config.Project
+	snap      *state.Snapshot
+	now       time.Time
+	sources   map[string]string // content by address
+	objects   map[resource.Address]planner.Object
+	signals   map[resource.Address][]*state.Signal
+	noLive    bool
+	sameModel bool             // every version of a training has the same bytes
+	bad       map[string]bool  // verdicts to come
+	fail      map[string]bool  // runs that error
+	rows      map[string]int64 // rows of datasets
+	ran       []string         // what apply executed
 	// open is told, at each execution, so that a property can look at the gates.
 	open func(blk *config.Block, recs map[resource.Address]*state.Record, outcomes map[resource.Address]planner.Outcome)
 }
@@ -70,7 +71,8 @@ func (w *world) files(hcl string) {
 	kinds := []string{"dataset", "check", "training", "validation", "deployment", "monitor", "notifier", "batch_inference"}
 	conf, diags := config.Load(context.Background(), config.Options{Dir: w.dir, Providers: map[string]config.ProviderSchema{
 		"local": {Name: "local", Kinds: kinds},
-		"pods":  {Name: "pods", Kinds: kinds},
+		"pods":  {Name: "pods", Kinds: kinds, Nested: nestedSchemas(w.t, podRun{}, podServer{})},
+		"grid":  {Name: "grid", Kinds: kinds, Nested: nestedSchemas(w.t, gridRun{}, nil)},
 	}})
 	if diags.HasErrors() {
 		w.t.Fatalf("load: %v", diags)
@@ -292,8 +294,11 @@ func (w *world) outputs(next *state.Snapshot, blk *config.Block, f *planner.Fina
 			}
 		}
 		d := string(resource.DigestOf([]byte(fmt.Sprint(addr, rec.Version))))
+		if w.sameModel {
+			d = string(resource.DigestOf([]byte(addr)))
+		}
 		if f.Exec.AdoptRun == "" {
-			next.Versions[blk.Addr] = append(slices.Clip(next.Versions[blk.Addr]), &state.Version{Address: blk.Addr, Number: rec.Version, Digest: resource.Digest(d), Run: id})
+			next.Versions[blk.Addr] = append(slices.Clip(next.Versions[blk.Addr]), &state.Version{Address: blk.Addr, Number: rec.Version, Digest: resource.Digest(d), Run: id, Parts: f.Parts})
 		}
 		out = config.TrainingOutputs{Address: addr, Version: rec.Version, Model: &config.Model{Name: blk.Addr.Name, Address: addr, Version: rec.Version, Digest: d}}
 	case "validation":

@@ -46,12 +46,13 @@ type Attr struct {
 	// Default stands in when the attribute is absent; cty.NilVal means null.
 	Default   cty.Value
 	Role      Role
-	Code      Code // the reason code when an input moves
+	Code      Code // the reason code when it moves
 	Immutable bool // moving it replaces the object
 	Sensitive bool // kept as a keyed hash, shown as (sensitive)
 	Probe     bool // part of what a provider reads at plan time to digest content
 	Feedback  bool // a list of signal references: read from the record, orders nothing
 	Duration  bool // a string such as "30s", "12h", "30d"
+	Follow    bool // what it refers to is read as it is each time: only another address moves it
 	Hold      bool // an output that keeps its last good value while the block's verdict is bad
 	Enum      []string
 	Min, Max  *float64
@@ -105,8 +106,9 @@ func (s *Schema) Type() cty.Type {
 
 // SchemaOf reads the schema off a struct. Fields carry three tags: `ml:"name,option…"`,
 // `doc:"one sentence"` and, for strings, `enum:"a|b"`. Options: required,
-// input (or input=params|data|code|upstream), policy, judge, spec, immutable,
-// sensitive, probe, feedback, hold, block, label, default=VALUE, min=N, max=N.
+// input and spec (or with a cause: input=params, spec=data|code|upstream),
+// policy, judge, immutable, follow, sensitive, probe, feedback, hold, block,
+// label, default=VALUE, min=N, max=N.
 // Attributes of a nested block inherit the role of the field that holds it.
 // It errors on a field that cannot stand in HCL, so a wrong struct is found by
 // the first test that lists the kinds.
@@ -185,7 +187,7 @@ func parseTag(f reflect.StructField, role Role, code Code) (tag, bool, error) {
 	return o, true, nil
 }
 
-var inputCodes = map[string]Code{
+var causes = map[string]Code{
 	"": ReasonConfigChanged, "params": ReasonParamsChanged, "data": ReasonDataChanged,
 	"code": ReasonCodeChanged, "upstream": ReasonUpstreamChanged,
 }
@@ -196,14 +198,16 @@ func (o *tag) option(p string) error {
 	switch key {
 	case "required":
 		a.Required = true
-	case "input":
-		c, ok := inputCodes[val]
+	case "input", "spec":
+		c, ok := causes[val]
 		if !ok {
-			return fmt.Errorf("unknown input cause %q", val)
+			return fmt.Errorf("unknown cause %q", val)
 		}
-		a.Role, a.Code = RoleInput, c
-	case "policy", "judge", "spec":
+		a.Role, a.Code = Role(key), c
+	case "policy", "judge":
 		a.Role = Role(key)
+	case "follow":
+		a.Follow = true
 	case "immutable":
 		a.Immutable = true
 	case "sensitive":

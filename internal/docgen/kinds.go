@@ -99,6 +99,8 @@ func moving(a *resource.Attr) string {
 	switch {
 	case a.Feedback:
 		return "read from the record"
+	case a.Follow:
+		return "read as it is each time; another address updates it"
 	case a.Immutable:
 		return "replaces it"
 	}
