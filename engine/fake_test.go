@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zclconf/go-cty/cty"
+
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/providers"
@@ -34,7 +36,8 @@ type world struct {
 	signals map[string]int64  // epochs by monitor
 	holds   map[string]chan struct{}
 	onApply func(addr string) // called when an Apply had its effect
-	refuse  map[string]bool   // deployments that take the next version back
+	specs   map[string]cty.Value
+	refuse  map[string]bool // deployments that take the next version back
 
 	unrecordable map[string]bool // addresses whose findings are no JSON
 }
@@ -42,7 +45,7 @@ type world struct {
 func newWorld() *world {
 	return &world{
 		sources: map[string]string{}, objects: map[string]string{}, ops: map[string]bool{},
-		bad: map[string]string{}, fail: map[string]error{}, signals: map[string]int64{}, holds: map[string]chan struct{}{}, refuse: map[string]bool{},
+		bad: map[string]string{}, fail: map[string]error{}, signals: map[string]int64{}, holds: map[string]chan struct{}{}, refuse: map[string]bool{}, specs: map[string]cty.Value{},
 		unrecordable: map[string]bool{},
 	}
 }
@@ -132,6 +135,7 @@ func (d *fakeDriver) Apply(ctx context.Context, req providers.ApplyRequest) (pro
 		d.w.calls = append(d.w.calls, string(req.Action)+" "+addr)
 	}
 	d.w.ops[req.OpID] = true
+	d.w.specs[addr] = req.Spec
 	hook := d.w.onApply
 	d.w.mu.Unlock()
 	if hook != nil {
@@ -259,7 +263,7 @@ func (b *bench) engine() *Engine {
 	b.t.Helper()
 	conf, diags := config.Load(context.Background(), config.Options{
 		Dir: b.dir, Vars: b.vars,
-		Providers: map[string]config.ProviderSchema{"local": {Name: "local", Kinds: []string{"dataset", "check", "training", "validation", "deployment", "monitor", "notifier", "batch_inference"}}},
+		Providers: map[string]config.ProviderSchema{"local": {Name: "local", Kinds: []string{"dataset", "check", "training", "validation", "deployment", "monitor", "notifier", "batch_inference"}, Nested: map[string]*resource.Schema{"training": nestedRun(b.t)}}},
 	})
 	if diags.HasErrors() {
 		b.t.Fatalf("load: %v", diags)

@@ -78,8 +78,16 @@ func TestAVersionThatWasTakenBackIsQuarantinedUntilANewerOne(t *testing.T) {
 	}
 	b.w.refuse["deployment.m"] = false
 	b.w.took()
-	// The monitor goes on watching version 1, against the data that version 1 was trained on.
+	// The monitor watches on, with the reference of the version that serves.
 	b.wantPlan("noop deployment.m quarantined")
+	if got := b.record("monitor.m").Parts["reference"]; got != `"`+string(resource.DigestOf([]byte("one")))+`"` {
+		t.Fatalf("the reference is %s", got)
+	}
+	// What is new, or changed by somebody, waits.
+	files := loop
+	b.write(strings.Replace(files, "drift {}", "drift { confirm = 3 }", 1) + "\nmonitor \"n\" {\n deployment = deployment.m\n latency { p99 = \"1s\" }\n}\n")
+	b.wantPlan("noop deployment.m quarantined", "blocked monitor.m gate_closed,config_changed", "blocked monitor.n gate_closed,new")
+	b.write(files)
 	if out := b.apply(); out.Bad[d] == nil {
 		t.Fatalf("it stays bad while the newest version is quarantined: %+v", out)
 	}
@@ -92,6 +100,28 @@ func TestAVersionThatWasTakenBackIsQuarantinedUntilANewerOne(t *testing.T) {
 		t.Fatalf("a newer version takes its place: %+v", out)
 	}
 	b.wantPlan()
+}
+
+func TestAMonitorWatchesOnWhileItsDeploymentIsQuarantined(t *testing.T) {
+	b := loopBench(t)
+	b.apply()
+	b.w.refuse["deployment.m"] = true
+	b.w.sources["d.csv"] = "two!"
+	b.apply()
+	b.w.signals["monitor.m"] = 1
+	s, err := b.engine().Begin(context.Background(), "monitor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Observe(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if snap, err := b.store.Snapshot(context.Background()); err != nil || snap.Signals[resource.Address{Kind: "monitor", Name: "m"}][0].Epoch != 1 {
+		t.Fatalf("its windows are recorded: %v, %v", snap.Signals, err)
+	}
 }
 
 func TestAnIntentWithoutATraceIsClosedAndPlannedAnew(t *testing.T) {

@@ -117,6 +117,78 @@ func (b *builder) trainedBefore(training resource.Address, v *state.Version, dat
 	return false
 }
 
+// keepData leaves data that belongs to a served version as it was applied, until
+// a version that was trained on the new data serves: a reference that no served
+// model has seen would make drift of its own, or hide some.
+func (b *builder) keepData(s *subject, ev config.Evaluated) cty.Value {
+	attr := s.blk.Kind.KeepAttr
+	if attr == "" || s.rec == nil || ev.Value.IsNull() || !ev.Value.IsKnown() {
+		return ev.Value
+	}
+	wanted := ev.Value.GetAttr(attr)
+	if wanted.IsNull() {
+		return ev.Value
+	}
+	applied, ok := recordedAttr(s.rec, attr, wanted.Type())
+	from, direct := ev.Sources[attr]
+	if !ok || !direct || !sameData(applied, wanted, from) || attrText(applied, "digest") == attrText(wanted, "digest") {
+		return ev.Value
+	}
+	if !b.servesOlder(attrText(ev.Value.GetAttr(s.blk.Kind.KeepWith), "digest"), from) {
+		return ev.Value
+	}
+	return withAttr(ev.Value, attr, applied)
+}
+
+// sameData says whether two data are versions of one: of the same dataset and split.
+func sameData(applied, wanted cty.Value, from resource.Address) bool {
+	return attrText(applied, "address") == from.String() && wanted.IsKnown() && attrText(applied, "name") == attrText(wanted, "name")
+}
+
+// servesOlder says whether the model with this digest was trained on other data
+// of the dataset than its training reads now. Equal bytes may be several
+// versions; one of them on the present data is enough. A version that this plan
+// made itself is not recorded yet: it was trained on what the plan reads.
+func (b *builder) servesOlder(model string, dataset resource.Address) bool {
+	older := false
+	for _, a := range sortedKeys(b.in.Prior.Versions) {
+		for _, v := range b.in.Prior.Versions[a] {
+			if model == "" || string(v.Digest) != model {
+				continue
+			}
+			now := b.addressNow(a)
+			if r := b.results[now]; r != nil && r.changes && !r.recorded && attrText(attrOf(b.Outputs(now), "model"), "digest") == model {
+				return false
+			}
+			if !b.trainedBefore(now, v, dataset) {
+				return false
+			}
+			older = true
+		}
+	}
+	return older
+}
+
+// trainedBefore says whether a version was trained on another version of the
+// dataset's data than its training would read now.
+func (b *builder) trainedBefore(training resource.Address, v *state.Version, dataset resource.Address) bool {
+	blk := b.in.Project.Block(training)
+	if blk == nil {
+		return false
+	}
+	ev, diags := b.in.Project.Eval(blk, b)
+	if diags.HasErrors() {
+		return false
+	}
+	now := flatten(b.body(blk), ev, b.hash)
+	for _, path := range sortedStrings(ev.Sources) {
+		if ev.Sources[path] == dataset && v.Parts[path] != "" && v.Parts[path] != now.inputs[path] {
+			return true
+		}
+	}
+	return false
+}
+
 func (b *builder) quarantined(s *subject, digest string) *state.Quarantine {
 	if digest == "" {
 		return nil
