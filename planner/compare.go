@@ -98,17 +98,14 @@ func (b *builder) movedPath(s *subject, path, old, text string, unknown bool) mo
 	if l := s.vals.leaf(path); l != nil {
 		m.attr = l.attr
 		r.Code, r.By = l.cause(), l.by
-		if l.attr.Sensitive {
-			r.Old, r.New = masked(old), masked(text)
-		}
 	} else if c, ok := s.blk.Kind.ProbeCodes[path]; ok {
 		r.Code = c
 	} else if a := attrAt(b.body(s.blk), path); a != nil {
 		m.attr = a
 		r.Code = a.Code
-		if a.Sensitive {
-			r.Old, r.New = masked(old), masked(text)
-		}
+	}
+	if m.attr != nil && m.attr.Sensitive || s.vals.hidden[path] || isHash(old) {
+		r.Old, r.New = masked(old), masked(text)
 	}
 	if r.Code == "" {
 		r.Code = resource.ReasonConfigChanged
@@ -120,6 +117,9 @@ func (b *builder) movedPath(s *subject, path, old, text string, unknown bool) mo
 	m.reason = r
 	return m
 }
+
+// isHash says whether a part's text is the keyed hash of something sensitive.
+func isHash(text string) bool { return strings.HasPrefix(text, `"hash:`) }
 
 // cause is why the value moved, if it did. What another block gave is not what
 // somebody wrote: a model among the inputs, an endpoint in the environment, and

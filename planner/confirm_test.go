@@ -178,6 +178,18 @@ check "c" {
   command = ["true"]
   env     = { TOKEN = var.token, PLAIN = "seen" }
 }
+variable "secrets" {
+  sensitive = true
+  default   = { SECRET = "` + word + `", N = 4711471147114711 }
+}
+check "d" {
+  command = ["true", var.token, "${var.token}-x"]
+  env     = { for k, v in var.secrets : k => tostring(v) }
+}
+training "t" {
+  command = ["true"]
+  params  = { plain = 1, list = ["shown", var.token], all = var.secrets }
+}
 notifier "n" {
   type   = "webhook"
   url    = "https://` + word + `.example.com"
@@ -192,7 +204,7 @@ notifier "n" {
 	p := w.build()
 	second := mustJSON(t, p)
 	for _, text := range []string{first, second, mustJSON(t, w.snap.Records)} {
-		for _, word := range []string{"hunter2swordfish", "correcthorsebattery"} {
+		for _, word := range []string{"hunter2swordfish", "correcthorsebattery", "4711471147114711"} {
 			if strings.Contains(text, word) {
 				t.Errorf("%s stands in:\n%s", word, text)
 			}
@@ -201,7 +213,7 @@ notifier "n" {
 	if !strings.Contains(second, planner.MaskText) || !strings.Contains(second, "seen") {
 		t.Errorf("masks and plain values must show:\n%s", second)
 	}
-	if got := strings.Join(lines(p), "\n"); got != "run check.c config_changed\nupdate notifier.n config_changed,config_changed" {
+	if got := strings.Join(lines(p), "\n"); got != "run check.c config_changed\nrun check.d config_changed,config_changed\nupdate notifier.n config_changed,config_changed\nrun training.t params_changed,params_changed" {
 		t.Errorf("the change of a sensitive value must be seen:\n%s", got)
 	}
 	for _, st := range p.Steps {

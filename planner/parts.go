@@ -50,6 +50,23 @@ func NewBody(p *config.Project, blk *config.Block, ev config.Evaluated, hash fun
 	return Body{ev: ev, vals: flatten(p.Body(blk.Kind, blk.Provider), ev, hashOr(hash))}
 }
 
+// sensitive says whether something sensitive is at path, around it (a map of
+// secrets) or inside it (one element of a list, which is kept whole).
+func (f *flattener) sensitive(path string) bool {
+	for p := range f.ev.Sensitive {
+		if inside(p, path) || inside(path, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// inside says whether path lies inside outer, or is the same.
+func inside(path, outer string) bool {
+	rest, ok := strings.CutPrefix(path, outer)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
 // leaf finds the attribute at path; nil when the body does not set it.
 func (v *values) leaf(path string) *leaf {
 	for i := range v.leaves {
@@ -206,7 +223,7 @@ func (f *flattener) by(path string) string {
 
 func (f *flattener) put(l leaf) {
 	v := f.values
-	if l.attr.Sensitive || f.ev.Sensitive[l.path] {
+	if l.attr.Sensitive || f.sensitive(l.path) {
 		set(&v.hidden, l.path, true)
 		if !l.unknown {
 			l.text = quote("hash:" + f.hash(l.text))

@@ -73,7 +73,7 @@ func maskRecorded(raw json.RawMessage, vals *values) json.RawMessage {
 		return null
 	}
 	for _, p := range paths {
-		maskAt(tree, p, MaskText)
+		maskAt(tree, p, func(any) any { return MaskText })
 	}
 	out, err := json.Marshal(tree)
 	if err != nil {
@@ -94,17 +94,41 @@ func stored(v cty.Value, vals *values) (json.RawMessage, error) {
 	}
 	for _, p := range sortedStrings(vals.hidden) {
 		if l := vals.leaf(p); l != nil {
-			maskAt(tree, p, unquoteText(l.text))
+			maskAt(tree, p, func(v any) any { return hashed(v, unquoteText(l.text), l.attr.Type.HasDynamicTypes()) })
 		}
 	}
 	return json.Marshal(tree)
+}
+
+// hashed puts the hash into v's place so that what is stored still has the
+// attribute's type: lists and maps keep their shape, and a number or a truth,
+// which a hash cannot be, is left out unless any type will do.
+func hashed(v any, hash string, anyType bool) any {
+	switch x := v.(type) {
+	case []any:
+		for i := range x {
+			x[i] = hashed(x[i], hash, anyType)
+		}
+		return x
+	case map[string]any:
+		for k := range x {
+			x[k] = hashed(x[k], hash, anyType)
+		}
+		return x
+	case string:
+		return hash
+	}
+	if anyType {
+		return hash
+	}
+	return nil
 }
 
 // MaskText stands for a sensitive value wherever people read.
 const MaskText = "(sensitive)"
 
 // maskAt hides the value at a flattened path in decoded JSON.
-func maskAt(tree any, path, with string) {
+func maskAt(tree any, path string, with func(any) any) {
 	for path != "" {
 		m, ok := tree.(map[string]any)
 		if !ok {
@@ -116,7 +140,7 @@ func maskAt(tree any, path, with string) {
 		}
 		if rest == "" {
 			if m[key] != nil {
-				m[key] = with
+				m[key] = with(m[key])
 			}
 			return
 		}

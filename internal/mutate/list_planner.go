@@ -111,6 +111,18 @@ func ofPlanner() []mutation {
 			Package: "./planner", Test: "TestANestedProviderBlockIsPartOfWhatIsCompared",
 		},
 		{
+			Name: "planner: a secret inside of a list is shown", File: "planner/parts.go",
+			Old:     "if inside(p, path) || inside(path, p) {",
+			New:     "if inside(path, p) {",
+			Package: "./planner", Test: "TestSensitiveValuesStandNowhereInAPlan",
+		},
+		{
+			Name: "planner: a map of secrets is shown", File: "planner/parts.go",
+			Old:     "if inside(p, path) || inside(path, p) {",
+			New:     "if inside(p, path) {",
+			Package: "./planner", Test: "TestSensitiveValuesStandNowhereInAPlan",
+		},
+		{
 			Name: "planner: sensitive attributes are shown", File: "planner/show.go",
 			Old:     "if l.attr.Sensitive || vals.hidden[l.path] {",
 			New:     "if l.attr == nil && vals.hidden[l.path] {",
