@@ -26,14 +26,14 @@ examples: ## Run each example from an empty folder to its destruction
 bench: build ## Measure, and write docs/benchmarks.md
 	./bench/run.sh
 
-crash: ## 1,000 kills of ml apply, with an oracle outside the state
-	ML_CRASH_KILLS=1000 $(GO) test -count=1 -timeout 60m -run TestCrash -v ./e2e/crash
+crash: ## 1,000 kills of ml apply, with an oracle outside the state; the log goes to docs/evidence
+	scripts/evidence.sh crash env ML_CRASH_KILLS=1000 $(GO) test -count=1 -timeout 60m -v ./e2e/crash
 
-mutate: ## Break the code in every way on the list; each must turn its test red
-	$(GO) run ./internal/mutate
+mutate: ## Break the code in every way on the list; each must turn its test red (half an hour; docs/evidence)
+	scripts/evidence.sh mutate $(GO) run ./internal/mutate
 
-fuzz: ## Fuzz every target for a minute each
-	./scripts/fuzz.sh 60s
+fuzz: ## Fuzz every target for a minute each; the log goes to docs/evidence
+	scripts/evidence.sh fuzz ./scripts/fuzz.sh 60s
 
 lint: ## golangci-lint, at the pinned version
 	./scripts/lint.sh
