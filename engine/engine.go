@@ -68,7 +68,11 @@ func (e *Engine) provider(ctx context.Context, name string) (*providers.Provider
 	if p := e.connected[name]; p != nil {
 		return p, nil
 	}
-	p, err := e.Connect(ctx, name, e.Project.Providers[name])
+	conf, ok := e.Project.Providers[name]
+	if !ok && strings.Contains(name, ".") {
+		return nil, fmt.Errorf("provider %q is not configured any more; put its provider block back", name)
+	}
+	p, err := e.Connect(ctx, name, conf)
 	if err != nil {
 		return nil, fmt.Errorf("connect provider %q: %w", name, err)
 	}

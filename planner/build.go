@@ -55,6 +55,7 @@ func Build(in Input) *Plan {
 		ConfigDigest: in.Project.Digest, Commit: in.Live.Commit, Created: in.Now, Complete: true,
 		Steps: []*Step{}, Drift: []DriftEntry{}, Diagnostics: []Diagnostic{},
 	}
+	b.aliases()
 	b.drift()
 	if in.Options.RefreshOnly {
 		b.finish()

@@ -2,6 +2,7 @@ package planner
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -30,6 +31,25 @@ func diagnostics(blk *config.Block, diags hcl.Diagnostics, errs bool) []Diagnost
 		out = append(out, d)
 	}
 	return out
+}
+
+// aliases refuses files without a provider configuration that a record still
+// needs: nobody else knows where its object is.
+func (b *builder) aliases() {
+	users := map[string][]string{}
+	for _, a := range sortedKeys(b.records) {
+		name := b.records[a].Provider
+		if _, ok := b.in.Project.Providers[name]; !ok && strings.Contains(name, ".") {
+			users[name] = append(users[name], a.String())
+		}
+	}
+	for _, name := range sortedStrings(users) {
+		kind, alias, _ := strings.Cut(name, ".")
+		b.plan.Diagnostics = append(b.plan.Diagnostics, Diagnostic{
+			Severity: "error", Summary: "A provider configuration is still in use", Address: users[name][0],
+			Detail: fmt.Sprintf("No file configures provider %q with alias %q any more, but what it made is still there: %s. Put the provider block back, destroy or move those blocks, and remove it then.", kind, alias, strings.Join(users[name], ", ")),
+		})
+	}
 }
 
 func firstError(ds []Diagnostic) error {
