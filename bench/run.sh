@@ -3,8 +3,8 @@
 #
 #   ML_BENCH_ONLY=plans,files   only these of plans, files, drift, gateway
 #   ML_BENCH_QUICK=1            leave out 10,000 blocks, whose first apply takes minutes
-#   ML_BENCH_FULL=1             for_each over 10,000 too, and OpenTofu beside for_each over 1,000 (many minutes)
-#   ML_BENCH_RUNS=5             samples of each median
+#   ML_BENCH_FULL=1             OpenTofu beside for_each over 1,000 too (minutes)
+#   ML_BENCH_RUNS=5             samples of each median; 3 at 10,000 blocks
 #   ML_BENCH_ML=path            measure this program instead of a fresh build
 #
 # Applied projects, large files and OpenTofu are kept in ${XDG_CACHE_HOME:-~/.cache}/continuo-tools between runs (3.5 GB).

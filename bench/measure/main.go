@@ -32,7 +32,7 @@ type options struct {
 	only    string // sections, joined by commas; "" means all
 	runs    int    // samples of each median
 	quick   bool   // leave out 10,000 blocks
-	full    bool   // for_each over 10,000, and OpenTofu beside for_each over 1,000: many minutes
+	full    bool   // OpenTofu beside for_each over 1,000: minutes
 }
 
 // bench is one run of this program.
@@ -107,7 +107,7 @@ func parse(args []string) (*bench, error) {
 	flags.StringVar(&o.only, "only", "", "sections, joined by commas: "+names())
 	flags.IntVar(&o.runs, "runs", 5, "samples of each median")
 	flags.BoolVar(&o.quick, "quick", false, "leave out 10,000 blocks")
-	flags.BoolVar(&o.full, "full", false, "for_each over 10,000, and OpenTofu beside for_each over 1,000")
+	flags.BoolVar(&o.full, "full", false, "OpenTofu beside for_each over 1,000")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
