@@ -62,7 +62,7 @@ func ofGateway() []mutation {
 			Package: "./internal/gateway", Test: "TestEachSituationHasItsMove",
 		},
 		{
-			Name: "gateway: an aborted version comes back", File: "internal/gateway/controller.go",
+			Name: "gateway: an aborted version comes back", File: "internal/gateway/controller_step.go",
 			Old:     "if c.matches(c.live.Quarantined[i], key) {",
 			New:     "if false {",
 			Package: "./internal/gateway", Test: "TestABadCanaryIsAbortedAndQuarantined|TestAnAbortedRolloutStaysAbortedAfterARestart",
