@@ -239,11 +239,14 @@ func (d *decoder) unknownBlock(blk *hclsyntax.Block, spec *bodySpec, ctx *hcl.Ev
 	if d.loose {
 		d.raw(blk.Body, ctx)
 	}
+	if slices.Contains(spec.elsewhere, blk.Type) {
+		return
+	}
 	if _, ok := spec.byName[blk.Type]; ok {
 		d.err(blk.TypeRange, "Attribute written as a block", "%q is an attribute here: write %s = …", blk.Type, blk.Type)
 		return
 	}
-	names := append(spec.names(), sortedKeys(spec.providers)...)
+	names := slices.Concat(spec.names(), sortedKeys(spec.providers), spec.elsewhere)
 	d.err(blk.TypeRange, "Unknown block", "There is no block %q here.%s", blk.Type, didYouMean(blk.Type, names))
 }
 

@@ -70,7 +70,7 @@ func testProviders() map[string]ProviderSchema {
 // fixtureOptions reads vars.txt of a fixture: NAME=VALUE lines, as given by -var.
 func fixtureOptions(t *testing.T, dir string) Options {
 	t.Helper()
-	opts := Options{Dir: dir, Providers: testProviders(), ToolVersion: "0.1.0"}
+	opts := Options{Dir: dir, Providers: testProviders(), ToolVersion: "0.1.0", Elsewhere: []string{"prometheus", "sagemaker"}}
 	raw, err := os.ReadFile(filepath.Join(dir, "vars.txt"))
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)

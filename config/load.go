@@ -103,6 +103,7 @@ func newLoader(opts Options) (*loader, hcl.Diagnostics) {
 		k := kinds[name]
 		spec := newBodySpec(k.body, typeOf(k.Spec), refTypes)
 		spec.meta = metaNames()
+		spec.elsewhere = opts.Elsewhere
 		spec.providers = map[string]*bodySpec{}
 		for _, p := range sortedKeys(opts.Providers) {
 			if s := opts.Providers[p].Nested[name]; s != nil {

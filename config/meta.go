@@ -120,7 +120,7 @@ func (d *declarer) ignoreChanges(decl *declaration, a *hclsyntax.Attribute) []st
 			continue
 		}
 		_, attr := decl.spec.byName[first]
-		if !attr && decl.spec.blocks[first] == nil && decl.spec.providers[first] == nil {
+		if !attr && decl.spec.blocks[first] == nil && decl.spec.providers[first] == nil && !slices.Contains(decl.spec.elsewhere, first) {
 			d.add(errAt(e.Range(), "Unknown attribute", "%s has no attribute %q that could be ignored.%s", decl.kind.Name, first, didYouMean(first, decl.spec.names())))
 			continue
 		}

@@ -18,6 +18,9 @@ type Options struct {
 	Vars []VarInput
 	// Providers are the schemas of the providers that this program has, by name.
 	Providers map[string]ProviderSchema
+	// Elsewhere are providers that this program does not have: their blocks may
+	// stand in the files, unread, but nothing can be served by them.
+	Elsewhere []string
 	// ToolVersion is checked against required_version.
 	ToolVersion string
 	// Untrusted makes every evaluation go through the limits for a stranger's

@@ -93,7 +93,7 @@ func (r *resolver) providerBlocks(top *moduleInst) {
 }
 
 func (r *resolver) providerBlock(top *moduleInst, p *providerDecl) {
-	if !r.knownProvider(p.name, p.block.LabelRanges[0]) {
+	if slices.Contains(r.opts.Elsewhere, p.name) || !r.knownProvider(p.name, p.block.LabelRanges[0]) {
 		return
 	}
 	cfg := ProviderConfig{Name: p.name, Range: p.block.DefRange()}

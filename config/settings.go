@@ -204,6 +204,10 @@ func (r *resolver) knownProvider(name string, rng hcl.Range) bool {
 	if _, ok := r.opts.Providers[name]; ok {
 		return true
 	}
+	if slices.Contains(r.opts.Elsewhere, name) {
+		r.add(errAt(rng, "Provider not available", "This program does not have the provider %q; it has: %s. Choose one of them.", name, strings.Join(sortedKeys(r.opts.Providers), ", ")))
+		return false
+	}
 	r.add(errAt(rng, "Unknown provider", "There is no provider %q.%s", name, didYouMean(name, sortedKeys(r.opts.Providers))))
 	return false
 }

@@ -23,6 +23,8 @@ type bodySpec struct {
 	// providers are the bodies of nested blocks named after a provider; only at
 	// the top of a kind's body.
 	providers map[string]*bodySpec
+	// elsewhere are providers whose nested blocks are passed over.
+	elsewhere []string
 	// meta are the names that every kind's body may hold besides, read elsewhere.
 	meta map[string]bool
 }
@@ -120,6 +122,9 @@ func (b *bodySpec) jsonSchema() *syntax.BodySchema {
 	}
 	for n, p := range b.providers {
 		add(n, "", p)
+	}
+	for _, n := range b.elsewhere {
+		s.Blocks[n] = syntax.BlockSchema{Body: func() *syntax.BodySchema { return &syntax.BodySchema{Any: true} }}
 	}
 	if b.meta != nil {
 		addMetaJSON(s)

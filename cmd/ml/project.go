@@ -23,6 +23,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/all"
+	"github.com/continuo-ml/continuo/report"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 	"github.com/continuo-ml/continuo/state/bolt"
@@ -89,12 +90,17 @@ func (a *app) load(ctx context.Context) (*config.Project, []config.VarInput, str
 		return nil, nil, "", err
 	}
 	conf, diags := config.Load(ctx, config.Options{
-		Dir: dir, Vars: vars, Providers: schemas, ToolVersion: toolVersion(),
+		Dir: dir, Vars: vars, Providers: schemas, Elsewhere: all.Elsewhere(), ToolVersion: toolVersion(),
 		Modules: filepath.Join(dir, dotML, "modules"), Exe: []string{exe()},
 		Hash: hasher(key),
 	})
 	if diags.HasErrors() {
 		return nil, nil, "", diagError{diags: diags, files: sources(dir, diags)}
+	}
+	if len(diags) > 0 { // warnings
+		if err := report.Diagnostics(a.Err, diags, sources(dir, diags), a.errStyle()); err != nil {
+			return nil, nil, "", err
+		}
 	}
 	return conf, vars, dir, nil
 }

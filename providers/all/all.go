@@ -7,6 +7,13 @@ import (
 	"github.com/continuo-ml/continuo/providers/local"
 )
 
+// Elsewhere names the providers that this program does not have, and whose
+// blocks may stand in the files all the same: one project runs on a laptop and
+// on a cluster.
+func Elsewhere() []string {
+	return []string{"kserve", "kubeflow", "kubernetes", "oci", "prometheus"}
+}
+
 // Definitions lists the providers.
 func Definitions() []providers.Definition {
 	return []providers.Definition{

@@ -1,0 +1,4 @@
+training "t" {
+  command = ["python3", "train.py"]
+  sagemakr {}                       # ERROR: Unknown block
+}
