@@ -266,11 +266,13 @@ func ask(endpoint, body string) (int, string, error) {
 	return resp.StatusCode, string(data), err
 }
 
-// load asks all the time, from two clients, until stop is called, which returns the answers by text.
-func load(t *testing.T, endpoint string) (stop func() map[string]int) {
+// load asks all the time, from two clients, from before it returns until stop is called, which returns the answers by text. stop
+// first waits for the answers that it names, for a slow machine may take a while to give them.
+func load(t *testing.T, endpoint string) (stop func(until ...string) map[string]int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var mu sync.Mutex
+	answered := sync.NewCond(&mu)
 	seen := map[string]int{}
 	var wg sync.WaitGroup
 	for range 2 {
@@ -283,11 +285,30 @@ func load(t *testing.T, endpoint string) (stop func() map[string]int) {
 				}
 				mu.Lock()
 				seen[key]++
+				answered.Broadcast()
 				mu.Unlock()
 			}
 		})
 	}
-	stop = func() map[string]int {
+	wait := func(enough func() bool) {
+		late := time.AfterFunc(time.Minute, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			cancel()
+			answered.Broadcast()
+		})
+		defer late.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+		for !enough() && ctx.Err() == nil {
+			answered.Wait()
+		}
+	}
+	wait(func() bool { return len(seen) > 0 })
+	stop = func(until ...string) map[string]int {
+		for _, key := range until {
+			wait(func() bool { return seen[key] > 0 })
+		}
 		cancel()
 		wg.Wait()
 		return seen

@@ -34,7 +34,7 @@ func TestAVersionIsReplacedUnderLoadWithoutAFailedRequest(t *testing.T) {
 	if _, body, err := ask(second.Endpoint, `{"instances": [[1, 2]]}`); err != nil || "200 "+body != two {
 		t.Errorf("after the apply: %s, %v", body, err)
 	}
-	seen := stop()
+	seen := stop(two)
 	if seen[one] == 0 || seen[two] == 0 || len(seen) != 2 {
 		t.Errorf("answers under load: %v", seen)
 	}
