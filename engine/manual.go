@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/continuo-ml/continuo/config"
@@ -164,7 +165,10 @@ func (s *Session) Prune(ctx context.Context, dryRun bool) (*Pruned, error) {
 	var ops []state.Op
 	inUse := usedText(snap)
 	for _, a := range sortedAddrs(snap.Versions) {
-		for _, v := range s.surplus(snap, a, snap.Versions[a], inUse) {
+		surplus := s.surplus(snap, a, snap.Versions[a], inUse)
+		// What only they name goes with them, also where this only says what would go.
+		snap.Versions[a] = slices.DeleteFunc(slices.Clone(snap.Versions[a]), func(v *state.Version) bool { return slices.Contains(surplus, v) })
+		for _, v := range surplus {
 			ref := state.VersionRef{Address: a, Number: v.Number}
 			out.Versions = append(out.Versions, ref)
 			ops = append(ops, state.Op{DeleteVersion: &ref})
@@ -177,7 +181,6 @@ func (s *Session) Prune(ctx context.Context, dryRun bool) (*Pruned, error) {
 		if err := s.reload(ctx); err != nil {
 			return out, err
 		}
-		snap = s.now.snapshot()
 	}
 	return out, s.pruneContent(ctx, snap, out, dryRun)
 }

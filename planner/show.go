@@ -29,7 +29,7 @@ func (b *builder) show(st *Step, s *subject) {
 	}
 	st.AfterUnknown = append(st.AfterUnknown, s.pending...)
 	sort.Strings(st.AfterUnknown)
-	if s.rec != nil {
+	if s.rec != nil && len(s.rec.Parts) > 0 { // it was made once: a block that only ever failed has nothing to change from
 		st.Changes = changes(s)
 	}
 }

@@ -48,6 +48,7 @@ type versionView struct {
 	Inputs map[string]json.RawMessage `json:"inputs"`
 	// measured are the metrics for people: the training's own, else what judged it.
 	measured map[string]float64
+	judged   bool
 }
 
 func versionViews(snap *state.Snapshot, addr resource.Address) []versionView {
@@ -57,7 +58,7 @@ func versionViews(snap *state.Snapshot, addr resource.Address) []versionView {
 	}
 	out := []versionView{}
 	for _, v := range snap.Versions[addr] {
-		w := versionView{Version: v.Number, Digest: v.Digest, Created: v.Created, Metrics: v.Metrics, Params: v.Params, Passed: v.Passed(), Current: v.Number == current, Run: v.Run, Inputs: rawParts(v.Parts), measured: measured(v)}
+		w := versionView{Version: v.Number, Digest: v.Digest, Created: v.Created, Metrics: v.Metrics, Params: v.Params, Passed: v.Passed(), Current: v.Number == current, Run: v.Run, Inputs: rawParts(v.Parts), measured: measured(v), judged: len(v.Verdicts) > 0}
 		if w.Metrics == nil {
 			w.Metrics = map[string]float64{}
 		}
@@ -112,16 +113,20 @@ func (a *app) versions(snap *state.Snapshot, addr resource.Address) error {
 		if v.Current {
 			note = strings.TrimSpace("current " + note)
 		}
-		t.Text(fmt.Sprint(v.Version), v.Digest.Short(), report.ShortAgo(v.Created, time.Now()), yesNo(v.Passed), note, report.Metrics(v.measured, 0))
+		t.Text(fmt.Sprint(v.Version), v.Digest.Short(), report.ShortAgo(v.Created, time.Now()), v.passedText(), note, report.Metrics(v.measured, 0))
 	}
 	return t.Write(a.Out, a.style())
 }
 
-func yesNo(b bool) string {
-	if b {
+// passedText is for people, who tell a version that nothing judged from one that failed.
+func (v versionView) passedText() string {
+	switch {
+	case v.Passed:
 		return "yes"
+	case v.judged:
+		return "no"
 	}
-	return "no"
+	return "-"
 }
 
 func (a *app) runsCmd() *cobra.Command {
