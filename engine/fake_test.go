@@ -40,6 +40,7 @@ type world struct {
 	refuse  map[string]bool // deployments that take the next version back
 
 	unrecordable map[string]bool // addresses whose findings are no JSON
+	sameModel    bool            // every training makes the same bytes each time
 }
 
 func newWorld() *world {
@@ -120,6 +121,14 @@ func (d *fakeDriver) Observe(_ context.Context, req providers.ObserveRequest) ([
 	return []*state.Signal{s}, nil
 }
 
+// artifact is the digest of what a training makes: each time another, unless the world says so.
+func (w *world) artifact(req providers.ApplyRequest) string {
+	if w.sameModel {
+		return string(resource.DigestOf([]byte(req.Address.String())))
+	}
+	return string(resource.DigestOf([]byte(req.OpID)))
+}
+
 var errBoom = errors.New("boom")
 
 func (d *fakeDriver) Apply(ctx context.Context, req providers.ApplyRequest) (providers.Result, error) {
@@ -175,7 +184,7 @@ func (d *fakeDriver) result(req providers.ApplyRequest) (providers.Result, error
 	case "check":
 		return providers.Result{Outputs: config.CheckOutputs{Address: addr, Passed: verdict.Passed}, Verdict: verdict}, nil
 	case "training":
-		m := config.Model{Name: req.Address.Name, Digest: string(resource.DigestOf([]byte(req.OpID))), Address: addr, Metrics: map[string]float64{"recall": 0.9}}
+		m := config.Model{Name: req.Address.Name, Digest: d.w.artifact(req), Address: addr, Metrics: map[string]float64{"recall": 0.9}}
 		return providers.Result{
 			Outputs: config.TrainingOutputs{Address: addr, Model: &m},
 			Version: &state.Version{Digest: resource.Digest(m.Digest), Metrics: m.Metrics},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 const loop = `
@@ -292,5 +293,26 @@ check "sees" {
 	d := p.Plan.Diagnostics
 	if len(d) != 1 || d[0].Severity != "warning" || !strings.Contains(d[0].Detail, "check.blind runs outside /home/ada/.venv") || strings.Contains(d[0].Detail, "check.sees") {
 		t.Fatalf("diagnostics: %+v", d)
+	}
+}
+
+func TestAVersionWithTheBytesOfAJudgedOneHasItsVerdict(t *testing.T) {
+	b := loopBench(t)
+	b.w.sameModel = true
+	b.apply()
+	b.w.took()
+	b.w.sources["code of training.m"] = "other code, same bytes"
+	b.apply()
+	b.wantCalls("run training.m")
+	s, err := b.engine().Begin(context.Background(), "look")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := s.now.version(state.VersionRef{Address: resource.Address{Kind: "training", Name: "m"}, Number: 2})
+	if v == nil || !v.Passed() {
+		t.Errorf("version 2 is version 1, which passed: %+v", v)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -47,6 +47,19 @@ func (t *tracker) version(ref state.VersionRef) *state.Version {
 	return t.snap.Version(ref.Address, ref.Number)
 }
 
+// versionOf is the newest version with this digest, nil for none.
+func (t *tracker) versionOf(a resource.Address, d resource.Digest) *state.Version {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := t.snap.Versions[a]
+	for i := len(list) - 1; i >= 0; i-- {
+		if list[i].Digest == d {
+			return list[i]
+		}
+	}
+	return nil
+}
+
 // nextVersion is the number that the next version of a training will have. One
 // training runs once at a time, so nobody else takes it before the commit.
 func (t *tracker) nextVersion(a resource.Address) int {

@@ -175,6 +175,10 @@ func (s *Session) newVersion(w *work, res providers.Result, rec *state.Record) s
 		v.Commit = s.e.Commit
 	}
 	v.Params = maskLike(v.Params, w.storedParams())
+	// The same bytes need no new judgement, and get none: to a gate, whose inputs are digests, nothing moved.
+	if same := s.now.versionOf(v.Address, v.Digest); same != nil {
+		v.Verdicts = maps.Clone(same.Verdicts)
+	}
 	rec.Version = v.Number
 	return state.Op{PutVersion: &v}
 }

@@ -109,7 +109,6 @@ func TestQuickstartFromFirstPlanToRetrainingAndBack(t *testing.T) {
 		"training.tumors":   "run <monitor.tumors.drift",
 		"validation.tumors": "run <training.tumors",
 		"deployment.tumors": "update <validation.tumors",
-		"monitor.tumors":    "update <deployment.tumors",
 	})
 	if got := p.plan()["training.tumors"]; got != "run signal<monitor.tumors.drift" {
 		t.Fatalf("training.tumors: %q, want a run because of the signal", got)
