@@ -20,7 +20,7 @@ type Deployment struct {
 	Readiness   *Readiness    `ml:"readiness,block" doc:"When a server counts as ready."`
 	Rollout     *Rollout      `ml:"rollout,block" doc:"How a new version replaces the old one."`
 	Transformer *Transformer  `ml:"transformer,block" doc:"A server in front of the predictor, which it finds in PREDICTOR_HOST."`
-	Sink        *Sink         `ml:"sink,block" doc:"Where answers are sent downstream, at least once, with their id."`
+	Sink        *Sink         `ml:"sink,block" doc:"Where answers are sent downstream, with their id: at least once, but for the last tenth of a second before the gateway itself is killed."`
 	Capture     *Capture      `ml:"capture,block" doc:"What is kept of requests and answers for monitors."`
 	Scale       *Scale        `ml:"scale,block" doc:"Autoscaling (cluster providers)."`
 	Resources   *Resources    `ml:"resources,block" doc:"What a server may use."`
