@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -131,7 +130,7 @@ func (c *check) judge(spec config.Check, st runner.Status, before reportMark) (c
 		}
 	}
 	if st.Phase != runner.Succeeded {
-		bad(resource.Finding{Name: "command", Rule: "exit_code", Message: strings.Join(append([]string{st.Message}, lastWords(st)...), ": ")})
+		bad(resource.Finding{Name: "command", Rule: "exit_code", Message: strings.Join(append([]string{st.Message}, st.LastLogLines...), "\n")})
 		if r.Failures == 0 {
 			r.Verdict.Message = st.Message
 		}
@@ -147,16 +146,6 @@ func emptyReport(path string, tests, skipped int) string {
 		return fmt.Sprintf("all %d tests in %s were skipped", tests, path)
 	}
 	return ""
-}
-
-// lastWords is the last line of the log that says anything; the whole log is kept with the run.
-func lastWords(st runner.Status) []string {
-	for _, l := range slices.Backward(st.LastLogLines) {
-		if l = strings.TrimSpace(l); l != "" {
-			return []string{clip(l)}
-		}
-	}
-	return nil
 }
 
 // reportMark is what a report was before the command ran. Its time alone proves nothing: a copied file may have any.

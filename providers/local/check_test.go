@@ -65,7 +65,7 @@ func TestTheFindingsOfACheckNameTheFailingTests(t *testing.T) {
 	got := p.mustApply("check", "op1", config.Check{Exec: sh(script), JUnit: "r.xml"}).Verdict.Findings
 	want := []resource.Finding{
 		{Name: "m.b", Rule: "failed", Count: 1, Message: "1 != 2"},
-		{Name: "command", Rule: "exit_code", Message: "exit code 1: last words"},
+		{Name: "command", Rule: "exit_code", Message: "exit code 1\nlast words"},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
