@@ -164,10 +164,6 @@ func (c *Confirmer) final(blk *config.Block, planned *Step, d *decision) (*Final
 		f.Why = why(d.step)
 		return f, nil
 	}
-	if planned.Exec.MinNewRows > 0 && c.tooFewRows(blk, planned, d) {
-		f.Action, f.Why = resource.Noop, fmt.Sprintf("deferred: fewer than %d new rows", planned.Exec.MinNewRows)
-		return f, nil
-	}
 	if !within(planned, d.step) {
 		return nil, fmt.Errorf("%s: %w: it would %s now, the plan said %s; plan again", planned.Address, ErrMismatch, d.step.Action, planned.Action)
 	}
@@ -194,19 +190,6 @@ func within(planned, final *Step) bool {
 		return final.Action == resource.Update
 	}
 	return false
-}
-
-// tooFewRows compares the rows now with those of the last run.
-func (c *Confirmer) tooFewRows(blk *config.Block, planned *Step, d *decision) bool {
-	rec := c.b.records[blk.Addr]
-	if rec == nil || len(rec.Rows) == 0 {
-		return false
-	}
-	var more int64
-	for path, n := range d.vals.rows {
-		more += max(0, n-rec.Rows[path])
-	}
-	return more < planned.Exec.MinNewRows
 }
 
 // unchangedPlan checks that every input that the plan knew has its planned value.

@@ -2,8 +2,11 @@ package planner_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/resource"
@@ -160,7 +163,19 @@ func TestTooFewNewRowsDeferTheRun(t *testing.T) {
 		}
 		*w = saved
 	}
-	w.rows["dataset.d"], w.sources["dataset.d"], w.sources["training.m"] = 1001, "more", "code"
+	// What apply counted, the next plan knows: it promises no run that apply would hold back.
+	w.sources["dataset.d"], w.rows["dataset.d"] = "more", 1099
+	w.apply()
+	if diff := cmp.Diff([]string{"noop training.m deferred,data_changed"}, lines(w.build())); diff != "" {
+		t.Errorf("the plan after (-want +got):\n%s", diff)
+	}
+	// Rows of several small changes add up.
+	w.sources["dataset.d"], w.rows["dataset.d"] = "more still", 1100
+	w.apply()
+	if !slices.Contains(w.ran, "run training.m") || len(lines(w.build())) > 0 {
+		t.Errorf("ran %v; planned again: %v", w.ran, lines(w.build()))
+	}
+	w.rows["dataset.d"], w.sources["dataset.d"], w.sources["training.m"] = 1101, "and more", "code"
 	w.apply()
 	if !strings.Contains(strings.Join(w.ran, " "), "run training.m") {
 		t.Errorf("new code waits for no rows: %v", w.ran)

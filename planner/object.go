@@ -90,6 +90,12 @@ func (b *builder) replacement(s *subject) []resource.Reason {
 	if b.replace[s.blk.Addr] {
 		why = append(why, resource.Reason{Code: resource.ReasonRequested, Message: "asked for with -replace"})
 	}
+	return append(why, b.triggeredBy(s)...)
+}
+
+// triggeredBy says which of the blocks in replace_triggered_by change.
+func (b *builder) triggeredBy(s *subject) []resource.Reason {
+	var why []resource.Reason
 	for _, a := range s.blk.Lifecycle.ReplaceOn {
 		if r := b.results[a]; r != nil && r.changes {
 			why = append(why, resource.Reason{Code: resource.ReasonUpstreamChanged, By: a.String(), Message: "replace_triggered_by"})

@@ -92,10 +92,8 @@ type Exec struct {
 	AdoptRun   string `json:"adopt_run,omitempty"` // the earlier run that becomes current again
 	ImportID   string `json:"import_id,omitempty"` // the outside system's name of what an import takes over
 	// DeleteFirst: a replace removes the old object before it makes the new one.
-	DeleteFirst bool `json:"delete_first,omitempty"`
-	// Defer holds a step back at apply when fewer new rows than this arrived.
-	MinNewRows int64   `json:"min_new_rows,omitempty"`
-	Estimate   float64 `json:"estimate,omitempty"` // seconds that earlier runs took, median; 0 = unknown
+	DeleteFirst bool    `json:"delete_first,omitempty"`
+	Estimate    float64 `json:"estimate,omitempty"` // seconds that earlier runs took, median; 0 = unknown
 }
 
 // Change is one attribute before and after. Old and New are JSON; Unknown says

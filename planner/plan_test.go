@@ -193,6 +193,14 @@ func TestEachActionAndReason(t *testing.T) {
 			files: "check \"a\" { command = [\"true\"] }\nnotifier \"n\" {\n type = \"log\"\n lifecycle { replace_triggered_by = [check.a] }\n}", now: func(w *world) { w.sources["check.a"] = "x" },
 			want: []string{"run check.a code_changed", "replace notifier.n upstream_changed"},
 		},
+		"replace_triggered_by of a run": {
+			files: "check \"a\" { command = [\"true\"] }\ncheck \"b\" {\n command = [\"true\"]\n lifecycle { replace_triggered_by = [check.a] }\n}", now: func(w *world) { w.sources["check.a"] = "x" },
+			want: []string{"run check.a code_changed", "run check.b upstream_changed"},
+		},
+		"replace_triggered_by waits for no cooldown": {
+			files: "check \"a\" { command = [\"true\"] }\ntraining \"b\" {\n command = [\"true\"]\n retrain { cooldown = \"2h\" }\n lifecycle { replace_triggered_by = [check.a] }\n}", now: func(w *world) { w.sources["check.a"] = "x" },
+			want: []string{"run check.a code_changed", "run training.b upstream_changed"},
+		},
 		"an immutable attribute": {
 			files: with(`["serve"]`, "[\"serve\"]\n format = \"a\""), then: with(`["serve"]`, "[\"serve\"]\n format = \"b\""),
 			want: []string{"replace deployment.m config_changed,immutable"},

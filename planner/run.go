@@ -28,6 +28,11 @@ func (b *builder) decideRun(d *decision, s *subject) {
 		b.run(d, s, false, []resource.Reason{{Code: resource.ReasonNew, Message: "first run"}})
 		return
 	}
+	// The next plan would not see this again, so no cooldown may hold it back.
+	if why := b.triggeredBy(s); len(why) > 0 {
+		b.run(d, s, true, append(why, reasonsOf(s.moved)...))
+		return
+	}
 	trig, err := b.triggers(s)
 	if err != nil {
 		d.diags = append(d.diags, diagnostic(s.blk, "The retrain block cannot be used", err.Error()))
@@ -50,20 +55,27 @@ func (b *builder) decideRun(d *decision, s *subject) {
 		b.run(d, s, len(asked) > 0, reasons)
 		if s.blk.Kind.Triggers != nil && onlyTriggers(reasons) {
 			d.step.Exec.Trigger = true
-			d.step.Exec.MinNewRows = newRowsNeeded(trig, reasons)
 		}
 	}
 }
 
-// newRowsNeeded applies to moved data alone: anything else asks for the run
-// whatever the data did.
-func newRowsNeeded(t resource.Triggers, reasons []resource.Reason) int64 {
+// fewRows says whether too few rows are new. It applies to moved data alone:
+// anything else asks for the run whatever the data did. Rows that a step before
+// this one has yet to count hold nothing back; when it has, apply asks again.
+func fewRows(s *subject, t resource.Triggers, reasons []resource.Reason) bool {
+	if t.MinNewRows == 0 || len(s.rec.Rows) == 0 {
+		return false
+	}
 	for _, r := range reasons {
-		if r.Code != resource.ReasonDataChanged {
-			return 0
+		if _, counted := s.vals.rows[r.Path]; r.Code != resource.ReasonDataChanged || !counted {
+			return false
 		}
 	}
-	return t.MinNewRows
+	var more int64
+	for path, n := range s.vals.rows {
+		more += max(0, n-s.rec.Rows[path])
+	}
+	return more < t.MinNewRows
 }
 
 // failed plans a run that errored on these very inputs. It reports whether that
@@ -248,18 +260,21 @@ func onlyTriggers(rs []resource.Reason) bool {
 	return true
 }
 
-// held plans a no-op while the cooldown or the budget holds a triggered run back.
+// held plans a no-op while the cooldown, the budget or a lack of new rows holds a
+// triggered run back.
 func (b *builder) held(d *decision, s *subject, t resource.Triggers, reasons []resource.Reason) bool {
-	until, why := b.deferral(s, t)
-	if !until.After(b.in.Now) {
+	r := resource.Reason{Code: resource.ReasonDeferred, Path: "retrain"}
+	switch until, why := b.deferral(s, t); {
+	case until.After(b.in.Now):
+		r.New = until.UTC().Format(time.RFC3339)
+		r.Message = fmt.Sprintf("deferred until %s: %s", until.UTC().Format("2006-01-02 15:04:05 MST"), why)
+	case fewRows(s, t, reasons):
+		r.Message = fmt.Sprintf("deferred: fewer than %d new rows", t.MinNewRows)
+	default:
 		return false
 	}
 	st := newStep(s.blk, resource.Noop)
-	st.Reasons = append(st.Reasons, resource.Reason{
-		Code: resource.ReasonDeferred, Path: "retrain", New: until.UTC().Format(time.RFC3339),
-		Message: fmt.Sprintf("deferred until %s: %s", until.UTC().Format("2006-01-02 15:04:05 MST"), why),
-	})
-	st.Reasons = append(st.Reasons, reasons...)
+	st.Reasons = append(append(st.Reasons, r), reasons...)
 	d.step = st
 	return true
 }

@@ -57,8 +57,14 @@ func ofPlanner() []mutation {
 			Package: "./planner", Test: "TestEachActionAndReason",
 		},
 		{
-			Name: "planner: few new rows are enough", File: "planner/confirm.go",
-			Old:     "return more < planned.Exec.MinNewRows",
+			Name: "planner: a run is not triggered by what it names", File: "planner/run.go",
+			Old:     "if why := b.triggeredBy(s); len(why) > 0 {",
+			New:     "if why := b.triggeredBy(s); false {",
+			Package: "./planner", Test: "TestEachActionAndReason",
+		},
+		{
+			Name: "planner: few new rows are enough", File: "planner/run.go",
+			Old:     "return more < t.MinNewRows",
 			New:     "return more < 0",
 			Package: "./planner", Test: "TestTooFewNewRowsDeferTheRun",
 		},
