@@ -40,6 +40,7 @@ type world struct {
 	refuse  map[string]bool // deployments that take the next version back
 
 	unrecordable map[string]bool // addresses whose findings are no JSON
+	nan          map[string]bool // addresses that measure what is no number
 	sameModel    bool            // every training makes the same bytes each time
 }
 
@@ -47,7 +48,7 @@ func newWorld() *world {
 	return &world{
 		sources: map[string]string{}, objects: map[string]string{}, ops: map[string]bool{},
 		bad: map[string]string{}, fail: map[string]error{}, signals: map[string]int64{}, holds: map[string]chan struct{}{}, refuse: map[string]bool{}, specs: map[string]cty.Value{},
-		unrecordable: map[string]bool{},
+		unrecordable: map[string]bool{}, nan: map[string]bool{},
 	}
 }
 
@@ -166,6 +167,9 @@ func (d *fakeDriver) Apply(ctx context.Context, req providers.ApplyRequest) (pro
 	res, err := d.result(req)
 	if d.w.unrecordable[addr] {
 		res.Detail = math.NaN()
+	}
+	if d.w.nan[addr] {
+		res.Metrics = map[string]float64{"loss": math.NaN()}
 	}
 	return res, err
 }

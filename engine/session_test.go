@@ -371,3 +371,101 @@ func TestAResultThatCannotBeRecordedIsAFailureAndClosesItsIntent(t *testing.T) {
 	b.apply(planner.Options{Replace: []resource.Address{check}})
 	b.wantPlan()
 }
+
+func TestAMeasureThatIsNoNumberIsAFailureAndClosesItsIntent(t *testing.T) {
+	m := resource.Address{Kind: "training", Name: "m"}
+	b := loopBench(t)
+	b.w.nan["training.m"] = true
+	out := b.apply()
+	if err := out.Errors[m]; err == nil || !strings.Contains(err.Error(), "NaN") {
+		t.Fatalf("the step fails and says why: %v", err)
+	}
+	if rec := b.record("training.m"); rec == nil || rec.Phase != resource.PhaseFailed || rec.Version != 0 {
+		t.Fatalf("recorded: %+v", rec)
+	}
+	b.w.nan["training.m"] = false
+	b.w.took()
+	b.apply(planner.Options{Replace: []resource.Address{m}})
+	if v := b.record("training.m").Version; v != 1 {
+		t.Fatalf("no number is used up by what was never stored: version %d", v)
+	}
+	b.wantPlan()
+}
+
+// What this build or these files cannot finish must not stop every command for ever.
+func TestWhatCannotBeSettledCanBeGivenUp(t *testing.T) {
+	check := resource.Address{Kind: "check", Name: "unit"}
+	for name, in := range map[string]*state.Intent{
+		"its provider is configured no more": {Address: check, Provider: "local.gone", Action: resource.RunIt, Spec: []byte(`{"command":["true"]}`)},
+		"its kind is unknown":                {Address: resource.Address{Kind: "oddity", Name: "x"}, Provider: "local", Action: resource.RunIt, Spec: []byte(`{}`)},
+		"its spec has another shape":         {Address: check, Provider: "local", Action: resource.RunIt, Spec: []byte(`{"command":{"a":{}}}`)},
+		"a deletion":                         {Address: check, Provider: "local.gone", Action: resource.Delete},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := loopBench(t)
+			b.apply()
+			s, err := b.engine().Begin(context.Background(), "apply")
+			if err != nil {
+				t.Fatal(err)
+			}
+			in.OpID, in.Epoch, in.Started = "01ODD", s.epoch, b.now
+			if err := s.commit(context.Background(), state.Op{PutIntent: in}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Settle(context.Background()); err == nil || !strings.Contains(err.Error(), "ml state rm "+in.Address.String()) {
+				t.Fatalf("settling says what can be done: %v", err)
+			}
+			if err := s.ForgetRecord(context.Background(), in.Address); err != nil {
+				t.Fatal(err)
+			}
+			if open := s.now.intents(); len(open) != 0 || s.now.record(in.Address) != nil {
+				t.Fatalf("open: %v, recorded: %v", open, s.now.record(in.Address))
+			}
+			runs, err := b.store.Runs(context.Background(), in.Address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept := slices.ContainsFunc(runs, func(r *state.Run) bool {
+				return r.ID == "01ODD" && r.Phase == resource.PhaseFailed && strings.HasPrefix(r.Message, "given up: ")
+			})
+			if kept != (in.Action == resource.RunIt) {
+				t.Fatalf("the history must name the run, if there was one: %+v", runs)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			b.apply()
+			b.wantPlan()
+		})
+	}
+}
+
+func TestForgettingFinishesWhatCanBeFinished(t *testing.T) {
+	m := resource.Address{Kind: "training", Name: "m"}
+	b := loopBench(t)
+	b.w.holds["training.m"] = make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	b.w.onApply = func(addr string) {
+		if addr == "training.m" {
+			cancel()
+		}
+	}
+	if _, err := applyWith(ctx, b.engine(), PlanOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	b.w.onApply = nil
+	close(b.w.holds["training.m"])
+	s, err := b.engine().Begin(context.Background(), "state rm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ForgetRecord(context.Background(), m); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.now.intents()) != 0 || s.now.record(m) != nil || s.now.version(state.VersionRef{Address: m, Number: 1}) == nil {
+		t.Fatalf("the version that was being made is kept: open %v, versions %v", s.now.intents(), s.now.snapshot().Versions)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -160,12 +160,33 @@ func (s *Session) MoveRecord(ctx context.Context, from, to resource.Address) err
 	return s.commit(ctx, state.Op{MoveRecord: &[2]resource.Address{from, to}})
 }
 
-// ForgetRecord takes a record out of the state and leaves its object alone.
+// ForgetRecord takes a record out of the state and leaves its object alone. What
+// an interrupted apply left open there is finished first; what these files and
+// this build cannot finish is given up, and its run kept in the history as failed.
 func (s *Session) ForgetRecord(ctx context.Context, a resource.Address) error {
-	if s.now.record(a) == nil {
+	var ops []state.Op
+	for _, in := range s.now.intents() {
+		if in.Address != a {
+			continue
+		}
+		_, cannot := s.workOf(ctx, in)
+		if cannot == nil {
+			if err := s.settle(ctx, in); err != nil {
+				return err
+			}
+			continue
+		}
+		if in.Action == resource.RunIt {
+			run := (&work{intent: in}).runBase(s.e.Now().UTC())
+			run.Phase, run.Message = resource.PhaseFailed, "given up: "+cannot.Error()
+			ops = append(ops, state.Op{PutRun: run})
+		}
+		ops = append(ops, state.Op{CloseIntent: in.OpID})
+	}
+	if s.now.record(a) == nil && len(ops) == 0 {
 		return fmt.Errorf("%s is not in the state", a)
 	}
-	return s.commit(ctx, state.Op{DeleteRecord: &a})
+	return s.commit(ctx, append(ops, state.Op{DeleteRecord: &a})...)
 }
 
 // ConnectAll connects every provider that serves a block or a record.

@@ -56,6 +56,24 @@ func (s *Session) finish(ctx context.Context, w *work, res providers.Result, fai
 	if failure != nil && interrupted(ctx, failure) {
 		return nil, failure // the intent stays open: the next session settles it
 	}
+	rec, ops, ended := s.ending(w, res, failure)
+	fault.Point(fault.EngineDoneBefore)
+	// The work is done whatever happens to this process's context: record it.
+	err := s.commit(context.WithoutCancel(ctx), ops...)
+	if ended == nil && errors.Is(err, state.ErrUnwritable) {
+		rec, ops, ended = s.ending(w, res, err)
+		err = s.commit(context.WithoutCancel(ctx), ops...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("record %s: %w", w.intent.Address, err)
+	}
+	fault.Point(fault.EngineDoneAfter)
+	return rec, ended
+}
+
+// ending builds what is recorded of an operation's end, and returns the failure
+// that it counts as, if any.
+func (s *Session) ending(w *work, res providers.Result, failure error) (*state.Record, []state.Op, error) {
 	var (
 		rec *state.Record
 		ops []state.Op
@@ -72,13 +90,7 @@ func (s *Session) finish(ctx context.Context, w *work, res providers.Result, fai
 		rec, ops = s.failed(w, failure)
 	}
 	ops = append(ops, state.Op{CloseIntent: w.intent.OpID})
-	fault.Point(fault.EngineDoneBefore)
-	// The work is done whatever happens to this process's context: record it.
-	if err := s.commit(context.WithoutCancel(ctx), ops...); err != nil {
-		return nil, fmt.Errorf("record %s: %w", w.intent.Address, err)
-	}
-	fault.Point(fault.EngineDoneAfter)
-	return rec, failure
+	return rec, ops, failure
 }
 
 func interrupted(ctx context.Context, err error) bool {

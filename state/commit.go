@@ -168,10 +168,10 @@ func DescribeLease(l *Lease) string {
 func putJSON(t *Overlay, bucket, key string, v any) error {
 	raw, err := marshal(v)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", DescribeKey(bucket, key), err)
+		return fmt.Errorf("write %s: %w: %w", DescribeKey(bucket, key), ErrUnwritable, err)
 	}
 	if len(raw) > maxValue {
-		return fmt.Errorf("write %s: it has %d bytes, at most %d can be stored", DescribeKey(bucket, key), len(raw), maxValue)
+		return fmt.Errorf("write %s: %w: it has %d bytes, at most %d can be stored", DescribeKey(bucket, key), ErrUnwritable, len(raw), maxValue)
 	}
 	if len(key) > 2*maxKey {
 		return fmt.Errorf("write %s: the key %.40q… is longer than %d bytes", bucket, key, 2*maxKey)

@@ -20,6 +20,8 @@ var (
 	// ErrOlder: the file is older than what was last written here (an old copy was
 	// put back, or it was deleted); the message says how to accept it.
 	ErrOlder = errors.New("the state is not the newest one")
+	// ErrUnwritable: an entry cannot be stored as it is, now or later: a NaN in it, or it is too large.
+	ErrUnwritable = errors.New("it cannot be stored")
 	// ErrReadOnly: an earlier fsync failed; this process must not write any more.
 	ErrReadOnly = errors.New("the state is read-only after a failed write")
 )

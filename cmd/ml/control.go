@@ -16,7 +16,17 @@ import (
 )
 
 // withSession opens the project, takes the lease and settles before fn.
-func (a *app) withSession(ctx context.Context, doing string, fn func(ctx context.Context, p *project, s *engine.Session) error) (err error) {
+func (a *app) withSession(ctx context.Context, doing string, fn func(ctx context.Context, p *project, s *engine.Session) error) error {
+	return a.withLease(ctx, doing, func(ctx context.Context, p *project, s *engine.Session) error {
+		if _, err := s.Settle(ctx); err != nil {
+			return err
+		}
+		return fn(ctx, p, s)
+	})
+}
+
+// withLease opens the project and takes the lease.
+func (a *app) withLease(ctx context.Context, doing string, fn func(ctx context.Context, p *project, s *engine.Session) error) (err error) {
 	p, err := a.open(ctx)
 	if err != nil {
 		return err
@@ -30,9 +40,6 @@ func (a *app) withSession(ctx context.Context, doing string, fn func(ctx context
 			return lockHint(err)
 		}
 		defer func() { err = errors.Join(err, s.Close()) }()
-		if _, err := s.Settle(ctx); err != nil {
-			return err
-		}
 		return fn(ctx, p, s)
 	})
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -17,6 +19,10 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
+	"github.com/continuo-ml/continuo/state/bolt"
 )
 
 // cmdJSON is `json FILE PATH [VALUE]`: the value at a path such as
@@ -162,6 +168,23 @@ func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s does not hold %q", args[0], args[1])
 	}
 	ts.Check(os.WriteFile(path, changed, 0o600))
+}
+
+// cmdStuck is `stuck ADDR PROVIDER`: a run at ADDR is open in the journal, which
+// a provider started that is configured no more.
+func cmdStuck(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: stuck ADDR PROVIDER")
+	}
+	addr, err := resource.ParseAddress(args[0])
+	ts.Check(err)
+	store := bolt.Open(ts.MkAbs(".ml/state.db"), bolt.Options{})
+	epoch, release, err := store.Acquire(context.Background(), "test")
+	ts.Check(err)
+	_, err = store.Commit(context.Background(), 0, state.Op{PutIntent: &state.Intent{
+		OpID: "01STUCK", Address: addr, Provider: args[1], Action: resource.RunIt, Spec: []byte(`{"command":["true"]}`), Epoch: epoch, Started: time.Now(),
+	}})
+	ts.Check(errors.Join(err, release()))
 }
 
 // cmdWaiting is `waiting NAME`: the id of the newest plan that waits becomes $NAME.

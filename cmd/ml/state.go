@@ -83,8 +83,12 @@ func (a *app) stateRmCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.changeState(cmd.Context(), "state rm", fmt.Sprintf("%s is forgotten; what it stood for goes on.", addr), func(ctx context.Context, s *engine.Session) error {
-				return s.ForgetRecord(ctx, addr)
+			// Nothing is settled first: it is the way out where settling cannot succeed.
+			return a.withLease(cmd.Context(), "state rm", func(ctx context.Context, _ *project, s *engine.Session) error {
+				if err := s.ForgetRecord(ctx, addr); err != nil {
+					return err
+				}
+				return a.done("%s is forgotten; what it stood for goes on.", addr)
 			})
 		},
 	}
