@@ -182,6 +182,17 @@ func TestTooFewNewRowsDeferTheRun(t *testing.T) {
 	}
 }
 
+func TestDataWithoutRowsWaitsForNone(t *testing.T) {
+	w := newWorld(t, with(retrain, "retrain { min_new_rows = 100 }"))
+	w.rows["dataset.d"] = 0 // a folder of images
+	w.apply()
+	w.sources["dataset.d"] = "more"
+	w.apply()
+	if !slices.Contains(w.ran, "run training.m") {
+		t.Errorf("ran %v", w.ran)
+	}
+}
+
 func TestSensitiveValuesStandNowhereInAPlan(t *testing.T) {
 	files := func(word string) string {
 		return `

@@ -62,12 +62,13 @@ func (b *builder) decideRun(d *decision, s *subject) {
 // fewRows says whether too few rows are new. It applies to moved data alone:
 // anything else asks for the run whatever the data did. Rows that a step before
 // this one has yet to count hold nothing back; when it has, apply asks again.
+// Data without rows, such as a folder of images, has none to wait for.
 func fewRows(s *subject, t resource.Triggers, reasons []resource.Reason) bool {
 	if t.MinNewRows == 0 || len(s.rec.Rows) == 0 {
 		return false
 	}
 	for _, r := range reasons {
-		if _, counted := s.vals.rows[r.Path]; r.Code != resource.ReasonDataChanged || !counted {
+		if r.Code != resource.ReasonDataChanged || s.vals.rows[r.Path] == 0 {
 			return false
 		}
 	}

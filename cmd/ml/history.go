@@ -19,14 +19,7 @@ func (a *app) versionsCmd() *cobra.Command {
 		Example:           "  ml versions training.churn\n  ml versions training.churn -json",
 		ValidArgsFunction: a.completeAddresses("training"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			addr, err := oneAddress(args)
-			if err != nil {
-				return err
-			}
-			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
-				if !p.knows(addr) {
-					return fmt.Errorf("no block %s", addr)
-				}
+			return a.withBlock(cmd.Context(), args, func(_ *project, snap *state.Snapshot, addr resource.Address) error {
 				return a.versions(snap, addr)
 			})
 		},

@@ -34,6 +34,20 @@ func (a *app) withProject(ctx context.Context, fn func(p *project, snap *state.S
 }
 
 // oneAddress parses the command's address argument.
+// withBlock is withProject for commands about one block, which must be there.
+func (a *app) withBlock(ctx context.Context, args []string, fn func(p *project, snap *state.Snapshot, addr resource.Address) error) error {
+	addr, err := oneAddress(args)
+	if err != nil {
+		return err
+	}
+	return a.withProject(ctx, func(p *project, snap *state.Snapshot) error {
+		if !p.knows(addr) {
+			return fmt.Errorf("no block %s; ml graph names what there is", addr)
+		}
+		return fn(p, snap, addr)
+	})
+}
+
 func oneAddress(args []string) (resource.Address, error) { return resource.ParseAddress(args[0]) }
 
 func (a *app) showCmd() *cobra.Command {
@@ -115,14 +129,7 @@ func (a *app) explainCmd() *cobra.Command {
 		Example:           "  ml explain training.churn",
 		ValidArgsFunction: a.completeAddresses(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			addr, err := oneAddress(args)
-			if err != nil {
-				return err
-			}
-			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
-				if !p.knows(addr) {
-					return fmt.Errorf("no block %s; ml graph names what there is", addr)
-				}
+			return a.withBlock(cmd.Context(), args, func(p *project, snap *state.Snapshot, addr resource.Address) error {
 				planned, err := p.engine.Plan(cmd.Context(), engine.PlanOptions{})
 				if err != nil {
 					return err

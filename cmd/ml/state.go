@@ -77,6 +77,9 @@ func (a *app) stateMvCmd() *cobra.Command {
 func (a *app) stateRmCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "rm ADDR", Short: "Forget a record; the object itself stays", Args: cobra.ExactArgs(1),
+		Long: `rm forgets the record of a block and leaves its object, versions and runs alone. What an
+interrupted apply left open there is finished first. What cannot be finished any more, because
+its provider is configured no longer, is given up, and its run kept in the history as failed.`,
 		Example: "  ml state rm deployment.old", ValidArgsFunction: a.completeRecords,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := oneAddress(args)

@@ -123,10 +123,12 @@ if [ -n "$ML_METRICS" ]; then echo '{"score": 0.9}' > "$ML_METRICS"; fi
 // life, from the first plan to prune and destroy, and asks at each moment that
 // matters what a power cut would take.
 func TestAPowerCutTakesNothingThatTheStateNames(t *testing.T) {
-	for _, tool := range []string{"strace", "python3"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Fatalf("this test needs %s: install it", tool)
+	if _, err := exec.LookPath("strace"); err != nil {
+		const why = "strace, which shows the system calls, is not installed: apt-get install strace"
+		if os.Getenv("CI") != "" {
+			t.Fatal(why)
 		}
+		t.Skip("SKIPPED: " + why)
 	}
 	p := poweredProject(t)
 	p.traced("plan", "-no-color", "-out", "first.plan")

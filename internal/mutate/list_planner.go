@@ -111,6 +111,12 @@ func ofPlanner() []mutation {
 			Package: "./planner", Test: "TestAReferenceStaysWithTheVersionThatServes",
 		},
 		{
+			Name: "planner: a provider configuration in use may go", File: "planner/diagnostics.go",
+			Old:     "!ok && strings.Contains(name, \".\") {",
+			New:     "!ok && name == \"\" {",
+			Package: "./planner", Test: "TestAProviderConfigurationThatARecordNeedsCannotBeRemoved",
+		},
+		{
 			Name: "planner: nested provider blocks are not compared", File: "planner/decide.go",
 			Old:     "return b.in.Project.Body(blk.Kind, blk.Provider)",
 			New:     "return blk.Kind.Body()",
