@@ -27,7 +27,7 @@ type piece struct {
 
 // pieceBytes is the least size of a piece: small enough that two cores share a
 // file of a megabyte, large enough that a piece costs nothing by itself.
-const pieceBytes = 16 << 10
+const pieceBytes = 2 << 10
 
 // Scan measures src, native syntax, against the limits. It returns nil or the
 // diagnostics that say which limit was passed and where.
