@@ -223,11 +223,13 @@ func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 		if diags.HasErrors() {
 			continue // the planner evaluates it again and says so
 		}
-		if len(diags) == 0 && r.evaluated != nil {
-			evaluated[b.Addr] = planner.NewBody(r.e.Project, b, ev, r.e.Hash)
-		}
+		var probe *planner.Probe
 		if p, ok := r.e.probe(ctx, b, ev.Value); ok {
 			found[b.Addr] = p
+			probe = &p
+		}
+		if len(diags) == 0 && r.evaluated != nil {
+			evaluated[b.Addr] = planner.NewBody(r.e.Project, b, ev, r.snap.Records[b.Addr], probe, r.e.Hash)
 		}
 	}
 	r.mu.Lock()

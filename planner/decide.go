@@ -57,6 +57,9 @@ func (b *builder) decide(blk *config.Block, rec *state.Record) *decision {
 		}
 		return d
 	}
+	if body.quiet {
+		return d
+	}
 	s.value, s.vals = b.valueOf(s, body)
 	if msg := b.probe(s); msg != "" && gate == nil {
 		d.diags = append(d.diags, diagnostic(blk, "The sources cannot be read", msg))
@@ -96,7 +99,7 @@ func (b *builder) eval(blk *config.Block) (Body, hcl.Diagnostics) {
 		ok = r != nil && r.recorded && !live && len(b.in.Project.Block(dep).Kind.Signals) == 0
 	}
 	delete(b.in.Evaluated, blk.Addr) // asked for once; ten thousand of them are worth their memory
-	if ok {
+	if ok && (!body.quiet || !b.disturbed(blk)) {
 		return body, nil
 	}
 	ev, diags := b.in.Project.Eval(blk, b)

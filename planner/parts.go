@@ -2,6 +2,7 @@ package planner
 
 import (
 	"encoding/json"
+	"math"
 	"math/big"
 	"sort"
 	"strconv"
@@ -39,15 +40,24 @@ type values struct {
 	hidden                map[string]bool // sensitive paths
 }
 
-// Body is a block's body, evaluated on what is recorded, and its parts.
+// Body is a block's body, evaluated on what is recorded, and its parts. Of a body
+// that by itself asks for nothing it says only that: ten thousand of them are
+// worth their memory.
 type Body struct {
-	ev   config.Evaluated
-	vals *values
+	ev    config.Evaluated
+	vals  *values
+	quiet bool
 }
 
-// NewBody takes the evaluated body of a block apart. hash is the one of [Options].
-func NewBody(p *config.Project, blk *config.Block, ev config.Evaluated, hash func(string) string) Body {
-	return Body{ev: ev, vals: flatten(p.Body(blk.Kind, blk.Provider), ev, hashOr(hash))}
+// NewBody takes the evaluated body of a block apart. rec is what is recorded of the
+// block, probe what its sources hold now; nil when there is none. hash is the one
+// of [Options].
+func NewBody(p *config.Project, blk *config.Block, ev config.Evaluated, rec *state.Record, probe *Probe, hash func(string) string) Body {
+	vals := flatten(p.Body(blk.Kind, blk.Provider), ev, hashOr(hash))
+	if quiet(&subject{blk: blk, rec: rec, value: ev.Value, vals: vals}, probe) {
+		return Body{quiet: true}
+	}
+	return Body{ev: ev, vals: vals}
 }
 
 // sensitive says whether something sensitive is at path, around it (a map of
@@ -265,7 +275,7 @@ func canonical(v cty.Value) string {
 			if i, acc := f.Int64(); acc == big.Exact {
 				return strconv.FormatInt(i, 10)
 			}
-			return f.Text('f', -1)
+			return decimal(f)
 		}
 	}
 	raw, err := state.EncodeValue(v)
@@ -274,6 +284,20 @@ func canonical(v cty.Value) string {
 		return quote(v.GoString())
 	}
 	return string(raw)
+}
+
+// decimal prints a number like f.Text('f', -1), which takes ten times as long on
+// what people write. The shortest decimal of a float64 has at most 17 digits; when
+// it reads back as f at f's own precision, no other decimal that short does.
+func decimal(f *big.Float) string {
+	x, _ := f.Float64()
+	if size := math.Abs(x); f.Prec() >= 64 && size > 1e-6 && size < 1e15 {
+		text := strconv.FormatFloat(x, 'f', -1, 64)
+		if back, _, err := big.ParseFloat(text, 10, f.Prec(), f.Mode()); err == nil && back.Cmp(f) == 0 {
+			return text
+		}
+	}
+	return f.Text('f', -1)
 }
 
 func quote(s string) string {

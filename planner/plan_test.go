@@ -111,7 +111,17 @@ func TestEachActionAndReason(t *testing.T) {
 			now:  live("deployment.m", planner.Object{Phase: resource.PhaseReady, Drift: []planner.Change{{Path: "replicas", Old: []byte(`"1"`), New: []byte(`"5"`)}}}),
 			want: []string{"update deployment.m live_changed"},
 		},
-		"the object is gone":             {now: live("deployment.m", planner.Object{Phase: resource.PhaseMissing}), want: []string{"create deployment.m missing"}},
+		"the object is gone":              {now: live("deployment.m", planner.Object{Phase: resource.PhaseMissing}), want: []string{"create deployment.m missing"}},
+		"a dataset's frozen copy is gone": {now: live("dataset.d", planner.Object{Phase: resource.PhaseMissing}), want: []string{"create dataset.d missing"}},
+		"a dataset at another provider":   {then: with(`{ source = "d.csv" }`, "{\n source = \"d.csv\"\n provider = \"pods\"\n}"), want: []string{"replace dataset.d immutable"}},
+		"an attribute taken out": {files: `check "a" {
+			command = ["true"]
+			env     = { A = "1" }
+		}`, then: `check "a" { command = ["true"] }`, want: []string{"run check.a config_changed"}},
+		"what is not known yet of a block that is no target": {
+			then: with(`check "unit" { command = ["true"] }`, "dataset \"e\" { source = \"e.csv\" }\ncheck \"unit\" {\n command = [\"true\"]\n env = { ROWS = dataset.e.rows }\n}"), with: planner.Options{Targets: as("check.unit"), Only: true},
+			want: []string{"blocked check.unit gate_closed,upstream_changed"},
+		},
 		"the object's last apply failed": {now: live("deployment.m", planner.Object{Phase: resource.PhaseFailed}), want: []string{"update deployment.m failed_before"}},
 		"the live state cannot be read":  {now: live("deployment.m", planner.Object{Err: "no route"}), want: []string{"error: deployment.m: The live state cannot be read"}},
 		"the sources cannot be read":     {now: func(w *world) { w.sources["error of dataset.d"] = "no such file" }, want: []string{"error: dataset.d: The sources cannot be read"}},
@@ -120,6 +130,10 @@ func TestEachActionAndReason(t *testing.T) {
 		"a run that errored waits for a request": {
 			first: func(w *world) { w.sources["training.m"], w.fail["training.m"] = "x", true; w.apply() },
 			want:  []string{"noop training.m failed_before"},
+		},
+		"a run that errored when it was asked for waits for another request": {
+			first: func(w *world) { w.fail["check.unit"] = true; w.apply(planner.Options{Replace: as("check.unit")}) },
+			want:  []string{"noop check.unit failed_before"},
 		},
 		"a run that errored has attempts left": {
 			files: with(`["train"]`, "[\"train\"]\n  retries = 1"), first: func(w *world) { w.sources["training.m"], w.fail["training.m"] = "x", true; w.apply() },

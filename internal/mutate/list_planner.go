@@ -27,6 +27,24 @@ func ofPlanner() []mutation {
 			Package: "./planner", Test: "TestConfirmStopsBehindAFailureOfWhatHadPassed",
 		},
 		{
+			Name: "planner: a run that failed counts as quiet", File: "planner/quiet.go",
+			Old:     "rec.Phase != resource.PhaseReady || rec.Provider",
+			New:     "rec.Provider",
+			Package: "./planner", Test: "TestEachActionAndReason",
+		},
+		{
+			Name: "planner: other data counts as quiet", File: "planner/quiet.go",
+			Old:     "if rec[name] != quote(digest) {",
+			New:     "if false && rec[name] != quote(digest) {",
+			Package: "./planner", Test: "TestEachActionAndReason|TestAReferenceMovesAtOnceWhen",
+		},
+		{
+			Name: "planner: an object that is gone counts as quiet", File: "planner/quiet.go",
+			Old:     "return live || b.replace[blk.Addr]",
+			New:     "return (live && false) || b.replace[blk.Addr]",
+			Package: "./planner", Test: "TestEachActionAndReason",
+		},
+		{
 			Name: "planner: a pin holds nothing", File: "planner/hold.go",
 			Old:     "if pin := b.in.Prior.Pins[s.blk.Addr]; pin != nil {",
 			New:     "if pin := b.in.Prior.Pins[s.blk.Addr]; pin != nil && pin.Version < 0 {",
