@@ -91,3 +91,21 @@ func TestANestedProviderBlockOutlivesACrash(t *testing.T) {
 		t.Fatalf("what was started is settled with what it was started with, not %q", got)
 	}
 }
+
+func TestARunThatOnlyMovedKeepsTheProviderThatRanIt(t *testing.T) {
+	const files = "provider \"local\" {\n alias = \"eu\"\n}\ncheck \"c\" {\n command = [\"true\"]\n}\n"
+	b := newBench(t, files)
+	b.apply()
+	b.write(strings.Replace(files, "command", "provider = \"local.eu\"\n timeout = \"1m\"\n command", 1))
+	b.w.took()
+	b.apply()
+	b.wantCalls()
+	if rec := b.record("check.c"); rec.Provider != "local" || rec.Policy["timeout"] != `"1m"` {
+		t.Fatalf("after its policy moved: provider %q, policy %v", rec.Provider, rec.Policy)
+	}
+	b.w.sources["code of check.c"] = "new"
+	b.apply()
+	if rec := b.record("check.c"); rec.Provider != "local.eu" {
+		t.Fatalf("after it ran at the other provider: %q", rec.Provider)
+	}
+}
