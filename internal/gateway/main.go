@@ -148,14 +148,14 @@ func (g *gateway) begin() error {
 	g.ports.Process = self
 
 	entries, rt := &capture.Entries{}, newRouter()
-	writer, err := capture.Open(g.dir.capture(), entries, capture.Options{}, g.log)
+	sent, _, _ := capture.ReadCursor(g.dir.cursor()) // whoever starts the sink tells what is wrong with it
+	writer, err := capture.Open(g.dir.capture(), entries, capture.Options{After: sent}, g.log)
 	if err != nil {
 		return err
 	}
 	m := newMeters(rt, writer)
 	p := &proxy{router: rt, entries: entries, writer: writer, log: g.log, meters: m}
 	limits := Desired{}.withDefaults().Limits
-	p.config.Store(&proxyConfig{limits: limits})
 	g.ctl = &controller{
 		dir: g.dir, log: g.log, spawner: newSpawner(), router: rt, proxy: p, meters: m, writer: writer,
 		rebind: g.rebind, wake: make(chan struct{}, 1), left: make(chan *release), retiring: map[*release]bool{},
@@ -284,8 +284,9 @@ func (g *gateway) drain() time.Duration {
 }
 
 // end stops in the order of the traffic: no new connections, requests finish,
-// servers end, captured answers reach the disk.
+// servers end, captured answers reach the disk and the sink.
 func (g *gateway) end(drain time.Duration) error {
+	until := time.Now().Add(drain)
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	var errs []error
@@ -295,7 +296,9 @@ func (g *gateway) end(drain time.Duration) error {
 	}
 	g.ctl.shutdown(drain)
 	g.ctl.spawner.close()
-	errs = append(errs, g.ctl.writer.Close(), g.admin.Close())
+	errs = append(errs, g.ctl.writer.Close())
+	g.ctl.drainSink(until)
+	errs = append(errs, g.admin.Close())
 	g.ctl.settle(PhaseStopped, "stopped")
 	g.ctl.retiring = nil
 	g.ctl.publish(time.Now())

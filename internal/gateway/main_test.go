@@ -142,6 +142,8 @@ func modelServer() int {
 		}
 		_, _ = io.WriteString(w, "waited")
 	})
+	mux.HandleFunc("/sized", sized)
+	mux.HandleFunc("/chunks", sized)
 	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(os.Environ())
 	})
