@@ -221,6 +221,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 type collector struct {
 	*httptest.Server
 	down atomic.Bool
+	away atomic.Int64 // requests while it was down
 	mu   sync.Mutex
 	ids  map[string]int
 }
@@ -230,6 +231,7 @@ func newCollector(t *testing.T) *collector {
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var rec capture.Record
 		if err := json.NewDecoder(r.Body).Decode(&rec); err != nil || c.down.Load() {
+			c.away.Add(1)
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
@@ -405,7 +407,11 @@ func TestAStoppedGatewayHasSentAllOrKeepsIt(t *testing.T) {
 		}
 	}
 	file := filepath.Join(t.TempDir(), "unsent.jsonl")
+	sink.down.Store(true)
 	ids := map[string]bool{r.mustPost(predict, "{}").id: true, r.mustPost(predict, "{}").id: true}
+	// After four attempts the next is not due for a while, so that it is the stop that sends.
+	eventually(t, "four attempts", func() bool { return sink.away.Load() >= 4 })
+	sink.down.Store(false)
 	stop()
 	if n := sink.missing(ids); n != 0 {
 		t.Errorf("%d answers had not been sent when the gateway ended", n)
