@@ -62,6 +62,7 @@ type gateway struct {
 	ctl   *controller
 	main  *http.Server
 	admin *http.Server
+	door  door // to main
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -161,7 +162,12 @@ func (g *gateway) begin() error {
 		rebind: g.rebind, wake: make(chan struct{}, 1), left: make(chan *release), retiring: map[*release]bool{},
 		desired: Desired{}.withDefaults(), live: Live{Phase: PhaseStarting},
 	}
-	g.main = newServer(p, g.log, limits)
+	files, err := descriptors()
+	if err != nil {
+		return fmt.Errorf("limit of open files: %w", err)
+	}
+	g.main, g.door = newServer(p, g.log, limits), newDoor(files)
+	g.main.ConnState = g.door.left
 	live := func() Live { return g.mark(*g.ctl.public.Load()) }
 	g.ctl.public.Store(&Live{Phase: PhaseStarting})
 	g.admin = newServer(newAdmin(m, live, g.log), g.log, limits)
@@ -226,7 +232,7 @@ func (g *gateway) rebind(port int) (string, error) {
 	if err := writeJSON(g.dir.process(), g.ports); err != nil {
 		return "", err
 	}
-	g.serveOn(g.main, l)
+	g.serveOn(g.main, g.door.guard(l))
 	return endpoint(), nil
 }
 

@@ -24,7 +24,10 @@ const (
 	// that a server dying in the middle of it still gives a clean 502.
 	bufferAnswer = 256 << 10
 	maxAttempts  = 3
-	maxID        = 128
+	// lingerBytes and lingerTime are how much of a refused body is read on.
+	lingerBytes = 256 << 20
+	lingerTime  = 10 * time.Second
+	maxID       = 128
 )
 
 // proxy carries requests to the servers that the router chooses.
@@ -378,4 +381,22 @@ func (x *exchange) refuse(status int, message string) {
 	if _, err := io.WriteString(x.w, body); err != nil {
 		x.gone = true
 	}
+	if status == http.StatusRequestEntityTooLarge {
+		x.linger()
+	}
+}
+
+// linger reads on for a while what is too long. A client that sends all before
+// it looks for an answer, as most do, would get a broken connection otherwise,
+// and no word of the limit. One that asks first is not asked to send.
+func (x *exchange) linger() {
+	if x.r.Header.Get("Expect") != "" {
+		return
+	}
+	rc := http.NewResponseController(x.w)
+	if rc.Flush() != nil || rc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	// Whatever ends it, the connection is closed after this.
+	_, _ = io.CopyN(io.Discard, x.r.Body, lingerBytes)
 }

@@ -202,19 +202,10 @@ func (f *fake) scraped(t *testing.T, name string) float64 {
 	return 0
 }
 
-// eventually polls until ok, or fails after ten seconds.
+// eventually is within ten seconds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s did not come", what)
-		}
-	}
+	within(t, what, 10*time.Second, ok)
 }
 
 // collector is a sink in this process.
