@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -39,6 +40,8 @@ const (
 // told to stop (SIGTERM, SIGINT), when its folder was deleted, when another gateway has the folder, or when
 // it cannot begin.
 func Main(dir string) int {
+	ballast := tune()
+	defer runtime.KeepAlive(ballast)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	err := serve(folder(dir), log)
 	switch {
