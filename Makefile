@@ -18,6 +18,7 @@ demo: build ## Walk the quickstart from plan to retraining and back, in about a 
 
 test: ## Run every test, with the race detector where there is a C compiler
 	$(GO) test -run 'TestH18' ./config # its sizes are too much for the race detector, which skips them
+	$(GO) test -run 'TestN5|TestN17' ./internal/gateway # thousands of connections: likewise
 	@if command -v "$${CC:-cc}" >/dev/null; then set -x; CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...; \
 	elif [ -n "$$CI" ]; then echo "no C compiler for the race detector: apt-get install gcc libc6-dev" >&2; exit 1; \
 	else echo "no C compiler: without the race detector"; $(GO) test -timeout 30m ./...; fi

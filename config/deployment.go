@@ -20,7 +20,7 @@ type Deployment struct {
 	Readiness   *Readiness    `ml:"readiness,block" doc:"When a server counts as ready."`
 	Rollout     *Rollout      `ml:"rollout,block" doc:"How a new version replaces the old one."`
 	Transformer *Transformer  `ml:"transformer,block" doc:"A server in front of the predictor, which it finds in PREDICTOR_HOST."`
-	Sink        *Sink         `ml:"sink,block" doc:"Where answers are sent downstream, with their id: at least once, but for the last tenth of a second before the gateway itself is killed."`
+	Sink        *Sink         `ml:"sink,block" doc:"Where 2xx answers are sent downstream with their id, each at least once: no client has one in full before its record is with the operating system, so that a kill of the gateway loses none (a power cut may take the last). While the sink is down they wait on the disk, up to four times capture.max_mb; then requests get 503 until it takes them. What a destroyed deployment leaves unsent is kept in .ml/unsent."`
 	Capture     *Capture      `ml:"capture,block" doc:"What is kept of requests and answers for monitors."`
 	Scale       *Scale        `ml:"scale,block" doc:"Autoscaling (cluster providers)."`
 	Resources   *Resources    `ml:"resources,block" doc:"What a server may use."`
@@ -59,14 +59,14 @@ type Transformer struct {
 
 // Sink is where answers go.
 type Sink struct {
-	URL  string `ml:"url" doc:"Where each answer is POSTed as JSON."`
+	URL  string `ml:"url" doc:"Where each answer is POSTed as JSON. A 4xx other than 408 and 429 refuses it for good; after any other failure it is sent again."`
 	File string `ml:"file" doc:"File inside the project that each answer is appended to."`
 }
 
 // Capture bounds what is kept of the traffic.
 type Capture struct {
 	Enabled bool  `ml:"enabled,default=true" doc:"Whether requests and answers are kept."`
-	MaxMB   int64 `ml:"max_mb,default=512,min=1" doc:"Disk space; the oldest segments go first."`
+	MaxMB   int64 `ml:"max_mb,default=512,min=1" doc:"Disk space; the oldest segments go first, but never one with answers that wait for the sink."`
 }
 
 // Scale bounds autoscaling.
@@ -88,7 +88,7 @@ type DeploymentOutputs struct {
 func deploymentKind() Kind {
 	return Kind{
 		Name: "deployment", Class: resource.Object, PinAttr: "model",
-		Doc:  "Serves a model version behind an endpoint that never changes. A new version takes over by its rollout; one that fails in it is taken back and quarantined.",
+		Doc:  "Serves a model version behind an endpoint that never changes. A new version takes over by its rollout; one that fails in it is taken back and quarantined. Clients speak HTTP/1.1; a protocol upgrade such as WebSocket gets 501.",
 		Spec: Deployment{}, Outputs: DeploymentOutputs{},
 		Probes: []string{"code"}, ProbeCodes: codeProbe,
 		Check: checkDeployment, Plan: planDeployment,

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/gateway/capture"
 	"github.com/continuo-ml/continuo/internal/runner"
 	"github.com/continuo-ml/continuo/resource"
@@ -38,8 +39,12 @@ func languageLimits() []limit {
 
 func otherLimits() []limit {
 	return []limit{
-		{"DefaultLogLimit", "log of one run or server; beyond it the middle is cut out", size(runner.DefaultLogLimit)},
+		{"DefaultLogLimit", "log of one run; beyond it the middle is cut out", size(runner.DefaultLogLimit)},
+		{"MaxLog", "log of one server; beyond it the last MiB is kept beside it", size(gateway.MaxLog)},
+		{"DefaultMaxRequest", "body of one request to a deployment; a longer one gets 413", size(gateway.DefaultMaxRequest)},
+		{"DefaultMaxInFlight", "requests in flight at one deployment; more get 503", count(gateway.DefaultMaxInFlight)},
 		{"DefaultMaxBody", "what is captured of one request or answer", size(capture.DefaultMaxBody)},
+		{"OwedFactor", "answers on the disk that a sink has not taken; beyond it requests get 503", fmt.Sprintf("%d × `capture.max_mb`", capture.OwedFactor)},
 	}
 }
 

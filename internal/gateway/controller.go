@@ -15,8 +15,7 @@ import (
 const (
 	quickTick = 50 * time.Millisecond // while something is on its way
 	quietTick = time.Second           // also how late a lost signal is noticed
-	maxLog    = 8 << 20               // bytes of one log before it is cut
-	keepLog   = 1 << 20               // bytes that stay then
+	keepLog   = 1 << 20               // bytes of a log that stay when it is cut
 	// maxQuarantined bounds the list of versions that were found bad.
 	maxQuarantined = 50
 )
@@ -147,8 +146,10 @@ func (c *controller) launch(s stateFile) {
 	}
 }
 
-// reload reads desired.json when it was replaced.
+// reload reads desired.json when it was replaced. Without one that is good,
+// what runs goes on as it was, or after a restart with what is usual.
 func (c *controller) reload() {
+	defer c.proxy.config.CompareAndSwap(nil, &proxyConfig{limits: Desired{}.withDefaults().Limits})
 	info, err := os.Stat(c.dir.desired())
 	if errors.Is(err, os.ErrNotExist) {
 		c.live.Message = "waiting for desired.json"
@@ -184,17 +185,21 @@ func (c *controller) adopt(d Desired) {
 	c.log.Info("new desired state", "generation", d.Generation, "version", d.Model.Number)
 	c.desired = d
 	c.writer.SetOptions(capture.Options{MaxBytes: d.Capture.MaxBytes, MaxBody: d.Capture.MaxBody})
-	c.proxy.config.Store(&proxyConfig{limits: d.Limits, capture: d.Capture.Enabled || d.Sink != nil})
 	c.live.Name, c.live.Address = d.Name, d.Address
 	resumed := c.live.Generation == d.Generation
 	c.live.Generation = d.Generation
+	// The sink's place is on disk before the first answer that it is owed.
+	if err := c.restartSink(d.Sink); err != nil {
+		c.settle(PhaseFailed, err.Error())
+		return
+	}
+	c.proxy.config.Store(&proxyConfig{limits: d.Limits, capture: d.Capture.Enabled || d.Sink != nil, sink: d.Sink != nil})
 	if endpoint, err := c.rebind(d.Port); err != nil {
 		c.settle(PhaseFailed, err.Error())
 		return
 	} else {
 		c.live.Endpoint = endpoint
 	}
-	c.restartSink(d.Sink)
 	key, err := d.spec().key()
 	if err != nil {
 		c.settle(PhaseFailed, err.Error())

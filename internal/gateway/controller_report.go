@@ -12,12 +12,13 @@ import (
 // call tries again.
 func (c *controller) publish(now time.Time) {
 	c.describe()
+	c.live.Sink = c.sinkStatus()
 	l := c.live
 	c.public.Store(&l)
 	quiet := c.written
-	quiet.Progress.Tally, quiet.Message, quiet.Shadow, quiet.Updated = l.Progress.Tally, l.Message, l.Shadow, l.Updated
+	quiet.Progress.Tally, quiet.Message, quiet.Shadow, quiet.Sink, quiet.Updated = l.Progress.Tally, l.Message, l.Shadow, l.Sink, l.Updated
 	moved := !reflect.DeepEqual(quiet, l)
-	counted := l.Progress.Tally != c.written.Progress.Tally || l.Message != c.written.Message || !reflect.DeepEqual(l.Shadow, c.written.Shadow)
+	counted := l.Progress.Tally != c.written.Progress.Tally || l.Message != c.written.Message || !reflect.DeepEqual(l.Shadow, c.written.Shadow) || !reflect.DeepEqual(l.Sink, c.written.Sink)
 	if !moved && (!counted || now.Sub(c.wroteAt) < time.Second) {
 		return
 	}
@@ -98,5 +99,4 @@ func (c *controller) shutdown(drain time.Duration) {
 	}()
 	c.retired.Wait()
 	close(c.left)
-	c.stopSink()
 }

@@ -128,6 +128,13 @@ type Sink struct {
 	File string `json:"file,omitempty"`
 }
 
+// Defaults of Limits, and the longest log of a server, in bytes.
+const (
+	DefaultMaxRequest  = 32 << 20
+	DefaultMaxInFlight = 1024
+	MaxLog             = 8 << 20
+)
+
 // Limits bound what clients can do to a gateway and its servers.
 type Limits struct {
 	// MaxBody is the longest request body in bytes; 0 is 32 MiB.
@@ -150,10 +157,10 @@ func (d Desired) withDefaults() Desired {
 	or(&d.Readiness.Timeout, 2*time.Minute)
 	or(&d.Limits.Timeout, time.Minute)
 	if d.Limits.MaxBody <= 0 {
-		d.Limits.MaxBody = 32 << 20
+		d.Limits.MaxBody = DefaultMaxRequest
 	}
 	if d.Limits.MaxInFlight <= 0 {
-		d.Limits.MaxInFlight = 1024
+		d.Limits.MaxInFlight = DefaultMaxInFlight
 	}
 	d.Server.Replicas = max(d.Server.Replicas, 1)
 	r := &d.Rollout

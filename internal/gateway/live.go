@@ -41,6 +41,7 @@ type Live struct {
 	Quarantined []Quarantine   `json:"quarantined,omitempty"`
 	Servers     []ServerStatus `json:"servers,omitempty"`
 	Shadow      *Comparison    `json:"shadow,omitempty"`
+	Sink        *SinkStatus    `json:"sink,omitempty"`
 	Updated     time.Time      `json:"updated"`
 
 	// Alive says whether the gateway's process runs, by identity, at the time
@@ -71,6 +72,16 @@ type ServerStatus struct {
 	// Restarts counts the starts after the first.
 	Restarts  int    `json:"restarts"`
 	LastError string `json:"last_error,omitempty"`
+}
+
+// SinkStatus is how far a sink is behind.
+type SinkStatus struct {
+	// Unsent counts the captured answers behind the last that arrived.
+	Unsent uint64 `json:"unsent"`
+	// Full says that so many wait that requests are refused.
+	Full bool `json:"full,omitempty"`
+	// Failure says why the last attempt to send failed, if it did.
+	Failure string `json:"failure,omitempty"`
 }
 
 // Comparison is what a shadow rollout has found so far.

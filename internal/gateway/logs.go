@@ -12,7 +12,7 @@ import (
 // line written in the very moment may be lost.
 func cutLog(name string) (err error) {
 	info, err := os.Stat(name)
-	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() <= maxLog {
+	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() <= MaxLog {
 		return nil
 	}
 	if err != nil {

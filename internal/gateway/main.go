@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -39,6 +40,8 @@ const (
 // told to stop (SIGTERM, SIGINT), when its folder was deleted, when another gateway has the folder, or when
 // it cannot begin.
 func Main(dir string) int {
+	ballast := tune()
+	defer runtime.KeepAlive(ballast)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	err := serve(folder(dir), log)
 	switch {
@@ -62,6 +65,7 @@ type gateway struct {
 	ctl   *controller
 	main  *http.Server
 	admin *http.Server
+	door  door // to main
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -148,20 +152,25 @@ func (g *gateway) begin() error {
 	g.ports.Process = self
 
 	entries, rt := &capture.Entries{}, newRouter()
-	writer, err := capture.Open(g.dir.capture(), entries, capture.Options{}, g.log)
+	sent, _, _ := capture.ReadCursor(g.dir.cursor()) // whoever starts the sink tells what is wrong with it
+	writer, err := capture.Open(g.dir.capture(), entries, capture.Options{After: sent}, g.log)
 	if err != nil {
 		return err
 	}
 	m := newMeters(rt, writer)
 	p := &proxy{router: rt, entries: entries, writer: writer, log: g.log, meters: m}
 	limits := Desired{}.withDefaults().Limits
-	p.config.Store(&proxyConfig{limits: limits})
 	g.ctl = &controller{
 		dir: g.dir, log: g.log, spawner: newSpawner(), router: rt, proxy: p, meters: m, writer: writer,
 		rebind: g.rebind, wake: make(chan struct{}, 1), left: make(chan *release), retiring: map[*release]bool{},
 		desired: Desired{}.withDefaults(), live: Live{Phase: PhaseStarting},
 	}
-	g.main = newServer(p, g.log, limits)
+	files, err := descriptors()
+	if err != nil {
+		return fmt.Errorf("limit of open files: %w", err)
+	}
+	g.main, g.door = newServer(p, g.log, limits), newDoor(files)
+	g.main.ConnState = g.door.left
 	live := func() Live { return g.mark(*g.ctl.public.Load()) }
 	g.ctl.public.Store(&Live{Phase: PhaseStarting})
 	g.admin = newServer(newAdmin(m, live, g.log), g.log, limits)
@@ -226,7 +235,7 @@ func (g *gateway) rebind(port int) (string, error) {
 	if err := writeJSON(g.dir.process(), g.ports); err != nil {
 		return "", err
 	}
-	g.serveOn(g.main, l)
+	g.serveOn(g.main, g.door.guard(l))
 	return endpoint(), nil
 }
 
@@ -284,8 +293,9 @@ func (g *gateway) drain() time.Duration {
 }
 
 // end stops in the order of the traffic: no new connections, requests finish,
-// servers end, captured answers reach the disk.
+// servers end, captured answers reach the disk and the sink.
 func (g *gateway) end(drain time.Duration) error {
+	until := time.Now().Add(drain)
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	var errs []error
@@ -295,7 +305,9 @@ func (g *gateway) end(drain time.Duration) error {
 	}
 	g.ctl.shutdown(drain)
 	g.ctl.spawner.close()
-	errs = append(errs, g.ctl.writer.Close(), g.admin.Close())
+	errs = append(errs, g.ctl.writer.Close())
+	g.ctl.drainSink(until)
+	errs = append(errs, g.admin.Close())
 	g.ctl.settle(PhaseStopped, "stopped")
 	g.ctl.retiring = nil
 	g.ctl.publish(time.Now())

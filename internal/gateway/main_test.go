@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "__squat" {
 		os.Exit(squat(os.Args[2]))
 	}
+	if len(os.Args) == 5 && os.Args[1] == "__flood" {
+		os.Exit(flood(os.Args[2], os.Args[3], os.Args[4]))
+	}
 	code := m.Run()
 	http.DefaultClient.CloseIdleConnections()
 	if err := goleak.Find(); err != nil && code == 0 {
@@ -142,6 +145,12 @@ func modelServer() int {
 		}
 		_, _ = io.WriteString(w, "waited")
 	})
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "close") // the next one needs a new connection
+		<-time.After(200 * time.Millisecond)
+	})
+	mux.HandleFunc("/sized", sized)
+	mux.HandleFunc("/chunks", sized)
 	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(os.Environ())
 	})

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,8 @@ type meters struct {
 	duration *prometheus.HistogramVec
 	restarts *prometheus.CounterVec
 	weight   *prometheus.GaugeVec
+	unkept   prometheus.Counter
+	sink     capture.SinkStats
 
 	mu       sync.Mutex
 	versions []string // oldest use first
@@ -54,8 +57,17 @@ func newMeters(rt *router, w *capture.Writer) *meters {
 			Help: "Model servers that were started again."}, version),
 		weight: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "ml_gateway_rollout_weight",
 			Help: "Share of the traffic that a version gets, in percent."}, version),
+		unkept: prometheus.NewCounter(prometheus.CounterOpts{Name: "ml_gateway_sink_refused_total",
+			Help: "Requests that were refused because their answers could not be kept for the sink."}),
 	}
-	m.registry.MustRegister(m.requests, m.errors, m.duration, m.restarts, m.weight,
+	count := func(name, help string, n *atomic.Uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(n.Load()) })
+	}
+	m.registry.MustRegister(m.requests, m.errors, m.duration, m.restarts, m.weight, m.unkept,
+		count("ml_gateway_sink_sent_total", "Answers that arrived at the sink.", &m.sink.Sent),
+		count("ml_gateway_sink_rejected_total", "Answers that the sink refused for good (4xx other than 408 and 429).", &m.sink.Rejected),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ml_gateway_sink_unsent_bytes",
+			Help: "Disk space of captured answers that wait for the sink."}, func() float64 { return float64(w.Owed()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ml_gateway_in_flight",
 			Help: "Requests that are running."}, func() float64 { return float64(rt.inflight.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "ml_gateway_capture_dropped_total",

@@ -24,7 +24,10 @@ const (
 	// that a server dying in the middle of it still gives a clean 502.
 	bufferAnswer = 256 << 10
 	maxAttempts  = 3
-	maxID        = 128
+	// lingerBytes and lingerTime are how much of a refused body is read on.
+	lingerBytes = 256 << 20
+	lingerTime  = 10 * time.Second
+	maxID       = 128
 )
 
 // proxy carries requests to the servers that the router chooses.
@@ -41,6 +44,7 @@ type proxy struct {
 type proxyConfig struct {
 	limits  Limits
 	capture bool
+	sink    bool // no answer without a record: see exchange.keep
 }
 
 // exchange is one request with its answer.
@@ -53,7 +57,9 @@ type exchange struct {
 	u       *upstream
 	route   *route
 	start   time.Time
+	latency time.Duration
 	wrote   bool // the answer's head is out
+	kept    bool // the record stands
 	failed  bool // by the model's fault
 	gone    bool // the client left
 	counted bool // a server was asked
@@ -65,14 +71,28 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	cfg := p.config.Load()
 	x := exchange{p: p, cfg: cfg, w: w, r: r, start: time.Now(), entry: p.entries.Get()}
 	x.entry.ID = predictionID(r)
-	if p.router.inflight.Add(1) > int64(cfg.limits.MaxInFlight) {
-		p.router.inflight.Add(-1)
-		x.refuse(http.StatusServiceUnavailable, "too many requests at once; try again in a second")
+	if why := p.busy(cfg); why != "" {
+		x.refuse(http.StatusServiceUnavailable, why)
 		p.entries.Put(x.entry)
 		return
 	}
 	defer x.end()
 	x.serve(r)
+}
+
+// busy says why no request can be taken now; if "", one was counted in.
+func (p *proxy) busy(cfg *proxyConfig) string {
+	switch {
+	case cfg == nil:
+		return "the gateway is starting; try again in a second"
+	case cfg.sink && p.writer.Full():
+		p.meters.unkept.Inc()
+		return "too many answers wait for the sink to take them; try again when it does"
+	case p.router.inflight.Add(1) > int64(cfg.limits.MaxInFlight):
+		p.router.inflight.Add(-1)
+		return "too many requests at once; try again in a second"
+	}
+	return ""
 }
 
 // end closes the books on a request, also when serve panicked.
@@ -98,24 +118,50 @@ func (x *exchange) end() {
 	}
 }
 
+// answered notes how long the model took, at the end of its answer.
+func (x *exchange) answered() {
+	e := x.entry
+	x.latency = time.Since(x.start)
+	e.Time, e.Latency, e.Version = x.start, x.latency, x.u.release.spec.Model.Number
+}
+
+// keep makes an answer that is for the sink outlive this process before its
+// client can have all of it. It reports whether the answer may go out.
+func (x *exchange) keep(status int) bool {
+	if !x.cfg.sink || x.kept || status < 200 || status > 299 {
+		return true
+	}
+	x.answered()
+	x.entry.Status = status
+	if err := x.p.writer.Commit(x.r.Context(), x.entry); err != nil {
+		x.entry = &capture.Entry{ID: x.entry.ID} // the writer may still look at the other
+		x.gone = x.r.Context().Err() != nil
+		x.counted = x.gone // the model did its part
+		x.p.meters.unkept.Inc()
+		return false
+	}
+	x.kept = true
+	return true
+}
+
 // book counts, captures and mirrors what was answered.
 func (x *exchange) book() {
-	latency := time.Since(x.start)
 	if !x.counted || x.u == nil {
 		x.p.entries.Put(x.entry)
 		return
 	}
-	rel := x.u.release
-	if !x.gone {
-		rel.account(latency, x.failed)
+	if !x.kept {
+		x.answered()
 	}
-	rel.meters.observe(x.entry.Status, latency, x.failed, x.gone)
-	e := x.entry
-	e.Time, e.Latency, e.Version = x.start, latency, rel.spec.Model.Number
+	rel, e := x.u.release, x.entry
+	if !x.gone {
+		rel.account(x.latency, x.failed)
+	}
+	rel.meters.observe(e.Status, x.latency, x.failed, x.gone)
 	if m := x.route.mirror; m != nil && !x.failed && !x.gone {
 		m.offer(x.r, e)
 	}
-	if !x.cfg.capture || x.gone {
+	if !x.cfg.capture || x.gone || x.kept {
 		x.p.entries.Put(e)
 		return
 	}
@@ -273,6 +319,10 @@ func (x *exchange) answer(r *http.Request, k *call) bool {
 			return false
 		}
 	}
+	if !x.keep(resp.StatusCode) {
+		x.refuse(http.StatusServiceUnavailable, "the answer could not be kept for the sink; try again in a second")
+		return true
+	}
 	x.head(resp)
 	if len(x.entry.Response) > 0 {
 		if _, err := x.w.Write(x.entry.Response); err != nil {
@@ -303,47 +353,6 @@ func (x *exchange) head(resp *http.Response) {
 	x.w.WriteHeader(resp.StatusCode)
 }
 
-// streamAnswer passes a long or endless answer on as it comes. Once its head
-// is out, a fault can only be told by cutting the connection.
-func (x *exchange) streamAnswer(r *http.Request, k *call) bool {
-	x.head(k.resp)
-	rc := http.NewResponseController(x.w)
-	flush := k.resp.ContentLength < 0
-	keep := x.p.writer.MaxBody()
-	buf := make([]byte, 32<<10)
-	timeout := x.cfg.limits.Timeout
-	for {
-		n, err := k.resp.Body.Read(buf)
-		if n > 0 {
-			x.keepAnswer(buf[:n], keep)
-			// A reader that stalls must not hold the server for ever.
-			werr := rc.SetWriteDeadline(time.Now().Add(timeout))
-			if werr == nil {
-				_, werr = x.w.Write(buf[:n])
-			}
-			if werr == nil && flush {
-				werr = rc.Flush()
-			}
-			if werr != nil {
-				x.gone = true
-				panic(http.ErrAbortHandler)
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return true
-		case err == nil:
-			err = k.extend(r.Context(), timeout)
-		}
-		if err != nil {
-			x.failed = r.Context().Err() == nil
-			x.gone = !x.failed
-			x.entry.ResponseTruncated = true
-			panic(http.ErrAbortHandler)
-		}
-	}
-}
-
 // keepAnswer keeps the beginning of a streamed answer for capture.
 func (x *exchange) keepAnswer(part []byte, limit int) {
 	e := x.entry
@@ -372,4 +381,22 @@ func (x *exchange) refuse(status int, message string) {
 	if _, err := io.WriteString(x.w, body); err != nil {
 		x.gone = true
 	}
+	if status == http.StatusRequestEntityTooLarge {
+		x.linger()
+	}
+}
+
+// linger reads on for a while what is too long. A client that sends all before
+// it looks for an answer, as most do, would get a broken connection otherwise,
+// and no word of the limit. One that asks first is not asked to send.
+func (x *exchange) linger() {
+	if x.r.Header.Get("Expect") != "" {
+		return
+	}
+	rc := http.NewResponseController(x.w)
+	if rc.Flush() != nil || rc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	// Whatever ends it, the connection is closed after this.
+	_, _ = io.CopyN(io.Discard, x.r.Body, lingerBytes)
 }

@@ -17,6 +17,16 @@ func nothingToRead(fd uintptr) bool {
 	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR)
 }
 
+// descriptors is how many files this process may have open; the runtime has
+// raised it to what the system allows.
+func descriptors() (int, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, err
+	}
+	return int(min(limit.Cur, 1<<20)), nil
+}
+
 // detach makes a command outlive this process and its terminal.
 func detach(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -10,6 +10,8 @@ import (
 // nothingToRead says no: a connection is then used once.
 func nothingToRead(uintptr) bool { return false }
 
+func descriptors() (int, error) { return 1 << 14, nil }
+
 func detach(*exec.Cmd) error {
 	return errors.New("local deployments need Linux or macOS; use a remote provider on Windows")
 }

@@ -73,6 +73,30 @@ func ofGateway() []mutation {
 			New:     "w.queued.Add(e.size()) >= 0 {",
 			Package: "./internal/gateway/capture", Test: "TestAFullQueueDropsAndCounts",
 		},
+		{
+			Name: "gateway: slow clients are never let go", File: "internal/gateway/server.go",
+			Old:     "ReadHeaderTimeout: 10 * time.Second,\n",
+			New:     "",
+			Package: "./internal/gateway", Test: "TestSlowHeadersHaveALimit",
+		},
+		{
+			Name: "gateway: readers that stall are never let go", File: "internal/gateway/stream.go",
+			Old:     "err := s.rc.SetWriteDeadline(time.Now().Add(s.x.cfg.limits.Timeout))",
+			New:     "err := s.rc.SetWriteDeadline(time.Now().Add(time.Hour))",
+			Package: "./internal/gateway", Test: "TestN17ReadersThatStallAreLetGo",
+		},
+		{
+			Name: "gateway: clients take every descriptor", File: "internal/gateway/door.go",
+			Old:     "descriptors-min(2*descriptors/3, 2*DefaultMaxInFlight)",
+			New:     "1000*descriptors",
+			Package: "./internal/gateway", Test: "TestN5SlowClientsLeaveFilesForTheServers",
+		},
+		{
+			Name: "gateway: who sends too much hears no word of it", File: "internal/gateway/proxy.go",
+			Old:     "if status == http.StatusRequestEntityTooLarge {",
+			New:     "if false {",
+			Package: "./internal/gateway", Test: "TestN7ALongBodyStreamsAndIsCutAtTheLimit",
+		},
 	}
 }
 

@@ -62,13 +62,13 @@ func ofSyncs() []mutation {
 			"if err := f.Sync(); err != nil {", "if err := error(nil); err != nil {"),
 		without("the name of the alerts", "providers/local/notifier_log.go",
 			"\treturn durable.SyncDir(n.Dir)\n", "\treturn durable.RemoveIfThere(n.Dir + \".none\")\n"),
-		without("captured traffic", "internal/gateway/capture/writer.go",
+		without("captured traffic", "internal/gateway/capture/rotate.go",
 			"w.seg.buf.Flush(), f.Sync(), f.Close()", "w.seg.buf.Flush(), f.Close()"),
-		without("the name of captured traffic", "internal/gateway/capture/writer.go",
+		without("the name of captured traffic", "internal/gateway/capture/rotate.go",
 			"err = durable.SyncDir(w.dir)", "err = nil"),
-		without("answers that are noted as sent", "internal/gateway/capture/sink.go",
+		without("answers that are noted as sent", "internal/gateway/capture/sink_file.go",
 			"if err := f.Sync(); err != nil {", "if err := error(nil); err != nil {"),
-		without("the name of the answers", "internal/gateway/capture/sink.go",
+		without("the name of the answers", "internal/gateway/capture/sink_file.go",
 			"return durable.SyncDir(filepath.Dir(name))", "return durable.RemoveIfThere(filepath.Dir(name) + \".none\")"),
 	}
 }

@@ -266,12 +266,27 @@ func (d *deployment) Delete(ctx context.Context, req providers.DeleteRequest) er
 			return fmt.Errorf("%s: end server %d: %w", req.Address, s.Process.PID, err)
 		}
 	}
+	if err := d.keepUnsent(dir, req); err != nil {
+		return fmt.Errorf("%s: %w", req.Address, err)
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("%s: %w", req.Address, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.claimed, dir)
+	return nil
+}
+
+// keepUnsent saves what a sink that was down did not take from going with the folder, and says where it is.
+func (d *deployment) keepUnsent(dir string, req providers.DeleteRequest) error {
+	file := filepath.Join(d.Dir, "unsent", filepath.Base(dir)+"-"+req.OpID+".jsonl")
+	n, err := gateway.SaveUnsent(dir, file)
+	if err != nil || n == 0 {
+		return err
+	}
+	req.Emit(resource.Event{Time: d.Now(), Type: resource.EventLog, Address: req.Address.String(), Action: resource.Delete,
+		Message: fmt.Sprintf("its sink did not take %d answers; they are in %s, one JSON record a line: send them on or remove the file", n, d.rel(file))})
 	return nil
 }
 

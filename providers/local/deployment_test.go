@@ -282,6 +282,36 @@ func TestDeleteLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestDeleteKeepsWhatTheSinkNeverTook(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	spec := s.spec(s.model(1, "1"))
+	spec.Sink = &config.Sink{URL: "http://127.0.0.1:1/nobody"}
+	spec.Drain = time.Second
+	_, out := s.mustDeploy(spec)
+	for range 3 {
+		if _, _, err := ask(out.Endpoint, `{"instances":[[1]]}`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var said []string
+	req := providers.DeleteRequest{OpID: "d", Address: s.addr, Record: s.record, Emit: func(e resource.Event) { said = append(said, e.Message) }}
+	file := filepath.Join(s.root, ".ml", "unsent", "deployment.tumors-d.jsonl")
+	if err := errors.Join(os.Mkdir(filepath.Dir(file), 0o700), os.WriteFile(file, []byte("of a delete that was killed\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.drivers["deployment"].Delete(within(t), req); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil || bytes.Count(raw, []byte("\n")) != 3 || bytes.Count(raw, []byte(`"predictions"`)) != 3 {
+		t.Errorf("kept: %s, %v", raw, err)
+	}
+	if len(said) == 0 || !strings.Contains(said[len(said)-1], "did not take 3 answers; they are in .ml/unsent/deployment.tumors-d.jsonl") {
+		t.Errorf("said: %q", said)
+	}
+}
+
 func TestAServerGetsTheContractAndWhatIsPassed(t *testing.T) {
 	s := newSite(t)
 	t.Setenv("SECRET_TOKEN", "hush")

@@ -200,18 +200,124 @@ func TestOldSegmentsGoAndTheNumbersStay(t *testing.T) {
 	if got := all(t, dir, 990); len(got) != 11 || got[0].Seq != 990 {
 		t.Errorf("from 990: %d records from %d", len(got), got[0].Seq)
 	}
-	// A sink that has seen nothing keeps them, up to four times the size.
-	dir = t.TempDir()
-	w, entries = open(t, dir, Options{MaxBytes: 256 << 10})
+}
+
+func TestWhatASinkHasNotTakenStaysHoweverMuchItIs(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{MaxBytes: 128 << 10}
+	w, entries := open(t, dir, o)
 	w.KeepAfter(0)
-	for range 4 {
+	body := `"` + strings.Repeat("x", 2000) + `"`
+	for range 6 { // 1.2 MB, nine times the bound
 		add(t, w, entries, 50, body, body)
+	}
+	waitFor(t, w.Full)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := all(t, dir, 1); got[0].Seq != 1 || len(got) != 300 {
+		t.Fatalf("kept from %d, %d records", got[0].Seq, len(got))
+	}
+	w, _ = open(t, dir, o) // the next process knows of it too
+	w.KeepAfter(0)
+	waitFor(t, w.Full)
+	w.KeepAfter(290)
+	waitFor(t, func() bool { return !w.Full() })
+	if w.Owed() == 0 {
+		t.Error("nothing is owed, though ten records are")
+	}
+	w.KeepAfter(300)
+	waitFor(t, func() bool { return w.Owed() == 0 })
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := all(t, dir, 1)
+	if got[0].Seq == 1 || got[len(got)-1].Seq != 300 {
+		t.Errorf("records %d to %d stay", got[0].Seq, got[len(got)-1].Seq)
+	}
+}
+
+func TestACommittedEntryIsReadableAtOnceAndStaysTheCallers(t *testing.T) {
+	dir := t.TempDir()
+	w, entries := open(t, dir, Options{MaxBytes: 512 << 10})
+	long := strings.Repeat("7", 300<<10) // past the buffer, and into new segments
+	for i, body := range []string{"{}", long, "{}", "{}", long, "{}"} {
+		e := entries.Get()
+		e.ID, e.Request = "mine", append(e.Request, body...)
+		if err := w.Commit(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		if got := all(t, dir, uint64(i+1)); len(got) != 1 || got[0].Seq != uint64(i+1) {
+			t.Fatalf("%d records after commit %d", len(got), i+1)
+		}
+		if e.ID != "mine" || string(e.Request) != body {
+			t.Fatal("the entry was given to somebody else")
+		}
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := all(t, dir, 1); got[0].Seq != 1 || len(got) != 200 {
-		t.Errorf("kept from %d, %d records", got[0].Seq, len(got))
+	if err := w.Commit(t.Context(), entries.Get()); !errors.Is(err, ErrClosed) {
+		t.Errorf("after close: %v", err)
+	}
+}
+
+func TestACommitWaitsForRoomAndEndsWithItsContext(t *testing.T) {
+	entries := &Entries{}
+	w := &Writer{dir: t.TempDir(), log: quiet, entries: entries, queue: make(chan *Entry, 1), flushed: make(chan struct{}, 1), done: make(chan struct{})}
+	w.SetOptions(Options{})
+	w.KeepAfter(0)
+	w.queue <- entries.Get() // full, and nobody writes yet
+	w.queued.Store(queueBytes)
+	ctx, cancel := context.WithCancel(t.Context())
+	results := make(chan error, 2)
+	go func() { results <- w.Commit(ctx, entries.Get()) }()
+	go func() { results <- w.Commit(t.Context(), entries.Get()) }()
+	cancel()
+	if err := <-results; !errors.Is(err, context.Canceled) {
+		t.Fatalf("first result %v", err)
+	}
+	go w.run()
+	if err := <-results; err != nil {
+		t.Errorf("after room was made: %v", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := all(t, w.dir, 1); len(got) != 2 || w.Dropped() != 0 {
+		t.Errorf("%d records, %d dropped", len(got), w.Dropped())
+	}
+}
+
+func TestACommitToAFailingDiskIsAnError(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "capture")
+	w, entries := open(t, dir, Options{})
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(t.Context(), entries.Get()); err == nil {
+		t.Error("a record without a folder stands")
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(t.Context(), entries.Get()); err != nil {
+		t.Errorf("the folder is back: %v", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNumbersThatASinkHasDoNotComeAgain(t *testing.T) {
+	dir := t.TempDir()
+	w, entries := open(t, dir, Options{After: 41}) // a power cut took 1 to 41
+	add(t, w, entries, 1, "{}", "{}")
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := all(t, dir, 42); len(got) != 1 || got[0].Seq != 42 {
+		t.Errorf("records %+v", got)
 	}
 }
 
@@ -395,10 +501,7 @@ func TestASinkSendsEachAnswerAtLeastOnce(t *testing.T) {
 	defer server.Close()
 	defer http.DefaultClient.CloseIdleConnections()
 	run := func(want int) *Sink {
-		s, err := NewSink(filepath.Join(dir, "capture"), filepath.Join(dir, "cursor"), Target{URL: server.URL}, quiet)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := NewSink(filepath.Join(dir, "capture"), filepath.Join(dir, "cursor"), Target{URL: server.URL}, quiet)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); s.Run(ctx, nil) }()
@@ -417,8 +520,8 @@ func TestASinkSendsEachAnswerAtLeastOnce(t *testing.T) {
 		s.client.CloseIdleConnections()
 		return s
 	}
-	if s := run(7); s.Sent() != 6 || s.Rejected() != 1 {
-		t.Errorf("sent %d, rejected %d", s.Sent(), s.Rejected())
+	if s := run(7); s.stats.Sent.Load() != 6 || s.stats.Rejected.Load() != 1 {
+		t.Errorf("sent %d, rejected %d", s.stats.Sent.Load(), s.stats.Rejected.Load())
 	}
 	if s := run(0); s.Acked() != 8 {
 		t.Errorf("the cursor was lost: %d", s.Acked())
@@ -454,10 +557,7 @@ func TestAFileSinkCutsATornLineAndSendsItsRecordAgain(t *testing.T) {
 	if err := os.WriteFile(target, []byte("{\"seq\":1}\n{\"seq\":2,\"id\":\""+strings.Repeat("x", 5000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewSink(filepath.Join(dir, "capture"), filepath.Join(dir, "cursor"), Target{File: target}, quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := NewSink(filepath.Join(dir, "capture"), filepath.Join(dir, "cursor"), Target{File: target}, quiet)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx, nil) }()
@@ -478,6 +578,60 @@ func TestAFileSinkCutsATornLineAndSendsItsRecordAgain(t *testing.T) {
 	}
 	if fmt.Sprint(seqs) != "[1 1 2 3]" {
 		t.Errorf("lines %v", seqs)
+	}
+}
+
+// Two deployments may name the same file.
+func TestSinksThatShareAFileLoseNothing(t *testing.T) {
+	target := filepath.Join(t.TempDir(), "out.jsonl")
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for n := range 25 {
+				if err := appendSynced(target, fmt.Appendf(nil, "%d.%d\n", i, n)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	data, err := os.ReadFile(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := map[string]bool{}
+	for line := range strings.Lines(string(data)) {
+		lines[line] = true
+	}
+	if len(lines) != 100 {
+		t.Errorf("%d of 100 lines are there", len(lines))
+	}
+}
+
+func TestADrainSendsTheRestOrGivesUpAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	w, entries := open(t, filepath.Join(dir, "capture"), Options{})
+	add(t, w, entries, 300, "{}", "{}")
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	rec := &receiver{fail: 1, ids: map[string]int{}, got: make(chan struct{}, 1000)}
+	server := httptest.NewServer(rec)
+	defer server.Close()
+	cursor := filepath.Join(dir, "cursor")
+	if err := os.WriteFile(cursor, []byte("{torn"), 0o600); err != nil {
+		t.Fatal(err) // as good as none: everything is sent again
+	}
+	s := NewSink(filepath.Join(dir, "capture"), cursor, Target{URL: server.URL}, quiet)
+	defer s.client.CloseIdleConnections()
+	if err := s.Drain(t.Context()); err == nil || s.Acked() != 0 {
+		t.Errorf("a receiver that fails: %v, %d", err, s.Acked())
+	}
+	if err := s.Drain(t.Context()); err != nil || s.Acked() != 300 || len(rec.ids) != 300 {
+		t.Errorf("a receiver that is back: %v, %d acknowledged, %d received", err, s.Acked(), len(rec.ids))
+	}
+	if seq, found, err := ReadCursor(cursor); seq != 300 || !found || err != nil {
+		t.Errorf("cursor %d, %v, %v", seq, found, err)
 	}
 }
 

@@ -31,6 +31,9 @@ type Entry struct {
 	// RequestEncoding and ResponseEncoding are the Content-Encoding headers;
 	// a gzip body is stored unpacked.
 	RequestEncoding, ResponseEncoding string
+
+	// stands gets the outcome of Commit; nil if nobody waits for it.
+	stands chan error
 }
 
 // Entries is a pool of entries. The zero value is ready for use.

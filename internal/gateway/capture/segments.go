@@ -18,6 +18,7 @@ import (
 type segmentInfo struct {
 	number int
 	size   int64
+	first  uint64 // sequence number of its first record; only a Writer knows it
 }
 
 func segmentName(number int) string { return fmt.Sprintf("%06d.jsonl", number) }
@@ -80,32 +81,48 @@ func firstSeq(name string) (uint64, error) {
 	return seqOf(line)
 }
 
-// resume finds the last sequence number and cuts a torn last line off.
-func (w *Writer) resume() error {
-	segments, err := listSegments(w.dir)
-	if err != nil {
+// resume lists the segments with their first sequence numbers, finds the last
+// one and cuts a torn last line off.
+func (w *Writer) resume(after uint64) error {
+	var err error
+	if w.segments, err = listSegments(w.dir); err != nil {
 		return err
 	}
-	for _, s := range slices.Backward(segments) {
+	whole := 0 // the newest segment with a whole line, or 0
+	for i, s := range slices.Backward(w.segments) {
 		name := filepath.Join(w.dir, segmentName(s.number))
 		seq, end, err := lastSeq(name)
 		if err != nil {
 			return err
 		}
-		w.seg.number = max(w.seg.number, s.number)
 		if end < s.size {
 			if err := os.Truncate(name, end); err != nil {
 				return fmt.Errorf("cut torn line: %w", err)
 			}
+			w.segments[i].size = end
 		}
-		if seq == 0 {
-			continue // nothing whole in it: an older one has the number
+		if seq > 0 {
+			w.seq.Store(seq)
+			whole = s.number
+			break
 		}
-		w.seq = seq
-		if s.number == w.seg.number {
-			return w.openSegment(s.number)
-		}
+	}
+	w.seq.Store(max(w.seq.Load(), after))
+	if len(w.segments) == 0 {
 		return nil
+	}
+	// A segment that begins with no whole record counts as beginning where the
+	// next one does, so that those before it are kept for longer, not shorter.
+	next := w.seq.Load() + 1
+	for i, s := range slices.Backward(w.segments) {
+		if first, err := firstSeq(filepath.Join(w.dir, segmentName(s.number))); err == nil {
+			next = min(next, first)
+		}
+		w.segments[i].first = next
+	}
+	w.seg.number = w.segments[len(w.segments)-1].number
+	if whole == w.seg.number {
+		return w.openSegment(whole)
 	}
 	return nil
 }

@@ -1,35 +1,49 @@
 package capture
 
 import (
-	"bufio"
+	"context"
 	"errors"
 	"fmt"
-	"github.com/continuo-ml/continuo/internal/durable"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/continuo-ml/continuo/internal/durable"
 )
 
 const (
 	queueEntries  = 8192
 	queueBytes    = 64 << 20
 	flushInterval = 100 * time.Millisecond
+	// groupEntries is how many committed entries one flush may make wait.
+	groupEntries = 256
 
 	// DefaultMaxBytes is how much disk the segments take together.
 	DefaultMaxBytes = 256 << 20
 	// DefaultMaxBody is how much of one body is kept.
 	DefaultMaxBody = 256 << 10
+	// OwedFactor times MaxBytes is what records that a sink has not taken may
+	// occupy before the Writer counts as full.
+	OwedFactor = 4
+
+	nothingOwed = ^uint64(0)
 )
+
+// ErrClosed says that an entry came after Close.
+var ErrClosed = errors.New("capture is closed")
 
 // Options bound what a Writer keeps.
 type Options struct {
-	// MaxBytes bounds all segments together; 0 is DefaultMaxBytes.
+	// MaxBytes bounds all segments together; 0 is DefaultMaxBytes. Records
+	// that a sink has not taken (KeepAfter) are kept beyond it.
 	MaxBytes int64
 	// MaxBody bounds each body; 0 is DefaultMaxBody.
 	MaxBody int
+	// After is a sequence number that was given before, for Open. A power cut
+	// may have taken records that a sink has; their numbers must not come
+	// again, or the sink would pass over what gets them.
+	After uint64
 }
 
 // Writer appends entries to segments. Only one Writer may be open on a folder.
@@ -41,30 +55,28 @@ type Writer struct {
 	queued  atomic.Int64 // bytes in the queue
 	dropped atomic.Uint64
 	options atomic.Pointer[Options]
-	kept    atomic.Uint64 // records up to this one are not needed by a sink
+	kept    atomic.Uint64 // a sink has all records up to this one
+	owed    atomic.Int64  // bytes of segments that a sink still needs
+	seq     atomic.Uint64 // of the last record; only run moves it
 	flushed chan struct{} // has room for one: something new is readable
 
-	mu     sync.RWMutex // guards closed against Add
+	mu     sync.RWMutex // guards closed against Add and Commit
 	closed bool
 	done   chan struct{}
 
-	seg     segment
-	seq     uint64
-	line    []byte
-	failing bool // the last write failed: say so once, not per record
-}
-
-// segment is the file being appended to.
-type segment struct {
-	number int
-	file   *os.File
-	buf    *bufio.Writer
-	size   int64
+	// Only run touches what follows.
+	segments []segmentInfo // oldest first; the last is seg
+	seg      segment
+	line     []byte
+	waiting  []*Entry // committed, not flushed yet
+	pruned   uint64   // kept at the last look at the segments
+	fresh    bool     // something was written since the last flush
+	failing  bool     // the last write failed: say so once, not per record
 }
 
 // Open continues the segments in dir, which it makes if need be. A line that
 // a crash left half-written is cut off; the sequence goes on after the last
-// whole line.
+// whole line and after o.After.
 func Open(dir string, entries *Entries, o Options, log *slog.Logger) (*Writer, error) {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open capture: %w", err)
@@ -74,12 +86,13 @@ func Open(dir string, entries *Entries, o Options, log *slog.Logger) (*Writer, e
 		queue:   make(chan *Entry, queueEntries),
 		flushed: make(chan struct{}, 1),
 		done:    make(chan struct{}),
+		pruned:  nothingOwed,
 	}
 	w.SetOptions(o)
-	if err := w.resume(); err != nil {
+	w.kept.Store(nothingOwed)
+	if err := w.resume(o.After); err != nil {
 		return nil, fmt.Errorf("open capture %s: %w", dir, err)
 	}
-	w.kept.Store(^uint64(0))
 	go w.run()
 	return w, nil
 }
@@ -104,9 +117,22 @@ func (w *Writer) Dropped() uint64 { return w.dropped.Load() }
 // Flushed receives a value after records became readable. It coalesces.
 func (w *Writer) Flushed() <-chan struct{} { return w.flushed }
 
-// KeepAfter says that records after seq still have to be sent on: their
-// segments may outlive MaxBytes, up to four times of it.
+// Last is the sequence number of the last record.
+func (w *Writer) Last() uint64 { return w.seq.Load() }
+
+// KeepAfter says that records after seq still have to be sent on: they are
+// never removed, however much disk that takes. See Full.
 func (w *Writer) KeepAfter(seq uint64) { w.kept.Store(seq) }
+
+// KeepNone says that no record has to be sent on.
+func (w *Writer) KeepNone() { w.kept.Store(nothingOwed) }
+
+// Owed is how many bytes of segments hold records that were not sent on.
+func (w *Writer) Owed() int64 { return w.owed.Load() }
+
+// Full reports whether so much waits to be sent on that no more should come:
+// OwedFactor times MaxBytes.
+func (w *Writer) Full() bool { return w.owed.Load() >= OwedFactor*w.options.Load().MaxBytes }
 
 // Add hands e over, never blocks, and reports whether it was taken. Taken or
 // not, e belongs to the Writer afterwards.
@@ -126,6 +152,39 @@ func (w *Writer) Add(e *Entry) bool {
 	w.dropped.Add(1)
 	w.entries.Put(e)
 	return false
+}
+
+// Commit returns when e is with the operating system, where it outlives this
+// process (a power cut may still take it). It waits for room rather than drop
+// anything. Without an error e is the caller's again; with one, nobody may
+// touch it any more, and the record may or may not stand.
+func (w *Writer) Commit(ctx context.Context, e *Entry) error {
+	e.stands = make(chan error, 1)
+	if err := w.enqueue(ctx, e); err != nil {
+		return err
+	}
+	select {
+	case err := <-e.stands:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (w *Writer) enqueue(ctx context.Context, e *Entry) error {
+	w.mu.RLock() // Close waits for it, while run makes room
+	defer w.mu.RUnlock()
+	if w.closed {
+		return ErrClosed
+	}
+	w.queued.Add(e.size())
+	select {
+	case w.queue <- e:
+		return nil
+	case <-ctx.Done():
+		w.queued.Add(-e.size())
+		return ctx.Err()
+	}
 }
 
 // Close writes what is queued, syncs, and stops.
@@ -150,11 +209,19 @@ func (w *Writer) run() {
 		select {
 		case e, ok := <-w.queue:
 			if !ok {
+				w.flush()
 				return
 			}
 			w.write(e)
+			// Those who wait share a flush with all that are here already.
+			if n := len(w.waiting); n > 0 && (len(w.queue) == 0 || n >= groupEntries) {
+				w.flush()
+			}
 		case <-tick.C:
 			w.flush()
+			if w.kept.Load() != w.pruned {
+				w.report(w.prune(w.options.Load().MaxBytes))
+			}
 		}
 	}
 }
@@ -162,128 +229,62 @@ func (w *Writer) run() {
 // write appends one entry; a failing disk drops it and never stops the writer.
 func (w *Writer) write(e *Entry) {
 	o := w.options.Load()
-	w.line = e.appendLine(w.line[:0], w.seq+1, o.MaxBody)
+	w.line = e.appendLine(w.line[:0], w.seq.Load()+1, o.MaxBody)
 	w.queued.Add(-e.size())
-	w.entries.Put(e)
+	if e.stands != nil {
+		w.waiting = append(w.waiting, e)
+	} else {
+		w.entries.Put(e)
+	}
 	if cap(w.line) > 4<<20 {
 		defer func() { w.line = nil }()
 	}
 	if err := w.append(o, w.line); err != nil {
 		w.dropped.Add(1)
 		w.report(err)
+		w.tell(err)
 		return
 	}
-	w.seq++
+	w.seq.Add(1)
+	w.fresh = true
 }
-
-func (w *Writer) append(o *Options, line []byte) error {
-	if w.seg.file == nil || w.seg.size > 0 && w.seg.size+int64(len(line)) > segmentSize(o.MaxBytes) {
-		if err := w.rotate(o); err != nil {
-			return err
-		}
-	}
-	if _, err := w.seg.buf.Write(line); err != nil {
-		return w.abandon(err)
-	}
-	w.seg.size += int64(len(line))
-	return nil
-}
-
-// segmentSize cuts the whole into eight, so that dropping the oldest segment
-// loses an eighth of the history.
-func segmentSize(total int64) int64 { return min(max(total/8, 16<<10), 32<<20) }
 
 func (w *Writer) flush() {
-	if w.seg.file == nil || w.seg.buf.Buffered() == 0 {
+	if !w.fresh {
 		return
 	}
-	if err := w.seg.buf.Flush(); err != nil {
-		w.report(w.abandon(err))
-		return
+	w.fresh = false
+	if w.seg.file != nil { // else it was abandoned
+		if err := w.seg.buf.Flush(); err != nil {
+			err = w.abandon(err)
+			w.report(err)
+			w.tell(err)
+			return
+		}
+		w.failing = false
 	}
-	w.failing = false
+	w.tell(nil)
 	select {
 	case w.flushed <- struct{}{}:
 	default:
 	}
 }
 
-// rotate closes the segment, opens the next and drops the oldest.
-func (w *Writer) rotate(o *Options) error {
-	number := w.seg.number + 1
-	if err := w.closeSegment(); err != nil {
-		return err
+// tell ends the wait of all that were committed.
+func (w *Writer) tell(err error) {
+	for i, e := range w.waiting {
+		e.stands <- err // it has room
+		w.waiting[i] = nil
 	}
-	if err := w.openSegment(number); err != nil {
-		return err
-	}
-	return w.prune(o.MaxBytes)
-}
-
-func (w *Writer) openSegment(number int) error {
-	name := filepath.Join(w.dir, segmentName(number))
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("open segment: %w", err)
-	}
-	info, err := f.Stat()
-	if err == nil && info.Size() == 0 {
-		err = durable.SyncDir(w.dir) // it may be new
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("open segment: %w", err), f.Close())
-	}
-	w.seg = segment{number: number, file: f, buf: bufio.NewWriterSize(f, 256<<10), size: info.Size()}
-	return nil
-}
-
-func (w *Writer) closeSegment() error {
-	if w.seg.file == nil {
-		return nil
-	}
-	f := w.seg.file
-	w.seg.file = nil
-	err := errors.Join(w.seg.buf.Flush(), f.Sync(), f.Close())
-	if err != nil {
-		return fmt.Errorf("close segment %s: %w", segmentName(w.seg.number), err)
-	}
-	return nil
-}
-
-// abandon leaves a segment whose write failed: what it holds in full lines
-// stays readable, and the next record starts a new one.
-func (w *Writer) abandon(cause error) error {
-	f := w.seg.file
-	w.seg.file = nil
-	return errors.Join(fmt.Errorf("write segment %s: %w", segmentName(w.seg.number), cause), f.Close())
+	w.waiting = w.waiting[:0]
 }
 
 func (w *Writer) report(err error) {
+	if err == nil {
+		return
+	}
 	if !w.failing {
 		w.log.Error("capture is losing records", "error", err)
 	}
 	w.failing = true
-}
-
-// prune removes the oldest segments until all fit into total bytes.
-func (w *Writer) prune(total int64) error {
-	segments, err := listSegments(w.dir)
-	if err != nil {
-		return err
-	}
-	var sum int64
-	for _, s := range segments {
-		sum += s.size
-	}
-	for i := 0; i < len(segments)-1 && sum > total; i++ {
-		next, err := firstSeq(filepath.Join(w.dir, segmentName(segments[i+1].number)))
-		if err == nil && next > w.kept.Load()+1 && w.kept.Load() != ^uint64(0) && sum <= 4*total {
-			return nil // a sink has not sent it yet
-		}
-		if err := os.Remove(filepath.Join(w.dir, segmentName(segments[i].number))); err != nil {
-			return fmt.Errorf("drop old segment: %w", err)
-		}
-		sum -= segments[i].size
-	}
-	return nil
 }
