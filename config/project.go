@@ -39,8 +39,9 @@ type Options struct {
 	// LocalGit allows modules from git::file:// addresses, for tests.
 	LocalGit bool
 
-	trace    func(what string) // told what is evaluated next; set in the child of Guarded
-	evalTime time.Duration     // instead of MaxEvalTime, for tests
+	trace     func(what string) // told what is evaluated next; set in the child of Guarded
+	evalTime  time.Duration     // instead of MaxEvalTime, for tests
+	fetchTime time.Duration     // instead of fetchPatience, for tests
 }
 
 // VarInput is one variable's value from outside. Exactly one of Text and Value
