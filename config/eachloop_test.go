@@ -32,9 +32,9 @@ func TestALoopOverBlocksIsEvaluatedForOneInstance(t *testing.T) {
 		"{ for i, k in local.keys : upper(k) => dataset.d[local.keys[i]].digest }":               true,
 		"{ for k, e in local.map : upper(k) => dataset.d[e.name].digest }":                       true,
 		"local.loop": true,
-		"{ for k, d in dataset.d : upper(k) => one([for k in [k] : dataset.d[k].digest]) }":                false, // names k again
-		"{ for k, d in { for k, d in dataset.d : k => d } : upper(k) => d.digest }":                        false, // of unknown values
-		"{ for k, d in dataset.d : upper(k) => join(\"\", [for j, e in dataset.d : e.digest if j == k]) }": false, // needs all
+		"{ for k, d in dataset.d : upper(k) => one([for k in local.keys : dataset.d[k].digest if dataset.d[k].digest == d.digest]) }": false, // names k again
+		"{ for k, d in { for k, d in dataset.d : k => d } : upper(k) => d.digest }":                                                   false, // of unknown values
+		"{ for k, d in dataset.d : upper(k) => join(\"\", [for j, e in dataset.d : e.digest if j == k]) }":                            false, // needs all
 	} {
 		text := `locals {
   keys = ["a", "b", "c"]
