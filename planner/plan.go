@@ -46,6 +46,11 @@ type Summary struct {
 	Forget  int `json:"forget,omitempty"`
 }
 
+// Acts says whether anything but no-ops is among the steps.
+func (s Summary) Acts() bool {
+	return s.Create+s.Update+s.Replace+s.Delete+s.Run+s.Blocked+s.Move+s.Import+s.Forget > 0
+}
+
 // Step is what happens to one address. Action and Needs decide what apply does;
 // Reasons and Changes explain it and steer nothing.
 type Step struct {
