@@ -67,6 +67,8 @@ type Project struct {
 	// Digest covers every file that was read for it and every variable's value
 	// (sensitive ones as keyed hash by the caller: see Sensitive).
 	Digest resource.Digest
+	// Contents are the digests that Digest covers, by file and "var.NAME".
+	Contents map[string]resource.Digest
 	// Files are the configuration files read, relative to Dir, sorted.
 	Files    []string
 	Kinds    Kinds

@@ -139,7 +139,7 @@ type Live struct {
 	Probes map[resource.Address]Probe
 	// Signals are those that refresh would record, by monitor.
 	Signals map[resource.Address][]*state.Signal
-	// Commit is the git commit of the project folder, with "+dirty" when files differ.
+	// Commit is the git commit of the project folder.
 	Commit string
 	// AsOf is when live state was read; older than the plan when it was recorded before.
 	AsOf time.Time
