@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -12,7 +13,7 @@ import (
 // context is what an expression sees: exactly what its references name.
 func (r *run) context(in instance, refs []ref, self cty.Value) *hcl.EvalContext {
 	ctx := &hcl.EvalContext{Functions: r.funcs}
-	if len(refs) == 0 {
+	if len(refs) == 0 && len(in.vars) == 0 {
 		return ctx
 	}
 	vars := make(map[string]map[string]cty.Value, 4)
@@ -56,11 +57,13 @@ func (r *run) context(in instance, refs []ref, self cty.Value) *hcl.EvalContext 
 	for root, names := range vars {
 		ctx.Variables[root] = cty.ObjectVal(names)
 	}
+	maps.Copy(ctx.Variables, in.vars)
 	return ctx
 }
 
 // keyContext adds what an instance key refers to.
 func (r *run) keyContext(in instance, refs []ref, put func(root, name string, v cty.Value)) {
+	in.vars = nil // they are there already
 	inner := r.context(in, refs, cty.NilVal)
 	for root, v := range inner.Variables {
 		for name, e := range v.AsValueMap() {
@@ -119,7 +122,7 @@ func (r *run) pick(s *instanceSet, f *ref, in instance) int {
 		return missingInstance
 	case s.kind == noEach:
 		return 0
-	case f.key == nil || f.key.free:
+	case f.key == nil || f.key.free && in.vars == nil:
 		return allInstances
 	}
 	v := f.key.lit

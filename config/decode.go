@@ -134,6 +134,14 @@ func (d *decoder) convert(v cty.Value, a *attrSpec, rng hcl.Range, secret bool) 
 // sentence is an error as part of a sentence, without an end of its own.
 func sentence(err error) string { return strings.TrimSuffix(err.Error(), ".") }
 
+// whole is an error as a sentence of its own.
+func whole(err error) string {
+	if s := sentence(err); strings.HasSuffix(s, "?") {
+		return s
+	}
+	return sentence(err) + "."
+}
+
 // isReference says whether an object is what the attribute takes, such as a
 // model. Conversion alone would not: absent attributes become null.
 func (d *decoder) isReference(v cty.Value, a *attrSpec, rng hcl.Range) bool {

@@ -110,13 +110,17 @@ func (f *fetcher) fetch(ctx context.Context, c *moduleCall) *hcl.Diagnostic {
 	if _, err := os.Stat(filepath.Join(folder, g.key())); err == nil {
 		return nil
 	}
-	commit, err := clone(ctx, g, folder, known.commit(g))
+	patience := fetchPatience
+	if f.opts.fetchTime > 0 {
+		patience = f.opts.fetchTime
+	}
+	commit, err := impatient(ctx, patience, func(ctx context.Context) (string, error) { return clone(ctx, g, folder, known.commit(g)) })
 	var moved *movedTag
 	switch {
 	case errors.As(err, &moved):
 		return errAt(c.sourceRng, "A tag moved", "%s stood for commit %s when it was fetched first, and for %s now. Ask its owner why; to accept it, remove the entry from %s.", g.ref, moved.was, moved.is, path.Join(base, lockName))
 	case err != nil:
-		return errAt(c.sourceRng, "A module cannot be fetched", "%s: %s. Check the address, the ref (a tag or a full commit) and your access.", g.repo, sentence(err))
+		return errAt(c.sourceRng, "A module cannot be fetched", "%s: %s %s", g.repo, whole(err), fetchRemedy(err))
 	}
 	known.add(g, commit)
 	if err := known.write(folder); err != nil {
@@ -144,11 +148,18 @@ func clone(ctx context.Context, g gitSource, folder, want string) (commit string
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
-	opts := &git.CloneOptions{URL: g.repo, Tags: git.NoTags}
+	auth, err := sshAuth(g.repo)
+	if err != nil {
+		return "", err
+	}
+	opts := &git.CloneOptions{URL: g.repo, Tags: git.NoTags, Auth: auth}
 	if !isCommit(g.ref) {
 		opts.ReferenceName, opts.SingleBranch, opts.Depth = plumbing.NewTagReferenceName(g.ref), true, 1
 	}
 	repo, err := git.PlainCloneContext(ctx, filepath.Join(tmp, "repo"), true, opts)
+	if errors.Is(err, git.NoMatchingRefSpecError{}) {
+		return "", noTag(ctx, g, auth)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -110,17 +110,18 @@ func TestFetchModules(t *testing.T) {
 		t.Error(p.Blocks[0].Addr)
 	}
 
-	for name, bad := range map[string]string{
-		"a branch":        strings.Replace(source, "ref=v1", "ref=master", 1),
-		"nothing there":   strings.Replace(source, "region?ref=v1", "region?ref=v2", 1),
-		"another folder":  "git::file://" + filepath.ToSlash(t.TempDir()) + "?ref=v1",
-		"an unknown hash": strings.Replace(source, "ref=v1", "ref="+strings.Repeat("a", 40), 1),
+	for _, c := range []struct{ bad, summary, detail string }{
+		{strings.Replace(source, "ref=v1", "ref=master", 1), "A module cannot be fetched", "master is a branch, which moves; it is at commit " + moved.String() + " now. Pin a tag"},
+		{strings.Replace(source, "ref=v1", "ref=v2", 1), "A module cannot be fetched", `there is no tag "v2". Did you mean "v1"? Pin a tag`},
+		{"git::file://" + filepath.ToSlash(t.TempDir()) + "?ref=v1", "A module cannot be fetched", "not found. Check the address"},
+		{strings.Replace(source, "ref=v1", "ref="+strings.Repeat("a", 40), 1), "A module cannot be fetched", "commit aaaa"},
+		{strings.Replace(byCommit, "//region", "//regoin", 1), "Module not found", `has no folder "regoin". Did you mean "region"?`},
 	} {
-		if err := os.WriteFile(filepath.Join(opts.Dir, "main.ml.hcl"), []byte("module \"m\" { source = \""+bad+"\" }\n"), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(opts.Dir, "main.ml.hcl"), []byte("module \"m\" { source = \""+c.bad+"\" }\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, diags := FetchModules(t.Context(), opts); !diags.HasErrors() || diags[0].Summary != "A module cannot be fetched" {
-			t.Errorf("%s: %s", name, diags)
+		if _, diags := FetchModules(t.Context(), opts); !diags.HasErrors() || diags[0].Summary != c.summary || !strings.Contains(diags[0].Detail, c.detail) {
+			t.Errorf("%s: %s", c.bad, diags)
 		}
 	}
 	if err := os.WriteFile(filepath.Join(opts.Dir, ".ml", "modules", lockName), []byte("{"), 0o644); err != nil {
@@ -135,11 +136,14 @@ func TestGitAddressesThatAreRefused(t *testing.T) {
 	for _, source := range []string{
 		"git::https://h/r.git", "git::https://h/r.git?ref=", "git::https://h/r.git?ref=--upload-pack=x", "git::https://h/r.git?ref=a..b",
 		"git::ext::sh -c x?ref=v1", "git::http://h/r.git?ref=v1", "git::git://h/r.git?ref=v1", "git::file:///r?ref=v1",
-		"git::https://user:token@h/r.git?ref=v1", "git::https://h/r.git//../x?ref=v1", "git::/r?ref=v1", "git::https://h/%zz?ref=v1",
+		"git::https://user:token@h/r.git?ref=v1", "git::https://h/r.git//../x?ref=v1", "git::/r?ref=v1", "git::https://h/%zz?ref=v1", "git::git@h:org/r.git?ref=v1",
 	} {
 		if g, problem := parseGit(source, false); problem == "" {
 			t.Errorf("%s: accepted as %+v", source, g)
 		}
+	}
+	if _, problem := parseGit("git::git@h:org/r.git?ref=v1", false); !strings.Contains(problem, "git::ssh://git@HOST/PATH") {
+		t.Error(problem)
 	}
 	g, problem := parseGit("git::ssh://git@h/org/r.git//a/b?ref=v1.2.0", false)
 	if problem != "" || g != (gitSource{repo: "ssh://git@h/org/r.git", sub: "a/b", ref: "v1.2.0"}) {

@@ -3,10 +3,12 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"io/fs"
 	"net/url"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -16,12 +18,8 @@ import (
 func (l *loader) moduleFolder(dir string, c *moduleCall) *hcl.Diagnostic {
 	root, err := os.OpenRoot(l.opts.Dir)
 	if err == nil {
-		var info os.FileInfo
-		info, err = root.Stat(filepath.FromSlash(dir))
-		if cerr := root.Close(); err == nil {
-			err = cerr
-		}
-		if err == nil && info.IsDir() {
+		defer root.Close() //nolint:errcheck // read only
+		if isDir(root, dir) {
 			return nil
 		}
 	}
@@ -35,12 +33,19 @@ type gitSource struct {
 	ref  string // tag or full commit
 }
 
+// scpForm is the short form of an ssh address.
+var scpForm = regexp.MustCompile(`^[\w.-]+@[\w.-]+:`)
+
 // parseGit reads `git::https://host/repo.git//folder?ref=v1`.
 //
 // The second result says what is wrong with it. local allows file:// addresses.
 func parseGit(source string, local bool) (gitSource, string) {
 	const form = "Write \"git::https://host/repo.git//folder?ref=v1.2.0\", with a tag or a full commit as ref."
-	u, err := url.Parse(strings.TrimPrefix(source, "git::"))
+	text := strings.TrimPrefix(source, "git::")
+	if scpForm.MatchString(text) {
+		return gitSource{}, "Write git@HOST:PATH as git::ssh://git@HOST/PATH. " + form
+	}
+	u, err := url.Parse(text)
 	if err != nil {
 		return gitSource{}, "The address cannot be read. " + form
 	}
@@ -52,7 +57,7 @@ func parseGit(source string, local bool) (gitSource, string) {
 	case u.Scheme != "https" && u.Scheme != "ssh" && !(local && u.Scheme == "file"):
 		return out, "Modules come over https or ssh. " + form
 	case u.User != nil && u.Scheme == "https":
-		return out, "Credentials do not belong into an address; use git's credential helper or ssh. " + form
+		return out, "Credentials do not belong into an address; a private repository is fetched over ssh. " + form
 	}
 	u.RawQuery, u.Fragment = "", ""
 	if i := strings.Index(u.Path, "//"); i >= 0 {
@@ -87,14 +92,34 @@ func (l *loader) resolveGit(c *moduleCall) (string, *hcl.Diagnostic) {
 	if err != nil {
 		return "", errAt(c.sourceRng, "Module not fetched", "%s.", sentence(err))
 	}
-	info, err := root.Stat(filepath.FromSlash(dir))
-	if cerr := root.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil || !info.IsDir() {
+	defer root.Close() //nolint:errcheck // read only
+	if !isDir(root, path.Join(base, g.key())) {
 		return "", errAt(c.sourceRng, "Module not fetched", "%s is not in %s. Run ml init to fetch it.", c.source, base)
 	}
+	if !isDir(root, dir) {
+		return "", errAt(c.sourceRng, "Module not found", "%s at %s has no folder %q.%s", g.repo, g.ref, g.sub, didYouMean(g.sub, subFolders(root, path.Join(base, g.key()))))
+	}
 	return dir, nil
+}
+
+func isDir(root *os.Root, dir string) bool {
+	info, err := root.Stat(filepath.FromSlash(dir))
+	return err == nil && info.IsDir()
+}
+
+// subFolders are the folders right in a folder, as suggestions.
+func subFolders(root *os.Root, dir string) []string {
+	entries, err := fs.ReadDir(root.FS(), dir)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, e := range entries {
+		if e.IsDir() {
+			out = append(out, e.Name())
+		}
+	}
+	return out
 }
 
 // modulesDir is the folder of fetched modules, relative to the project.

@@ -36,6 +36,11 @@ type instance struct {
 	// holds for ever; else it is what the files alone say, and evaluated anew.
 	from    []resource.Address
 	forEach *formula // set with from
+	// loop is set with from when for_each is a loop, and element is the key and
+	// value in its collection that this instance was made from.
+	loop    *eachLoop
+	element [2]cty.Value
+	vars    map[string]cty.Value // of the loop, while its parts are evaluated
 }
 
 // instanceSet are the instances of one block or module block.
@@ -253,6 +258,11 @@ func (r *resolver) eachOf(m *moduleInst, v cty.Value, f *formula, from []resourc
 		return nil, true
 	}
 	out := make([]instance, 0, n)
+	var loop *eachLoop
+	var elements map[string][2]cty.Value
+	if !v.Type().IsSetType() && v.ContainsMarked() || len(from) > 0 {
+		loop, elements = r.loopOf(f, m)
+	}
 	for it := v.ElementIterator(); it.Next(); {
 		k, e := it.Element()
 		if k.IsNull() {
@@ -268,6 +278,9 @@ func (r *resolver) eachOf(m *moduleInst, v cty.Value, f *formula, from []resourc
 		if !v.Type().IsSetType() { // an element of a set is its key, which is known
 			if in.from = originsOf(e, from); in.from != nil {
 				in.forEach = f
+				if element, ok := elements[in.key]; ok {
+					in.loop, in.element = loop, element
+				}
 			}
 		}
 		out = append(out, in)

@@ -72,7 +72,8 @@ func Load(ctx context.Context, opts Options) (*Project, hcl.Diagnostics) {
 	if l.diags.HasErrors() {
 		return nil, l.diags
 	}
-	l.p.Digest = l.digest()
+	l.p.Contents = l.contents()
+	l.p.Digest = digestOf(l.p.Contents)
 	return l.p, l.diags
 }
 

@@ -4,8 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"hash"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/zclconf/go-cty/cty"
@@ -28,27 +27,49 @@ func (d *declarer) collisions() {
 	}
 }
 
-// digest covers every configuration file and every variable's value.
-func (l *loader) digest() resource.Digest {
-	h := sha256.New()
-	sort.Slice(l.sources, func(i, j int) bool { return l.sources[i].Name < l.sources[j].Name })
+// contents are the digests of every configuration file and every variable's
+// value, by "NAME" and "var.NAME"; those of sensitive ones are keyed.
+func (l *loader) contents() map[string]resource.Digest {
+	out := make(map[string]resource.Digest, len(l.sources))
 	for _, s := range l.sources {
-		sum := sha256.Sum256(s.Data)
-		writeLine(h, "file", s.Name, hex.EncodeToString(sum[:]))
+		out[s.Name] = resource.DigestOf(s.Data)
 	}
 	root := l.modules["."]
-	for _, name := range sortedKeys(root.vars) {
+	for name, decl := range root.vars {
 		v, _ := l.ev.root.vars[name].value.UnmarkDeep()
 		text := fmt.Sprintf("%#v", v)
 		if b, err := ctyjson.Marshal(v, cty.DynamicPseudoType); err == nil {
 			text = string(b)
 		}
-		if root.vars[name].sensitive {
+		if decl.sensitive {
 			text = l.hash(text)
 		}
-		writeLine(h, "var", name, text)
+		out["var."+name] = resource.DigestOf([]byte(text))
+	}
+	return out
+}
+
+// digestOf is one digest of all contents.
+func digestOf(contents map[string]resource.Digest) resource.Digest {
+	h := sha256.New()
+	for _, name := range sortedKeys(contents) {
+		fmt.Fprintf(h, "%d:%s %s\n", len(name), name, contents[name])
 	}
 	return resource.Digest("sha256:" + hex.EncodeToString(h.Sum(nil)))
+}
+
+// MovedSince lists the files and variables ("var.NAME") whose content differs from
+// an earlier one, sorted.
+func (p *Project) MovedSince(before map[string]resource.Digest) []string {
+	moved := map[string]bool{}
+	for name, d := range before {
+		moved[name] = p.Contents[name] != d
+	}
+	for name := range p.Contents {
+		_, was := before[name]
+		moved[name] = moved[name] || !was
+	}
+	return slices.DeleteFunc(sortedKeys(moved), func(n string) bool { return !moved[n] })
 }
 
 // hash hides a sensitive value behind the caller's keyed hash; without one its
@@ -58,11 +79,4 @@ func (l *loader) hash(text string) string {
 		return "(sensitive)"
 	}
 	return l.opts.Hash(text)
-}
-
-func writeLine(h hash.Hash, parts ...string) {
-	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s ", len(p), p)
-	}
-	fmt.Fprintln(h)
 }

@@ -92,6 +92,9 @@ func (r *run) eachValue(in instance) cty.Value {
 	if in.forEach == nil || r.scope == nil {
 		return orUnknown(in.value)
 	}
+	if in.loop != nil {
+		return r.loopValue(in)
+	}
 	// for_each = dataset.x is the usual chain: one block, not all of them.
 	if f := in.forEach; len(f.refs) == 1 && isBare(f) {
 		if f.refs[0].kind == refBlock {

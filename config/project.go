@@ -39,8 +39,9 @@ type Options struct {
 	// LocalGit allows modules from git::file:// addresses, for tests.
 	LocalGit bool
 
-	trace    func(what string) // told what is evaluated next; set in the child of Guarded
-	evalTime time.Duration     // instead of MaxEvalTime, for tests
+	trace     func(what string) // told what is evaluated next; set in the child of Guarded
+	evalTime  time.Duration     // instead of MaxEvalTime, for tests
+	fetchTime time.Duration     // instead of fetchPatience, for tests
 }
 
 // VarInput is one variable's value from outside. Exactly one of Text and Value
@@ -66,6 +67,8 @@ type Project struct {
 	// Digest covers every file that was read for it and every variable's value
 	// (sensitive ones as keyed hash by the caller: see Sensitive).
 	Digest resource.Digest
+	// Contents are the digests that Digest covers, by file and "var.NAME".
+	Contents map[string]resource.Digest
 	// Files are the configuration files read, relative to Dir, sorted.
 	Files    []string
 	Kinds    Kinds

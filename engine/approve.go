@@ -110,9 +110,9 @@ func CheckApproval(p *SavedPlan, a *state.Approval, commit string, now time.Time
 }
 
 // checkCommit refuses a plan of another commit, even one with equal files: what
-// was reviewed is the commit.
+// was reviewed is the commit. What differs from the commit is guarded by content.
 func checkCommit(p *SavedPlan, commit string) error {
-	if p.Plan.Commit != commit {
+	if strings.TrimSuffix(p.Plan.Commit, dirtySuffix) != commit {
 		return fmt.Errorf("%w: plan %s was made at commit %s, the project is at %s; make a new plan", ErrStale, p.ID(), short(p.Plan.Commit), short(commit))
 	}
 	return nil

@@ -202,3 +202,33 @@ func TestPlansThatWaitAreBounded(t *testing.T) {
 		t.Errorf("a folder that is not there holds %v, %v", none, err)
 	}
 }
+
+// A folder is compared with its commit only where the commit is to be read: by
+// the reviewer of a plan that does something.
+func TestAPlanThatActsSaysThatFilesDifferFromItsCommit(t *testing.T) {
+	b := loopBench(t)
+	asked := 0
+	plan := func() string {
+		e := b.engine()
+		e.Commit, e.Dirty = "c1", func() bool { asked++; return true }
+		p, err := e.Plan(context.Background(), PlanOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Plan.Commit
+	}
+	if got := plan(); got != "c1+dirty" || asked != 1 {
+		t.Errorf("commit %q, asked %d times", got, asked)
+	}
+	p := b.waiting("c1+dirty")
+	if _, err := b.approve(p, "c1", "grace"); err != nil {
+		t.Errorf("what differs is guarded by its content, and has not moved: %v", err)
+	}
+	if err := b.redeem(p, "c1"); err != nil {
+		t.Error(err)
+	}
+	b.apply()
+	if got := plan(); got != "c1" || asked != 1 {
+		t.Errorf("with nothing to do: commit %q, asked %d times", got, asked)
+	}
+}

@@ -36,6 +36,9 @@ type Engine struct {
 	Prefetched func(context.Context) (*state.Snapshot, error)
 	// Commit names the git commit of the project folder, "" outside a checkout.
 	Commit string
+	// Dirty says whether the project folder differs from that commit; nil never
+	// looks. It is asked only for a plan that does something.
+	Dirty func() bool
 	// VirtualEnv is the caller's active virtual environment, "" = none: a plan
 	// warns about commands that would not see it.
 	VirtualEnv string
@@ -164,6 +167,9 @@ type Planned struct {
 	Input planner.Input
 }
 
+// dirtySuffix marks the commit of a plan whose project folder differs from it.
+const dirtySuffix = "+dirty"
+
 // Plan reads state, sources and live objects and plans. It executes nothing and
 // writes nothing but caches.
 func (e *Engine) Plan(ctx context.Context, o PlanOptions) (*Planned, error) {
@@ -191,6 +197,9 @@ func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions
 		in.Live = live
 	}
 	p := planner.Build(in)
+	if p.Commit != "" && e.Dirty != nil && p.Summary.Acts() && e.Dirty() {
+		p.Commit += dirtySuffix
+	}
 	p.Diagnostics = append(p.Diagnostics, e.venvWarnings(p)...)
 	return &Planned{Plan: p, Input: in}, nil
 }

@@ -40,10 +40,14 @@ type SavedPlan struct {
 	Tool string `json:"tool"` // version of ml that made it
 	// Vars are the variables that were given, the later of a name first to count.
 	// Sensitive ones are left out and must be given again.
-	Vars    []SavedVar    `json:"vars,omitempty"`
-	Options SavedOptions  `json:"options"`
-	Who     string        `json:"who,omitempty"` // made it
-	Plan    *planner.Plan `json:"plan"`
+	Vars []SavedVar `json:"vars,omitempty"`
+	// Read are the digests of the files and variables that it was made from, as in
+	// the project's Contents; those of secrets are keyed. They only explain: the
+	// plan's ConfigDigest decides.
+	Read    map[string]resource.Digest `json:"read,omitempty"`
+	Options SavedOptions               `json:"options"`
+	Who     string                     `json:"who,omitempty"` // made it
+	Plan    *planner.Plan              `json:"plan"`
 	// Digest is that of all the above as written: what an approval names.
 	Digest resource.Digest `json:"-"`
 }
@@ -184,7 +188,7 @@ func (s *Session) Resume(ctx context.Context, saved *SavedPlan) (*Planned, error
 		return nil, fmt.Errorf("%w: it was made for another state (%s, here %s)", ErrStale, p.Lineage, snap.Lineage)
 	}
 	if p.ConfigDigest != s.e.Project.Digest {
-		return nil, fmt.Errorf("%w: the configuration files or variables moved since; plan again", ErrStale)
+		return nil, fmt.Errorf("%w: %s; plan again", ErrStale, s.e.configMoved(saved.Read))
 	}
 	in := planner.Input{Project: s.e.Project, Prior: snap, Now: p.Created, Options: planner.Options{
 		Targets: saved.Options.Targets, Replace: saved.Options.Replace, Destroy: saved.Options.Destroy, Hash: s.e.Hash,
@@ -198,6 +202,18 @@ func (s *Session) Resume(ctx context.Context, saved *SavedPlan) (*Planned, error
 		return nil, err
 	}
 	return &Planned{Plan: p, Input: in}, nil
+}
+
+// configMoved names the files and variables that moved, never a value.
+func (e *Engine) configMoved(before map[string]resource.Digest) string {
+	if before == nil {
+		return "the configuration files or variables moved since"
+	}
+	names := e.Project.MovedSince(before)
+	if rest := len(names) - 5; rest > 0 {
+		names = append(names[:5:5], fmt.Sprintf("%d more", rest))
+	}
+	return "it was planned with another content of " + strings.Join(names, ", ")
 }
 
 // checkStale compares what each step read with what is there now.

@@ -30,12 +30,13 @@ func (b *bench) savedPlan(o ...planner.Options) string {
 	if len(o) > 0 {
 		opts.Options = o[0]
 	}
-	p, err := b.engine().Plan(context.Background(), opts)
+	e := b.engine()
+	p, err := e.Plan(context.Background(), opts)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	path := filepath.Join(b.t.TempDir(), "plan")
-	saved := &SavedPlan{Tool: planTool, Plan: p.Plan, Options: SavedOptions{Targets: opts.Targets, Replace: opts.Replace, Destroy: opts.Destroy}}
+	saved := &SavedPlan{Tool: planTool, Plan: p.Plan, Read: e.Project.Contents, Options: SavedOptions{Targets: opts.Targets, Replace: opts.Replace, Destroy: opts.Destroy}}
 	if err := WritePlan(path, planKey, saved); err != nil {
 		b.t.Fatal(err)
 	}
@@ -243,11 +244,11 @@ func TestP5APlanIsStaleWhenTheFilesOrVariablesMoved(t *testing.T) {
 	b.w.sources["d.csv"] = "one"
 	path := b.savedPlan()
 	b.write(withVar + "# pulled\n")
-	b.wantStale(path, "configuration files or variables", nil)
+	b.wantStale(path, "with another content of main.ml.hcl;", nil)
 	b.write(withVar)
 	two := "2"
 	b.vars = []config.VarInput{{Name: "x", Source: "-var", Text: &two}}
-	b.wantStale(path, "configuration files or variables", nil)
+	b.wantStale(path, "with another content of var.x;", nil)
 	b.vars = nil
 	if _, err := b.resume(path, nil); err != nil {
 		t.Fatalf("back where it was, the plan holds again: %v", err)

@@ -46,6 +46,11 @@ type Summary struct {
 	Forget  int `json:"forget,omitempty"`
 }
 
+// Acts says whether anything but no-ops is among the steps.
+func (s Summary) Acts() bool {
+	return s.Create+s.Update+s.Replace+s.Delete+s.Run+s.Blocked+s.Move+s.Import+s.Forget > 0
+}
+
 // Step is what happens to one address. Action and Needs decide what apply does;
 // Reasons and Changes explain it and steer nothing.
 type Step struct {
@@ -134,7 +139,7 @@ type Live struct {
 	Probes map[resource.Address]Probe
 	// Signals are those that refresh would record, by monitor.
 	Signals map[resource.Address][]*state.Signal
-	// Commit is the git commit of the project folder, with "+dirty" when files differ.
+	// Commit is the git commit of the project folder.
 	Commit string
 	// AsOf is when live state was read; older than the plan when it was recorded before.
 	AsOf time.Time

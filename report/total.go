@@ -15,7 +15,7 @@ import (
 // forgotten records where there are any, or "No changes. …" and why, or "No plan. …".
 func Total(p *planner.Plan) string {
 	s := p.Summary
-	if !changesAnything(s) {
+	if !s.Acts() {
 		if Failed(p) {
 			return "No plan. Nothing can be applied until the errors above are mended."
 		}
@@ -59,10 +59,6 @@ func someCounts(all []counted) (parts []string) {
 
 // Changes says whether apply would do anything.
 func Changes(p *planner.Plan) bool { return slices.ContainsFunc(p.Steps, acts) }
-
-func changesAnything(s planner.Summary) bool {
-	return s.Create+s.Update+s.Replace+s.Delete+s.Run+s.Blocked+s.Move+s.Import+s.Forget > 0
-}
 
 func whyNone(p *planner.Plan) string {
 	held := 0

@@ -19,6 +19,12 @@ type addressed[T any] struct {
 	value T
 }
 
+// UnknownTo says that the state holds something of another program's. What was
+// damaged is found by its checksum before, so it can only be a newer one.
+func UnknownTo(what string) error {
+	return fmt.Errorf("%w: it holds %s, which this program does not know; use the newer ml", ErrNewer, what)
+}
+
 func decodeMeta(e Entry) (any, error) {
 	switch e.Key {
 	case FormatKey:
@@ -31,7 +37,7 @@ func decodeMeta(e Entry) (any, error) {
 		a := &Approval{}
 		return a, json.Unmarshal(e.Value, a)
 	}
-	return nil, fmt.Errorf("unknown key %q", e.Key)
+	return nil, UnknownTo(fmt.Sprintf("the entry %q", e.Key))
 }
 
 // Load builds a snapshot from the entries of a table, in any order; runs in

@@ -8,7 +8,10 @@ import (
 )
 
 // Format is the version of the stored forms. A store written by a newer format
-// is refused without being changed.
+// is refused without being changed. It rises when an older program would read
+// something wrongly, or lose it by writing the rest: a field with another meaning
+// or form, one that must survive. A new bucket or kind of entry needs no rise:
+// whoever does not know it says [ErrNewer] too.
 const Format = 1
 
 // Record is what is known of one address. Spec and Outputs are cty values as

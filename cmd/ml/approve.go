@@ -169,7 +169,7 @@ func exists(path string) bool {
 func (p *project) savedPlan(plan *planner.Plan, o engine.PlanOptions) (*engine.SavedPlan, error) {
 	vars, err := p.keptVars()
 	return &engine.SavedPlan{
-		Tool: toolVersion(), Who: who(), Plan: plan, Vars: vars,
+		Tool: toolVersion(), Who: who(), Plan: plan, Vars: vars, Read: p.conf.Contents,
 		Options: engine.SavedOptions{Targets: o.Targets, Replace: o.Replace, Destroy: o.Destroy},
 	}, err
 }

@@ -82,7 +82,7 @@ func (a *app) fetchModules(cmd *cobra.Command, dir string) error {
 		Dir: dir, Vars: vars, Providers: s, ToolVersion: toolVersion(), Modules: filepath.Join(dir, dotML, "modules"),
 	})
 	if diags.HasErrors() {
-		return diagError{diags: diags}
+		return diagError{diags: diags, files: sources(dir, diags)}
 	}
 	for _, f := range fetched {
 		fmt.Fprintf(a.Out, "  fetched %s\n", f)

@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-git/go-git/v5"
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/continuo-ml/continuo/config"
@@ -160,8 +159,10 @@ func (a *app) open(ctx context.Context) (*project, error) {
 	boundMemory(len(conf.Blocks))
 	p := &project{root: root, dir: filepath.Join(root, dotML), conf: conf, vars: vars, key: key}
 	p.store = bolt.Open(filepath.Join(p.dir, "state.db"), bolt.Options{})
+	git := openCheckout(root)
 	p.engine = &engine.Engine{
-		Project: conf, Store: p.store, Now: time.Now, Hash: hasher(p.key), Commit: gitCommit(root),
+		Project: conf, Store: p.store, Now: time.Now, Hash: hasher(p.key), Commit: git.commit(),
+		Dirty:    func() bool { return git.dirty(conf.Files) },
 		Parallel: conf.Settings.Parallelism,
 		Connect:  p.connect, Prefetched: ahead, VirtualEnv: os.Getenv("VIRTUAL_ENV"),
 	}
@@ -232,19 +233,6 @@ func exe() string {
 		return os.Args[0]
 	}
 	return path
-}
-
-// gitCommit is the commit that the folder's checkout is at, or "".
-func gitCommit(dir string) string {
-	repo, err := git.PlainOpenWithOptions(dir, &git.PlainOpenOptions{DetectDotGit: true})
-	if err != nil {
-		return ""
-	}
-	head, err := repo.Head()
-	if err != nil {
-		return ""
-	}
-	return head.Hash().String()
 }
 
 const keyFile = "key"

@@ -70,7 +70,7 @@ func planPage() string {
 | --- | --- |
 | ` + "`format_version`" + ` | 1.0; a field may be added in 1.x, none changes its meaning |
 | ` + "`lineage`, `serial`" + ` | which state the plan was made from |
-| ` + "`config_digest`, `commit`" + ` | which files; the commit has ` + "`+dirty`" + ` when files differ from it |
+| ` + "`config_digest`, `commit`" + ` | which files; the commit has ` + "`+dirty`" + ` when a tracked or a configuration file of the project folder differs from it (of a plan that does something) |
 | ` + "`complete`" + ` | false when ` + "`-target`" + ` left something out |
 | ` + "`summary`" + ` | the number of steps by action, and of gates |
 | ` + "`steps`" + ` | every step that does something, and every no-op that has a reason, in the order of execution |

@@ -321,10 +321,10 @@ func TestZ6AStateOfAnotherLineageIsRefused(t *testing.T) {
 	}
 }
 
-func TestZ7ANewerFormatIsRefusedAndLeftAlone(t *testing.T) {
-	s := Open(filepath.Join(t.TempDir(), "state.db"), Options{})
-	commit(t, s, state.Op{PutRecord: bigRecord(1)})
-	err := guarded(func() error {
+// newer writes into a store what a newer program would.
+func newer(t *testing.T, s *Store, change func(sums totals) []state.Entry) {
+	t.Helper()
+	if err := guarded(func() error {
 		db, err := bbolt.Open(s.path, 0o600, nil)
 		if err != nil {
 			return err
@@ -338,23 +338,46 @@ func TestZ7ANewerFormatIsRefusedAndLeftAlone(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return writeChanges(tx, sums, []state.Entry{{Bucket: state.BucketMeta, Key: state.FormatKey, Value: []byte("2")}})
+			return writeChanges(tx, sums, change(sums))
 		}), db.Close())
-	})
-	if err != nil {
+	}); err != nil {
 		t.Fatal(err)
 	}
-	before := readFile(t, s.path)
-	_, err = s.Snapshot(t.Context())
-	wantError(t, err, state.ErrNewer, "it has format 2, this program knows formats up to 1")
-	_, err = s.Commit(t.Context(), 1, state.Op{PutRecord: bigRecord(2)})
-	wantError(t, err, state.ErrNewer, "use the newer ml")
-	_, _, err = s.Acquire(t.Context(), "apply")
-	wantError(t, err, state.ErrNewer, "")
-	_, err = s.Verify(t.Context())
-	wantError(t, err, state.ErrNewer, "")
-	if !bytes.Equal(before, readFile(t, s.path)) {
-		t.Error("it was written all the same")
+}
+
+func TestZ7ANewerFormatIsRefusedAndLeftAlone(t *testing.T) {
+	for want, change := range map[string]func(totals) []state.Entry{
+		"it has format 2, this program knows formats up to 1; use the newer ml": func(totals) []state.Entry {
+			return []state.Entry{{Bucket: state.BucketMeta, Key: state.FormatKey, Value: []byte("2")}}
+		},
+		`it holds the entry "freeze all", which this program does not know; use the newer ml`: func(totals) []state.Entry {
+			return []state.Entry{{Bucket: state.BucketMeta, Key: "freeze all", Value: []byte("{}")}}
+		},
+		"it holds the bucket experiments, which this program does not know; use the newer ml": func(sums totals) []state.Entry {
+			sums["experiments"] = &total{}
+			return nil
+		},
+	} {
+		t.Run(want, func(t *testing.T) {
+			s := Open(filepath.Join(t.TempDir(), "state.db"), Options{})
+			commit(t, s, state.Op{PutRecord: bigRecord(1)})
+			newer(t, s, change)
+			before := readFile(t, s.path)
+			_, err := s.Snapshot(t.Context()) // what every command begins with
+			wantError(t, err, state.ErrNewer, want)
+			_, err = s.Verify(t.Context())
+			wantError(t, err, state.ErrNewer, want)
+			if strings.Contains(want, "the entry") {
+				return
+			}
+			_, err = s.Commit(t.Context(), 1, state.Op{PutRecord: bigRecord(2)})
+			wantError(t, err, state.ErrNewer, want)
+			_, _, err = s.Acquire(t.Context(), "apply")
+			wantError(t, err, state.ErrNewer, want)
+			if !bytes.Equal(before, readFile(t, s.path)) {
+				t.Error("it was written all the same")
+			}
+		})
 	}
 }
 

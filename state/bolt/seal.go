@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/bits"
+	"slices"
 
 	"github.com/continuo-ml/continuo/state"
 )
@@ -119,6 +121,11 @@ func decodeTotals(payload []byte) (totals, error) {
 	for _, b := range state.Buckets() {
 		if t[b] == nil {
 			return nil, damaged("the root hash lacks the bucket %s", b)
+		}
+	}
+	for _, b := range slices.Sorted(maps.Keys(t)) {
+		if !slices.Contains(state.Buckets(), b) {
+			return nil, state.UnknownTo("the bucket " + b)
 		}
 	}
 	return t, nil

@@ -165,6 +165,9 @@ func ExprOfJSON(expr hcl.Expression) (hclsyntax.Expression, hcl.Diagnostics) {
 	start.Byte++
 	start.Column++
 	x, d := hclsyntax.ParseTemplate([]byte(v.AsString()), rng.Filename, start)
+	if w, ok := x.(*hclsyntax.TemplateWrapExpr); ok {
+		x = w.Wrapped // what looks for a bare reference shall find it
+	}
 	return x, append(diags, d...)
 }
 
