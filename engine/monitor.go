@@ -42,7 +42,7 @@ func errorSignals(old []*state.Signal, err error, now time.Time) []*state.Signal
 	out := make([]*state.Signal, 0, len(old))
 	for _, s := range old {
 		c := *s
-		c.State, c.Message, c.Time = resource.SignalError, err.Error(), now.UTC()
+		c.State, c.Message, c.Time = resource.SignalError, s.Address.Trim(err.Error()), now.UTC()
 		out = append(out, &c)
 	}
 	return out

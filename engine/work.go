@@ -320,7 +320,8 @@ func (s *Session) failed(w *work, failure error) (*state.Record, []state.Op) {
 		c := *w.prior
 		rec = &c
 	}
-	rec.Updated, rec.Phase, rec.Message = now, resource.PhaseFailed, failure.Error()
+	why := in.Address.Trim(failure.Error())
+	rec.Updated, rec.Phase, rec.Message = now, resource.PhaseFailed, why
 	rec.Seen, rec.Protected = in.Seen, in.Protected
 	var ref any
 	var re *providers.RunError
@@ -337,9 +338,9 @@ func (s *Session) failed(w *work, failure error) (*state.Record, []state.Op) {
 		} else {
 			rec.Attempt, rec.FailedInputs = 1, in.Inputs
 		}
-		rec.Verdict = &resource.Verdict{Message: "errored: " + failure.Error(), Time: now}
+		rec.Verdict = &resource.Verdict{Message: "errored: " + why, Time: now}
 		run := w.runBase(now)
-		run.Phase, run.Message, run.Ref = resource.PhaseFailed, failure.Error(), rec.Ref
+		run.Phase, run.Message, run.Ref = resource.PhaseFailed, why, rec.Ref
 		rec.Run = run.ID
 		ops = append(ops, state.Op{PutRun: run})
 	}

@@ -45,6 +45,11 @@ func TestExplanations(t *testing.T) {
 		{"a training follows from its own reasons", dataChanged(), "training.tumors", history()},
 		{"a blocked deployment waits for a gate that judged badly", gateClosed(), "monitor.tumors", history()},
 		{"a block without a step has nothing to do", newPlan(), "training.tumors", history()},
+		{"a block without a step has a bad verdict", newPlan(), "validation.tumors", history()},
+		{"a monitor has signals", newPlan(), "monitor.tumors", History{Now: planTime, Signals: []*state.Signal{
+			{Name: "drift", State: resource.SignalBad, Message: "17 of 30 columns drifted", Time: planTime.Add(-time.Minute)},
+			{Name: "latency", State: resource.SignalTooFew, Message: "12 of 30 instances"},
+		}}},
 		{"a signal is a cause of its own", everything(), "training.prices", History{}},
 		{"a new block waits for what it needs", quickstart(), "deployment.tumors", History{}},
 	} {
@@ -81,7 +86,8 @@ func TestSummaries(t *testing.T) {
 		{"bad verdicts", dataChanged(), Result{Done: addrs("dataset.tumors", "training.tumors", "validation.tumors"), Blocked: addrs("deployment.tumors"), Elapsed: 154 * time.Second,
 			Bad: map[resource.Address]*resource.Verdict{addr("validation.tumors"): badVerdict(), addr("dataset.tumors"): bad}}, Style{Unicode: true, Width: 100}},
 		{"a failure", quickstart(), Result{Done: addrs("dataset.tumors", "check.unit"), Failed: addrs("training.tumors"), Blocked: addrs("validation.tumors", "deployment.tumors", "monitor.tumors"), Elapsed: 4 * time.Second,
-			Errors: map[resource.Address]error{addr("training.tumors"): errors.New("the command ended with exit code 1\nValueError: could not convert string to float: '\x1b[31mM'\n")}}, Style{Width: 80}},
+			Bad:    map[resource.Address]*resource.Verdict{addr("training.tumors"): {Message: "errored: told above"}},
+			Errors: map[resource.Address]error{addr("training.tumors"): errors.New("training.tumors: the command ended with exit code 1\nValueError: could not convert string to float: '\x1b[31mM'\n")}}, Style{Width: 80}},
 		{"interrupted", dataChanged(), Result{Done: addrs("dataset.tumors"), Running: addrs("training.tumors"), NotStarted: addrs("validation.tumors", "deployment.tumors"), Elapsed: 4 * time.Second}, Style{Unicode: true, Width: 100}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

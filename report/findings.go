@@ -1,14 +1,24 @@
 package report
 
 import (
+	"io"
 	"strings"
 
 	"github.com/continuo-ml/continuo/resource"
 )
 
-// findingRows shows what a verdict rests on, the bad ones first and whole; good
-// ones only where everything is asked for, or when nothing is bad.
-func (v *view) findingRows(w *resource.Verdict) []row {
+// Findings writes all that a verdict rests on, the bad ones first.
+func Findings(w io.Writer, verdict *resource.Verdict, s Style) error {
+	s.Verbose = true
+	o, v := &out{s: s}, &view{s: s}
+	v.table(o, v.findingRows(resource.Address{}, verdict))
+	return o.writeTo(w)
+}
+
+// findingRows shows what the verdict of a rests on, the bad ones first and whole;
+// good ones only where everything is asked for, or when nothing is bad. Of many
+// it shows the first, and where all are.
+func (v *view) findingRows(a resource.Address, w *resource.Verdict) []row {
 	var bad, good []row
 	for _, f := range w.Findings {
 		if r := v.findingRow(f); f.OK {
@@ -20,7 +30,11 @@ func (v *view) findingRows(w *resource.Verdict) []row {
 	if len(bad) == 0 || v.s.Verbose {
 		return append(bad, v.limited(good, maxChanges)...)
 	}
-	return v.limited(bad, maxChanges)
+	rows := v.limited(bad, maxChanges)
+	if len(rows) < len(bad) {
+		rows[maxChanges].value[0].text += "; ml show " + a.String() + " lists all"
+	}
+	return rows
 }
 
 func (v *view) findingRow(f resource.Finding) row {
@@ -55,8 +69,8 @@ func findingText(f resource.Finding) string {
 
 func findingCount(f resource.Finding) string {
 	var parts []string
-	if f.Count > 0 {
-		parts = append(parts, Count(int(f.Count))+" times")
+	if n := Count(int(f.Count)); f.Count > 0 && !strings.Contains(f.Message, n) {
+		parts = append(parts, plural(int(f.Count), "time"))
 	}
 	if len(f.Samples) > 0 {
 		parts = append(parts, "such as "+strings.Join(f.Samples[:min(len(f.Samples), 5)], ", "))

@@ -244,7 +244,7 @@ func (a *app) pruned(out *engine.Pruned, dry bool) error {
 		return report.Say(a.Out, a.style(), "Nothing to remove: every version is within what its training keeps, and all content is in use.")
 	}
 	return report.Say(a.Out, a.style(), fmt.Sprintf("%s %s and %s, %s.", verb, report.Plural(len(out.Versions), "version", "versions"),
-		report.Plural(len(out.Removed), "stored item", "stored items"), report.Bytes(out.Bytes)))
+		report.Plural(len(out.Removed), "stored item", "stored items"), resource.Bytes(out.Bytes)))
 }
 
 func (a *app) monitorCmd() *cobra.Command {
