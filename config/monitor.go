@@ -18,7 +18,7 @@ type Monitor struct {
 	Drift       *Drift             `ml:"drift,block" doc:"Whether inputs and predictions are distributed as in the reference."`
 	Performance *Performance       `ml:"performance,block" doc:"Whether predictions were right, once labels arrive."`
 	Latency     *Latency           `ml:"latency,block" doc:"Whether answers are fast and succeed."`
-	Alert       *Alert             `ml:"alert,block" doc:"Who is told when a signal turns bad or good again."`
+	Alert       *Alert             `ml:"alert,block" doc:"Who is told when a signal turns bad, or good again: once per turn. A notifier that cannot be reached is told by the next ml monitor or ml apply."`
 }
 
 // Window is how much traffic is judged at once.

@@ -126,6 +126,11 @@ type Signal struct {
 	// one resets the state to too_few.
 	Subject string    `json:"subject,omitempty"`
 	Time    time.Time `json:"time"`
+	// Alarm says that the notifiers were told of a turn to bad and of none to good
+	// since; what lies between, such as too_few of a new version, ends no alarm.
+	Alarm bool `json:"alarm,omitempty"`
+	// Owed are the notifiers that do not know of the last turn yet.
+	Owed []string `json:"owed,omitempty"`
 }
 
 // Intent is a journal entry: written durably before an effect, closed in the

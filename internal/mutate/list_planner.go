@@ -22,8 +22,8 @@ func ofPlanner() []mutation {
 		},
 		{
 			Name: "planner: a failure closes nothing", File: "planner/confirm.go",
-			Old:     `} else if o.Failed != "" && !blk.Kind.Versioned && !holds(blk.Kind) {`,
-			New:     "} else if false {",
+			Old:     `if o.Failed != "" && (nothing || !blk.Kind.Versioned && !holds(blk.Kind)) {`,
+			New:     `if o.Failed != "" && nothing {`,
 			Package: "./planner", Test: "TestConfirmStopsBehindAFailureOfWhatHadPassed",
 		},
 		{
