@@ -73,7 +73,7 @@ func TestSummaries(t *testing.T) {
 	bad := &resource.Verdict{Message: "2 of 5 expectations failed", Findings: []resource.Finding{
 		{Name: "range", Path: "radius_mean", Rule: "range", Count: 12, Samples: []string{"51.2", "60", "77.1"}, Message: "range 0 to 50"},
 		{Name: "enough", Rule: "row_count", Value: f(420), Limit: f(500), Message: "420 rows, at least 500 wanted"},
-		{Name: "fresh", Path: "taken_at", Rule: "freshness", Severity: "warn", Message: "freshness: the newest row is 9 days old"},
+		{Name: "fresh", Path: "taken_at", Rule: "freshness", Severity: "warn", OK: true, Message: "freshness: the newest row is 9 days old"},
 		{Name: "no_nulls", Rule: "not_null", OK: true, Message: "no missing values"},
 	}}
 	for _, tt := range []struct {

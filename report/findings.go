@@ -15,18 +15,22 @@ func Findings(w io.Writer, verdict *resource.Verdict, s Style) error {
 	return o.writeTo(w)
 }
 
-// findingRows shows what the verdict of a rests on, the bad ones first and whole;
-// good ones only where everything is asked for, or when nothing is bad. Of many
-// it shows the first, and where all are.
+// findingRows shows what the verdict of a rests on, the bad ones first and whole,
+// then warnings; good ones only where everything is asked for, or when nothing
+// is bad. Of many it shows the first, and where all are.
 func (v *view) findingRows(a resource.Address, w *resource.Verdict) []row {
-	var bad, good []row
+	var bad, warned, good []row
 	for _, f := range w.Findings {
-		if r := v.findingRow(f); f.OK {
+		switch r := v.findingRow(f); {
+		case f.Severity == "warn": // it does not hold, and closes nothing
+			warned = append(warned, r)
+		case f.OK:
 			good = append(good, r)
-		} else {
+		default:
 			bad = append(bad, r)
 		}
 	}
+	bad = append(bad, warned...)
 	if len(bad) == 0 || v.s.Verbose {
 		return append(bad, v.limited(good, maxChanges)...)
 	}
@@ -40,10 +44,10 @@ func (v *view) findingRows(a resource.Address, w *resource.Verdict) []row {
 func (v *view) findingRow(f resource.Finding) row {
 	mark, tone := v.s.pick("✗", "x"), Bad
 	switch {
-	case f.OK:
-		mark, tone = v.s.pick("✓", "ok"), Good
 	case f.Severity == "warn":
 		mark, tone = "!", Change
+	case f.OK:
+		mark, tone = v.s.pick("✓", "ok"), Good
 	}
 	name := f.Path
 	if name == "" {
