@@ -11,7 +11,7 @@ import (
 // Monitor watches a deployment's traffic and judges it window by window.
 type Monitor struct {
 	Deployment  *DeploymentOutputs `ml:"deployment,required,follow" doc:"The deployment to watch. A new version of it starts a new verdict, and is no change of the monitor."`
-	Reference   *Data              `ml:"reference,spec=data" doc:"Data that the traffic is compared with, usually the training split."`
+	Reference   *Data              `ml:"reference,spec=data" doc:"Data that the traffic is compared with, usually the training split. It moves with the version that serves, also back: what is judged is compared with what it was trained on."`
 	Features    []string           `ml:"features" doc:"Names of array instances' positions. Default: the reference's columns in order, without target, id and timestamp."`
 	Window      *Window            `ml:"window" doc:"How much traffic is judged at once: { requests } or { duration }."`
 	MinSamples  int                `ml:"min_samples,default=30,min=1" doc:"Instances that a window needs; with fewer the signal is too_few."`

@@ -95,7 +95,10 @@ type Version struct {
 	Verdicts map[string]*resource.Verdict `json:"verdicts,omitempty"` // by validation address
 	Commit   string                       `json:"commit,omitempty"`   // git commit of the code, "+dirty" when it was changed
 	Bytes    int64                        `json:"bytes,omitempty"`
-	Created  time.Time                    `json:"created"`
+	// Data are the datasets and splits that it was trained on, as they were frozen:
+	// what a monitor of it compares with, also after a rollback.
+	Data    []json.RawMessage `json:"data,omitempty"`
+	Created time.Time         `json:"created"`
 }
 
 // Passed says whether any validation judged the version good and none bad.

@@ -27,6 +27,18 @@ func ofPlanner() []mutation {
 			Package: "./planner", Test: "TestConfirmStopsBehindAFailureOfWhatHadPassed",
 		},
 		{
+			Name: "planner: a reference does not go back with the version", File: "planner/hold.go",
+			Old:     "kept, ok := b.trainedOn(model, wanted)",
+			New:     "kept, ok := wanted, false",
+			Package: "./planner", Test: "TestAReferenceGoesBackWithTheVersionThatServes",
+		},
+		{
+			Name: "prune: the data of a version that passed", File: "engine/manual.go",
+			Old:     "maps.Copy(req.KeepDigests, digestsIn(textOf(v.Data)))",
+			New:     "maps.Copy(map[string]bool{}, digestsIn(textOf(v.Data)))",
+			Package: "./cmd/ml", Test: "TestScripts/of/prune",
+		},
+		{
 			Name: "planner: a pin holds nothing", File: "planner/hold.go",
 			Old:     "if pin := b.in.Prior.Pins[s.blk.Addr]; pin != nil {",
 			New:     "if pin := b.in.Prior.Pins[s.blk.Addr]; pin != nil && pin.Version < 0 {",
