@@ -79,7 +79,7 @@ func (c *Confirmer) Done(addr resource.Address, o Outcome) {
 		if o.Failed != "" && (nothing || !blk.Kind.Versioned && !holds(blk.Kind)) {
 			r.closed = fmt.Sprintf("%s failed: %s", addr, o.Failed)
 		} else if nothing {
-			r.closed = fmt.Sprintf("%s: %s", addr, o.Blocked)
+			r.closed = o.Blocked // which names what is in the way
 		}
 	default:
 		now := &state.Record{Address: addr, Outputs: o.Outputs, Verdict: o.Verdict}

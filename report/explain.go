@@ -31,6 +31,7 @@ func Explain(w io.Writer, p *planner.Plan, a resource.Address, h History, s Styl
 	if st == nil {
 		o.line(span{a.String(), Strong}, span{" has nothing to do: it is as the files say, and no input has moved.", Plain})
 		v.judged(o, a, h)
+		v.behind(o, a, h)
 		v.follows(o, a)
 	} else {
 		chain := v.chain(st)

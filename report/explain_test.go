@@ -15,7 +15,7 @@ func f(v float64) *float64 { return &v }
 
 func badVerdict() *resource.Verdict {
 	return &resource.Verdict{Message: "recall 0.912 is below 0.93", Time: planTime.Add(-26 * time.Hour), Findings: []resource.Finding{
-		{Name: "recall", Path: "recall", Rule: "min", Value: f(0.912), Limit: f(0.93), Message: "0.912 is below the min of 0.93"},
+		{Name: "recall", Path: "recall", Rule: "min", Value: f(0.9123456), Limit: f(0.93), Message: "0.912346 is below the min of 0.93"},
 		{Name: "accuracy", Path: "accuracy", Value: f(0.951), Limit: f(0.9), Message: "0.951", OK: true},
 	}}
 }
@@ -46,8 +46,12 @@ func TestExplanations(t *testing.T) {
 		{"a blocked deployment waits for a gate that judged badly", gateClosed(), "monitor.tumors", history()},
 		{"a block without a step has nothing to do", newPlan(), "training.tumors", history()},
 		{"a block without a step has a bad verdict", newPlan(), "validation.tumors", history()},
+		{"a deployment stays behind a gate that judged badly", newPlan(), "deployment.tumors", History{Now: planTime, Records: map[resource.Address]*state.Record{
+			addr("deployment.tumors"): {Deps: addrs("training.tumors", "validation.tumors")},
+			addr("validation.tumors"): {Verdict: badVerdict()},
+		}}},
 		{"a monitor has signals", newPlan(), "monitor.tumors", History{Now: planTime, Signals: []*state.Signal{
-			{Name: "drift", State: resource.SignalBad, Message: "17 of 30 columns drifted", Time: planTime.Add(-time.Minute)},
+			{Name: "drift", State: resource.SignalBad, Message: "drift: 17 of 30 columns drifted", Time: planTime.Add(-time.Minute)},
 			{Name: "latency", State: resource.SignalTooFew, Message: "12 of 30 instances"},
 		}}},
 		{"a signal is a cause of its own", everything(), "training.prices", History{}},

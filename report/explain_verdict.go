@@ -75,6 +75,22 @@ func (v *view) judged(o *out, a resource.Address, h History) {
 	v.table(o, rows)
 }
 
+// behind says which bad verdicts a block without a step stands behind: it keeps
+// what it has because they hold back what is newer.
+func (v *view) behind(o *out, a resource.Address, h History) {
+	rec := h.Records[a]
+	if rec == nil {
+		return
+	}
+	for _, dep := range rec.Deps {
+		if last := h.Records[dep]; last != nil && last.Verdict.Bad() {
+			o.line()
+			o.line(span{"It stays as it is behind " + dep.String() + ":", Strong})
+			v.table(o, v.verdictRows(dep, last.Verdict, false, h.Now))
+		}
+	}
+}
+
 // verdictRows says how a block judged last and on what grounds. again: the plan
 // judges it anew, so that nobody has to open it.
 func (v *view) verdictRows(a resource.Address, last *resource.Verdict, again bool, now time.Time) []row {
@@ -111,7 +127,7 @@ func (v *view) signals(o *out, h History) {
 		if !s.Time.IsZero() && !h.Now.IsZero() {
 			text += " " + Ago(s.Time, h.Now)
 		}
-		rows = append(rows, row{label: s.Name, tone: tone, value: []span{{join(text, ": ", s.Message), Plain}}, long: true})
+		rows = append(rows, row{label: s.Name, tone: tone, value: []span{{join(text, ": ", strings.TrimPrefix(s.Message, s.Name+": ")), Plain}}, long: true})
 	}
 	o.line()
 	o.line(span{"Its signals:", Strong})

@@ -2,6 +2,7 @@ package report
 
 import (
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/continuo-ml/continuo/resource"
@@ -62,13 +63,18 @@ func findingText(f resource.Finding) string {
 	if f.Rule != "" && !strings.Contains(strings.ReplaceAll(text, " ", "_"), f.Rule) {
 		text = join(f.Rule, ": ", text)
 	}
-	if f.Value != nil && !strings.Contains(text, Number(*f.Value)) {
+	if f.Value != nil && !says(text, *f.Value) {
 		text = join(text, ": ", Number(*f.Value))
 	}
-	if f.Limit != nil && !strings.Contains(text, Number(*f.Limit)) {
+	if f.Limit != nil && !says(text, *f.Limit) {
 		text = join(text, ", ", "limit "+Number(*f.Limit))
 	}
 	return text
+}
+
+// says reports whether a text holds a number, here or with more digits.
+func says(text string, n float64) bool {
+	return strings.Contains(text, Number(n)) || strings.Contains(text, strconv.FormatFloat(n, 'g', 6, 64))
 }
 
 func findingCount(f resource.Finding) string {
