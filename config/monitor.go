@@ -11,14 +11,14 @@ import (
 // Monitor watches a deployment's traffic and judges it window by window.
 type Monitor struct {
 	Deployment  *DeploymentOutputs `ml:"deployment,required,follow" doc:"The deployment to watch. A new version of it starts a new verdict, and is no change of the monitor."`
-	Reference   *Data              `ml:"reference,spec=data" doc:"Data that the traffic is compared with, usually the training split."`
+	Reference   *Data              `ml:"reference,spec=data" doc:"Data that the traffic is compared with, usually the training split. It moves with the version that serves, also back: what is judged is compared with what it was trained on."`
 	Features    []string           `ml:"features" doc:"Names of array instances' positions. Default: the reference's columns in order, without target, id and timestamp."`
 	Window      *Window            `ml:"window" doc:"How much traffic is judged at once: { requests } or { duration }."`
 	MinSamples  int                `ml:"min_samples,default=30,min=1" doc:"Instances that a window needs; with fewer the signal is too_few."`
 	Drift       *Drift             `ml:"drift,block" doc:"Whether inputs and predictions are distributed as in the reference."`
 	Performance *Performance       `ml:"performance,block" doc:"Whether predictions were right, once labels arrive."`
 	Latency     *Latency           `ml:"latency,block" doc:"Whether answers are fast and succeed."`
-	Alert       *Alert             `ml:"alert,block" doc:"Who is told when a signal turns bad or good again."`
+	Alert       *Alert             `ml:"alert,block" doc:"Who is told when a signal turns bad, or good again: once per turn. A notifier that cannot be reached is told by the next ml monitor or ml apply."`
 }
 
 // Window is how much traffic is judged at once.

@@ -8,7 +8,7 @@ import (
 
 // Notifier is where alerts go.
 type Notifier struct {
-	Type   string `ml:"type,required" enum:"webhook|log" doc:"webhook POSTs signed JSON; log appends a line to a file in the state folder."`
+	Type   string `ml:"type,required" enum:"webhook|log" doc:"webhook POSTs signed JSON, whose header ML-Delivery names the turn, so that one sent twice is known; log appends a line to a file in the state folder."`
 	URL    string `ml:"url,sensitive" doc:"Where a webhook posts to."`
 	Secret string `ml:"secret,sensitive" doc:"Key of the HMAC-SHA256 in the header ML-Signature."`
 }

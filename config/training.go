@@ -18,7 +18,7 @@ type Training struct {
 	Nodes            int            `ml:"nodes,input,default=1,min=1,max=10000" doc:"Number of machines (cluster providers)."`
 	ProcessesPerNode int            `ml:"processes_per_node,input,default=1,min=1,max=1024" doc:"Processes on one machine, with torchrun's variables."`
 	Image            string         `ml:"image,input" doc:"Container image (cluster providers)."`
-	Keep             int            `ml:"keep,policy,min=1" doc:"How many versions prune keeps, besides those served, pinned or champion."`
+	Keep             int            `ml:"keep,policy,min=1" doc:"How many versions prune keeps, besides those served, pinned or champion. The data that a passed version was trained on stays with it."`
 	Retries          int            `ml:"retries,policy,min=0,max=10" doc:"Further attempts after a run that errored."`
 	Smoke            *Smoke         `ml:"smoke,block,policy" doc:"A short run before the full one, judged by exit code and a model file."`
 	Retrain          *Retrain       `ml:"retrain,block,policy" doc:"What asks for a fresh version although nothing else moved, and what holds it back."`

@@ -155,8 +155,9 @@ func (a *application) step(ctx context.Context, st *planner.Step) {
 	case err != nil:
 		a.out.Failed = append(a.out.Failed, st.Address)
 		a.out.Errors[st.Address] = err
-		o = planner.Outcome{Failed: err.Error()}
-		ev.Failed, ev.Message = true, err.Error()
+		o = planner.Outcome{Failed: st.Address.Trim(err.Error())}
+		a.s.e.lastLines(st.Address, err)
+		ev.Failed, ev.Message = true, st.Address.Trim(err.Error())
 	case o.Blocked != "":
 		a.out.Blocked = append(a.out.Blocked, st.Address)
 		ev.Blocked, ev.Message = true, o.Blocked

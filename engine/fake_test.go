@@ -39,16 +39,18 @@ type world struct {
 	specs   map[string]cty.Value
 	refuse  map[string]bool // deployments that take the next version back
 
-	unrecordable map[string]bool // addresses whose findings are no JSON
-	nan          map[string]bool // addresses that measure what is no number
-	sameModel    bool            // every training makes the same bytes each time
+	unrecordable map[string]bool                 // addresses whose findings are no JSON
+	nan          map[string]bool                 // addresses that measure what is no number
+	sees         map[string]resource.SignalState // what a monitor sees now; else it follows from its epoch
+	deaf         map[string]bool                 // notifiers that cannot be reached
+	sameModel    bool                            // every training makes the same bytes each time
 }
 
 func newWorld() *world {
 	return &world{
 		sources: map[string]string{}, objects: map[string]string{}, ops: map[string]bool{},
 		bad: map[string]string{}, fail: map[string]error{}, signals: map[string]int64{}, holds: map[string]chan struct{}{}, refuse: map[string]bool{}, specs: map[string]cty.Value{},
-		unrecordable: map[string]bool{}, nan: map[string]bool{},
+		unrecordable: map[string]bool{}, nan: map[string]bool{}, sees: map[string]resource.SignalState{}, deaf: map[string]bool{},
 	}
 }
 
@@ -119,7 +121,21 @@ func (d *fakeDriver) Observe(_ context.Context, req providers.ObserveRequest) ([
 	if e > 0 {
 		s.State, s.Message = resource.SignalBad, "14 of 30 columns drift"
 	}
+	if is, ok := d.w.sees[req.Address.String()]; ok {
+		s.State = is
+	}
 	return []*state.Signal{s}, nil
+}
+
+func (d *fakeDriver) Notify(_ context.Context, req providers.NotifyRequest) error {
+	d.w.mu.Lock()
+	deaf := d.w.deaf[req.Spec.GetAttr("url").AsString()]
+	d.w.mu.Unlock()
+	if deaf {
+		return errBoom
+	}
+	d.w.log("tell %s: %s, %s", req.Spec.GetAttr("url").AsString(), req.Title, req.Key)
+	return nil
 }
 
 // artifact is the digest of what a training makes: each time another, unless the world says so.

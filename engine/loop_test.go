@@ -231,6 +231,13 @@ func TestRollbackPinsUntilUnpinned(t *testing.T) {
 	if !strings.Contains(string(b.record("deployment.m").Outputs), `"version":1`) {
 		t.Fatalf("version 1 must serve: %s", b.record("deployment.m").Outputs)
 	}
+	one := string(resource.DigestOf([]byte("one")))
+	if got := b.record("monitor.m"); !strings.Contains(string(got.Spec), `"/data/`+one) || !strings.Contains(got.Parts["reference"], one) {
+		t.Fatalf("its monitor must compare with what version 1 was trained on: %s", got.Spec)
+	}
+	if got := b.plan(); len(got) != 1 || got[0] != "noop deployment.m pinned" {
+		t.Fatalf("plan: %v", got)
+	}
 	b.apply()
 	if got := b.plan(); len(got) != 1 || got[0] != "noop deployment.m pinned" {
 		t.Fatalf("plan: %v", got)
@@ -248,6 +255,11 @@ func TestRollbackPinsUntilUnpinned(t *testing.T) {
 	if got := b.plan()[0]; got != "update deployment.m upstream_changed" {
 		t.Fatalf("after unpin it moves to version 2: %v", b.plan())
 	}
+	b.apply()
+	if got := b.record("monitor.m"); strings.Contains(string(got.Spec), one) {
+		t.Fatalf("its monitor must follow: %s", got.Spec)
+	}
+	b.wantPlan()
 }
 
 func TestAFailedPostconditionClosesTheGate(t *testing.T) {

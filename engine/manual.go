@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -43,12 +45,23 @@ func (s *Session) Rollback(ctx context.Context, addr resource.Address, o Rollbac
 	}
 	s.force = true
 	defer func() { s.force = false }()
-	p, err := s.Plan(ctx, PlanOptions{Options: planner.Options{Targets: []resource.Address{addr}, Only: true}})
+	p, err := s.Plan(ctx, PlanOptions{Options: planner.Options{Targets: append([]resource.Address{addr}, s.following(addr)...), Only: true}})
 	if err != nil {
 		return nil, v, err
 	}
 	out, err := s.Apply(ctx, p)
 	return out, v, err
+}
+
+// following are the applied blocks whose data belongs to the version that addr
+// serves: monitors, whose reference goes back with it.
+func (s *Session) following(addr resource.Address) (out []resource.Address) {
+	for _, blk := range s.e.Project.Blocks {
+		if blk.Kind.KeepWith != "" && slices.Contains(blk.Deps, addr) && s.now.record(blk.Addr) != nil {
+			out = append(out, blk.Addr)
+		}
+	}
+	return out
 }
 
 // rollbackTarget finds the version to go back to.
@@ -231,6 +244,14 @@ func usedText(snap *state.Snapshot) string {
 	return b.String()
 }
 
+func textOf(parts []json.RawMessage) string {
+	var b strings.Builder
+	for _, p := range parts {
+		b.Write(p)
+	}
+	return b.String()
+}
+
 // pruneContent lets each provider remove what no record, version or pin names.
 func (s *Session) pruneContent(ctx context.Context, snap *state.Snapshot, out *Pruned, dryRun bool) error {
 	req := providers.PruneRequest{KeepDigests: digestsIn(usedText(snap)), KeepRuns: map[string]bool{}, DryRun: dryRun}
@@ -238,6 +259,9 @@ func (s *Session) pruneContent(ctx context.Context, snap *state.Snapshot, out *P
 		for _, v := range list {
 			req.KeepDigests[v.Digest.Hex()] = true
 			req.KeepRuns[v.Run] = true
+			if v.Passed() { // a rollback to it takes its monitors back to the data that it was trained on
+				maps.Copy(req.KeepDigests, digestsIn(textOf(v.Data)))
+			}
 		}
 	}
 	for _, r := range snap.Records {

@@ -103,6 +103,9 @@ func (e *Engine) statusRow(snap *state.Snapshot, rec *state.Record, live planner
 	switch {
 	case rec.Verdict.Bad():
 		row.Verdict = "failed"
+		if row.Phase == resource.PhaseReady { // what the run said of itself is not why
+			row.Message = rec.Verdict.Message
+		}
 	case rec.Verdict != nil:
 		row.Verdict = "passed"
 	}

@@ -116,7 +116,11 @@ func (s *Session) succeeded(w *work, res providers.Result) (*state.Record, []sta
 	}
 	var ops []state.Op
 	if res.Version != nil {
-		ops = append(ops, s.newVersion(w, res, rec))
+		op, err := s.newVersion(w, res, rec)
+		if err != nil {
+			return nil, nil, err
+		}
+		ops = append(ops, op)
 	}
 	outputs, err := w.outputs(res, rec.Version)
 	if err != nil {
@@ -179,12 +183,16 @@ func setRef(rec *state.Record, ref any) error {
 }
 
 // newVersion numbers the version that a run made.
-func (s *Session) newVersion(w *work, res providers.Result, rec *state.Record) state.Op {
+func (s *Session) newVersion(w *work, res providers.Result, rec *state.Record) (state.Op, error) {
 	v := *res.Version
 	v.Address, v.Number, v.Run = w.intent.Address, s.now.nextVersion(w.intent.Address), w.intent.OpID
 	v.Inputs, v.Parts, v.Created = w.intent.Inputs, w.intent.Parts, rec.Updated
 	if v.Commit == "" {
 		v.Commit = s.e.Commit
+	}
+	var err error
+	if v.Data, err = state.DataIn(w.intent.Spec); err != nil {
+		return state.Op{}, fmt.Errorf("%s: %w", v.Address, err)
 	}
 	v.Params = maskLike(v.Params, w.storedParams())
 	// The same bytes need no new judgement, and get none: to a gate, whose inputs are digests, nothing moved.
@@ -192,7 +200,7 @@ func (s *Session) newVersion(w *work, res providers.Result, rec *state.Record) s
 		v.Verdicts = maps.Clone(same.Verdicts)
 	}
 	rec.Version = v.Number
-	return state.Op{PutVersion: &v}
+	return state.Op{PutVersion: &v}, nil
 }
 
 // outputs encodes what the driver returned. Held outputs stay as they were
@@ -320,7 +328,8 @@ func (s *Session) failed(w *work, failure error) (*state.Record, []state.Op) {
 		c := *w.prior
 		rec = &c
 	}
-	rec.Updated, rec.Phase, rec.Message = now, resource.PhaseFailed, failure.Error()
+	why := in.Address.Trim(failure.Error())
+	rec.Updated, rec.Phase, rec.Message = now, resource.PhaseFailed, why
 	rec.Seen, rec.Protected = in.Seen, in.Protected
 	var ref any
 	var re *providers.RunError
@@ -337,9 +346,9 @@ func (s *Session) failed(w *work, failure error) (*state.Record, []state.Op) {
 		} else {
 			rec.Attempt, rec.FailedInputs = 1, in.Inputs
 		}
-		rec.Verdict = &resource.Verdict{Message: "errored: " + failure.Error(), Time: now}
+		rec.Verdict = &resource.Verdict{Message: "errored: " + why, Time: now}
 		run := w.runBase(now)
-		run.Phase, run.Message, run.Ref = resource.PhaseFailed, failure.Error(), rec.Ref
+		run.Phase, run.Message, run.Ref = resource.PhaseFailed, why, rec.Ref
 		rec.Run = run.ID
 		ops = append(ops, state.Op{PutRun: run})
 	}

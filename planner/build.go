@@ -44,6 +44,8 @@ type builder struct {
 	steps   map[resource.Address]*Step
 	targets map[resource.Address]bool // nil = everything
 	replace map[resource.Address]bool
+
+	versions map[string][]madeVersion // by digest; made when the first is asked for
 }
 
 // Build compares the project with what is recorded and live and returns the

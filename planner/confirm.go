@@ -75,10 +75,11 @@ func (c *Confirmer) Done(addr resource.Address, o Outcome) {
 	r.changes = o.Changed
 	switch {
 	case o.Failed != "" || o.Blocked != "":
-		if rec == nil || rec.Phase == resource.PhasePending && len(rec.Outputs) == 0 {
-			r.closed = fmt.Sprintf("%s: %s", addr, o.Failed+o.Blocked)
-		} else if o.Failed != "" && !blk.Kind.Versioned && !holds(blk.Kind) {
-			r.closed = fmt.Sprintf("%s: %s", addr, o.Failed)
+		nothing := rec == nil || rec.Phase == resource.PhasePending && len(rec.Outputs) == 0
+		if o.Failed != "" && (nothing || !blk.Kind.Versioned && !holds(blk.Kind)) {
+			r.closed = fmt.Sprintf("%s failed: %s", addr, o.Failed)
+		} else if nothing {
+			r.closed = o.Blocked // which names what is in the way
 		}
 	default:
 		now := &state.Record{Address: addr, Outputs: o.Outputs, Verdict: o.Verdict}

@@ -112,12 +112,12 @@ func TestConfirmRefusesAnythingElse(t *testing.T) {
 }
 
 func TestConfirmStopsBehindABadVerdictOrAFailure(t *testing.T) {
-	for name, o := range map[string]planner.Outcome{
-		"bad verdict": {Verdict: &resource.Verdict{Message: "2 rows"}, Changed: true},
-		"failure":     {Failed: "disk full"},
-		"blocked":     {Blocked: "waits"},
+	for why, o := range map[string]planner.Outcome{
+		"check.unit did not pass: 2 rows": {Verdict: &resource.Verdict{Message: "2 rows"}, Changed: true},
+		"check.unit failed: disk full":    {Failed: "disk full"},
+		"dataset.e failed: gone":          {Blocked: "dataset.e failed: gone"}, // the root of it
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(why, func(t *testing.T) {
 			w := newWorld(t, project)
 			in := w.input(planner.Options{})
 			p := planner.Build(in)
@@ -125,8 +125,8 @@ func TestConfirmStopsBehindABadVerdictOrAFailure(t *testing.T) {
 			c.Done(address("dataset.d"), planner.Outcome{Verdict: &resource.Verdict{Passed: true}})
 			c.Done(address("check.unit"), o)
 			f, err := c.Confirm(stepOf(t, p, "training.m"), in.Live.Probes[address("training.m")])
-			if err != nil || f.Action != resource.Blocked || !strings.Contains(f.Why, "check.unit") {
-				t.Fatalf("final: %+v, %v", f, err)
+			if err != nil || f.Action != resource.Blocked || f.Why != why {
+				t.Fatalf("final: %s, %q, %v", f.Action, f.Why, err)
 			}
 		})
 	}

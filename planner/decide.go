@@ -127,7 +127,7 @@ func (e *Exec) policyOnly() bool { return e.RecordOnly && e.AdoptRun == "" }
 func (b *builder) closedGate(blk *config.Block) *resource.Reason {
 	for _, dep := range blk.Deps {
 		if r := b.results[dep]; r != nil && r.closed != "" {
-			return &resource.Reason{Code: resource.ReasonGateClosed, By: dep.String(), Message: "waits: " + r.closed}
+			return &resource.Reason{Code: resource.ReasonGateClosed, By: dep.String(), Message: r.closed}
 		}
 	}
 	return nil

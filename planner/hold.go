@@ -2,6 +2,7 @@ package planner
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/zclconf/go-cty/cty"
 
@@ -59,13 +60,55 @@ func (b *builder) keepData(s *subject, ev config.Evaluated) (cty.Value, bool) {
 	}
 	applied, ok := recordedAttr(s.rec, attr, wanted.Type())
 	from, direct := ev.Sources[attr]
-	if !ok || !direct || !sameData(applied, wanted, from) || attrText(applied, "digest") == attrText(wanted, "digest") {
+	if !ok || !direct || !sameData(applied, wanted, from) {
 		return ev.Value, false
 	}
-	if !b.servesOlder(attrText(ev.Value.GetAttr(s.blk.Kind.KeepWith), "digest"), from) {
+	model := attrText(ev.Value.GetAttr(s.blk.Kind.KeepWith), "digest")
+	kept, ok := b.trainedOn(model, wanted)
+	if !ok {
+		kept = applied
+	}
+	if attrText(kept, "digest") == attrText(wanted, "digest") || !b.servesOlder(model, from) {
 		return ev.Value, false
 	}
-	return withAttr(ev.Value, attr, applied), true
+	return withAttr(ev.Value, attr, kept), true
+}
+
+// trainedOn is the data that the newest version with this digest was trained on:
+// that of the dataset and split that is wanted now. After a rollback the applied
+// one is not the served version's.
+func (b *builder) trainedOn(model string, wanted cty.Value) (cty.Value, bool) {
+	for _, v := range slices.Backward(b.versionsOf(model)) {
+		for _, raw := range v.Data {
+			d, err := state.DecodeValue(raw, wanted.Type())
+			if err == nil && attrText(d, "address") == attrText(wanted, "address") && attrText(d, "name") == attrText(wanted, "name") {
+				return d, true
+			}
+		}
+	}
+	return cty.NilVal, false
+}
+
+// madeVersion is a recorded version and the training whose it is.
+type madeVersion struct {
+	training resource.Address
+	*state.Version
+}
+
+// versionsOf are the recorded versions with this digest, by training and number.
+func (b *builder) versionsOf(model string) []madeVersion {
+	if b.versions == nil {
+		b.versions = map[string][]madeVersion{}
+		for _, a := range sortedKeys(b.in.Prior.Versions) {
+			for _, v := range b.in.Prior.Versions[a] {
+				b.versions[string(v.Digest)] = append(b.versions[string(v.Digest)], madeVersion{a, v})
+			}
+		}
+	}
+	if model == "" {
+		return nil
+	}
+	return b.versions[model]
 }
 
 // sameData says whether two data are versions of one: of the same dataset and split.
@@ -79,20 +122,15 @@ func sameData(applied, wanted cty.Value, from resource.Address) bool {
 // made itself is not recorded yet: it was trained on what the plan reads.
 func (b *builder) servesOlder(model string, dataset resource.Address) bool {
 	older := false
-	for _, a := range sortedKeys(b.in.Prior.Versions) {
-		for _, v := range b.in.Prior.Versions[a] {
-			if model == "" || string(v.Digest) != model {
-				continue
-			}
-			now := b.addressNow(a)
-			if r := b.results[now]; r != nil && r.changes && !r.recorded && attrText(attrOf(b.Outputs(now), "model"), "digest") == model {
-				return false
-			}
-			if !b.trainedBefore(now, v, dataset) {
-				return false
-			}
-			older = true
+	for _, v := range b.versionsOf(model) {
+		now := b.addressNow(v.training)
+		if r := b.results[now]; r != nil && r.changes && !r.recorded && attrText(attrOf(b.Outputs(now), "model"), "digest") == model {
+			return false
 		}
+		if !b.trainedBefore(now, v.Version, dataset) {
+			return false
+		}
+		older = true
 	}
 	return older
 }

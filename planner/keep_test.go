@@ -53,6 +53,36 @@ func TestAReferenceStaysWithTheVersionThatServes(t *testing.T) {
 	}
 }
 
+func TestAReferenceGoesBackWithTheVersionThatServes(t *testing.T) {
+	w := newWorld(t, project)
+	w.sources["dataset.d"] = "one"
+	w.apply()
+	w.pin(1)
+	back := w.snap.Pins[address("deployment.m")]
+	clear(w.snap.Pins)
+	w.sources["dataset.d"] = "two"
+	w.apply()
+	w.snap.Pins[back.Address] = back
+	w.apply()
+	if w.reference() != digestOf("one") {
+		t.Fatalf("windows of version 1 are judged against data that it never saw: %s", w.reference())
+	}
+	if diff := cmp.Diff([]string{"noop deployment.m pinned"}, lines(w.build())); diff != "" {
+		t.Fatalf("plan (-want +got):\n%s", diff)
+	}
+	// Data that no version was trained on yet does not move it either.
+	w.sources["dataset.d"], w.bad["validation.m"] = "three", true
+	w.apply()
+	if w.reference() != digestOf("one") {
+		t.Fatalf("the reference is %s", w.reference())
+	}
+	clear(w.snap.Pins)
+	w.apply()
+	if w.reference() != digestOf("two") {
+		t.Fatalf("version 2 serves again, with its own reference: %s", w.reference())
+	}
+}
+
 func TestAReferenceMovesAtOnceWhen(t *testing.T) {
 	files := func(reference string) string {
 		return with(`dataset "d" { source = "d.csv" }`, "dataset \"d\" { source = \"d.csv\" }\ndataset \"e\" { source = \"e.csv\" }") + "\n" + reference

@@ -52,7 +52,7 @@ func (b *builder) closedBy(blk *config.Block, rec *state.Record) string {
 	if holds(blk.Kind) && b.heldOutputs(blk.Kind, rec) {
 		return ""
 	}
-	return fmt.Sprintf("%s: %s", blk.Addr, rec.Verdict.Message)
+	return fmt.Sprintf("%s did not pass: %s", blk.Addr, rec.Verdict.Message)
 }
 
 // holds says whether the kind is a gate: a bad verdict keeps its last good outputs.

@@ -263,6 +263,15 @@ func (w *world) step(c *planner.Confirmer, next *state.Snapshot, st *planner.Ste
 	return w.record(next, blk, f, st)
 }
 
+func (w *world) dataIn(spec json.RawMessage) []json.RawMessage {
+	w.t.Helper()
+	data, err := state.DataIn(spec)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return data
+}
+
 // record is what a driver and the engine make of a confirmed step.
 func (w *world) record(next *state.Snapshot, blk *config.Block, f *planner.Final, st *planner.Step) planner.Outcome {
 	prior := next.Records[blk.Addr]
@@ -323,7 +332,7 @@ func (w *world) outputs(next *state.Snapshot, blk *config.Block, f *planner.Fina
 			d = string(resource.DigestOf([]byte(addr)))
 		}
 		if f.Exec.AdoptRun == "" {
-			next.Versions[blk.Addr] = append(slices.Clip(next.Versions[blk.Addr]), &state.Version{Address: blk.Addr, Number: rec.Version, Digest: resource.Digest(d), Run: id, Parts: f.Parts})
+			next.Versions[blk.Addr] = append(slices.Clip(next.Versions[blk.Addr]), &state.Version{Address: blk.Addr, Number: rec.Version, Digest: resource.Digest(d), Run: id, Parts: f.Parts, Data: w.dataIn(f.Spec)})
 		}
 		out = config.TrainingOutputs{Address: addr, Version: rec.Version, Model: &config.Model{Name: blk.Addr.Name, Address: addr, Version: rec.Version, Digest: d}}
 	case "validation":

@@ -2,7 +2,6 @@ package report
 
 import (
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +13,8 @@ import (
 // History is what an explanation may say about the past. All of it is optional.
 type History struct {
 	Now     time.Time
-	Runs    []*state.Run // of the explained block, ascending by id
+	Runs    []*state.Run    // of the explained block, ascending by id
+	Signals []*state.Signal // of the explained block, by name
 	Records map[resource.Address]*state.Record
 }
 
@@ -30,6 +30,9 @@ func Explain(w io.Writer, p *planner.Plan, a resource.Address, h History, s Styl
 	st := v.step(a)
 	if st == nil {
 		o.line(span{a.String(), Strong}, span{" has nothing to do: it is as the files say, and no input has moved.", Plain})
+		v.judged(o, a, h)
+		v.behind(o, a, h)
+		v.follows(o, a)
 	} else {
 		chain := v.chain(st)
 		v.causes(o, chain)
@@ -40,8 +43,9 @@ func Explain(w io.Writer, p *planner.Plan, a resource.Address, h History, s Styl
 		}
 		v.print(o, blocks)
 		v.gates(o, st, chain, h)
-		v.follows(o, st)
+		v.follows(o, a)
 	}
+	v.signals(o, h)
 	v.pastRuns(o, a, h)
 	return o.writeTo(w)
 }
@@ -155,72 +159,11 @@ func (v *view) table(o *out, rows []row) {
 	v.rows(o, rows, rowIndent+min(column, maxColumn)+2)
 }
 
-// gates says of every gate before the block what opens it, how it judged last,
-// and what happens when it stays closed.
-func (v *view) gates(o *out, st *planner.Step, chain []*planner.Step, h History) {
-	names := map[resource.Address]bool{}
-	for _, c := range chain {
-		if len(c.Gate) > 0 {
-			names[c.Address] = true
-		}
-		for _, r := range c.Reasons {
-			if r.Code == resource.ReasonGateClosed {
-				names[causedBy(r)] = true
-			}
-		}
-	}
-	var list []resource.Address
-	for a := range names {
-		if rec := h.Records[a]; v.step(a) != nil && len(v.step(a).Gate) > 0 || rec != nil && rec.Verdict != nil {
-			list = append(list, a)
-		}
-	}
-	slices.SortFunc(list, resource.Address.Compare)
-	for _, a := range list {
-		o.line()
-		o.line(span{"The gate " + a.String() + ":", Strong})
-		v.table(o, v.gateRows(a, st, h))
-	}
-}
-
-func (v *view) gateRows(a resource.Address, st *planner.Step, h History) []row {
-	var rows []row
-	plain := func(label, text string) {
-		rows = append(rows, row{label: label, value: []span{{text, Plain}}, long: true})
-	}
-	g := v.step(a)
-	if g != nil && len(g.Gate) > 0 {
-		plain("opens when", strings.Join(g.Gate, ", "))
-	}
-	if a != st.Address && g != nil && acts(g) && st.Action != resource.Create {
-		plain("if it does not", st.Address.String()+" stays as it is")
-	} else if a != st.Address && g != nil && acts(g) {
-		plain("if it does not", st.Address.String()+" is not made")
-	}
-	rec := h.Records[a]
-	if rec == nil || rec.Verdict == nil {
-		return rows
-	}
-	word := "passed"
-	if rec.Verdict.Bad() {
-		word = "did not pass"
-	}
-	when := ""
-	if !rec.Verdict.Time.IsZero() && !h.Now.IsZero() {
-		when = " " + Ago(rec.Verdict.Time, h.Now)
-	}
-	plain("judged last", join(word+when, ": ", rec.Verdict.Message))
-	if rec.Verdict.Bad() && (g == nil || !acts(g)) {
-		plain("to open it", "new code, data or parameters upstream, or other bounds; the same inputs are not judged twice")
-	}
-	return append(rows, v.findingRows(rec.Verdict)...)
-}
-
-// follows names the steps that this one causes or holds back.
-func (v *view) follows(o *out, st *planner.Step) {
+// follows names the steps that this block causes or holds back.
+func (v *view) follows(o *out, a resource.Address) {
 	var names []string
 	for _, c := range v.p.Steps {
-		if c != st && v.dependsOn(c, st.Address) {
+		if c.Address != a && v.dependsOn(c, a) {
 			names = append(names, c.Address.String())
 		}
 	}
@@ -240,8 +183,9 @@ func (v *view) dependsOn(c *planner.Step, a resource.Address) bool {
 			return true
 		}
 	}
+	at, ok := v.at[a]
 	for _, r := range c.Reasons {
-		if causedBy(r) == a && v.at[c.Address] > v.at[a] {
+		if causedBy(r) == a && (!ok || v.at[c.Address] > at) {
 			return true
 		}
 	}

@@ -15,7 +15,7 @@ func f(v float64) *float64 { return &v }
 
 func badVerdict() *resource.Verdict {
 	return &resource.Verdict{Message: "recall 0.912 is below 0.93", Time: planTime.Add(-26 * time.Hour), Findings: []resource.Finding{
-		{Name: "recall", Path: "recall", Rule: "min", Value: f(0.912), Limit: f(0.93), Message: "0.912 is below the min of 0.93"},
+		{Name: "recall", Path: "recall", Rule: "min", Value: f(0.9123456), Limit: f(0.93), Message: "0.912346 is below the min of 0.93"},
 		{Name: "accuracy", Path: "accuracy", Value: f(0.951), Limit: f(0.9), Message: "0.951", OK: true},
 	}}
 }
@@ -45,6 +45,15 @@ func TestExplanations(t *testing.T) {
 		{"a training follows from its own reasons", dataChanged(), "training.tumors", history()},
 		{"a blocked deployment waits for a gate that judged badly", gateClosed(), "monitor.tumors", history()},
 		{"a block without a step has nothing to do", newPlan(), "training.tumors", history()},
+		{"a block without a step has a bad verdict", newPlan(), "validation.tumors", history()},
+		{"a deployment stays behind a gate that judged badly", newPlan(), "deployment.tumors", History{Now: planTime, Records: map[resource.Address]*state.Record{
+			addr("deployment.tumors"): {Deps: addrs("training.tumors", "validation.tumors")},
+			addr("validation.tumors"): {Verdict: badVerdict()},
+		}}},
+		{"a monitor has signals", newPlan(), "monitor.tumors", History{Now: planTime, Signals: []*state.Signal{
+			{Name: "drift", State: resource.SignalBad, Message: "drift: 17 of 30 columns drifted", Time: planTime.Add(-time.Minute)},
+			{Name: "latency", State: resource.SignalTooFew, Message: "12 of 30 instances"},
+		}}},
 		{"a signal is a cause of its own", everything(), "training.prices", History{}},
 		{"a new block waits for what it needs", quickstart(), "deployment.tumors", History{}},
 	} {
@@ -68,7 +77,7 @@ func TestSummaries(t *testing.T) {
 	bad := &resource.Verdict{Message: "2 of 5 expectations failed", Findings: []resource.Finding{
 		{Name: "range", Path: "radius_mean", Rule: "range", Count: 12, Samples: []string{"51.2", "60", "77.1"}, Message: "range 0 to 50"},
 		{Name: "enough", Rule: "row_count", Value: f(420), Limit: f(500), Message: "420 rows, at least 500 wanted"},
-		{Name: "fresh", Path: "taken_at", Rule: "freshness", Severity: "warn", Message: "freshness: the newest row is 9 days old"},
+		{Name: "fresh", Path: "taken_at", Rule: "freshness", Severity: "warn", OK: true, Message: "freshness: the newest row is 9 days old"},
 		{Name: "no_nulls", Rule: "not_null", OK: true, Message: "no missing values"},
 	}}
 	for _, tt := range []struct {
@@ -81,7 +90,8 @@ func TestSummaries(t *testing.T) {
 		{"bad verdicts", dataChanged(), Result{Done: addrs("dataset.tumors", "training.tumors", "validation.tumors"), Blocked: addrs("deployment.tumors"), Elapsed: 154 * time.Second,
 			Bad: map[resource.Address]*resource.Verdict{addr("validation.tumors"): badVerdict(), addr("dataset.tumors"): bad}}, Style{Unicode: true, Width: 100}},
 		{"a failure", quickstart(), Result{Done: addrs("dataset.tumors", "check.unit"), Failed: addrs("training.tumors"), Blocked: addrs("validation.tumors", "deployment.tumors", "monitor.tumors"), Elapsed: 4 * time.Second,
-			Errors: map[resource.Address]error{addr("training.tumors"): errors.New("the command ended with exit code 1\nValueError: could not convert string to float: '\x1b[31mM'\n")}}, Style{Width: 80}},
+			Bad:    map[resource.Address]*resource.Verdict{addr("training.tumors"): {Message: "errored: told above"}},
+			Errors: map[resource.Address]error{addr("training.tumors"): errors.New("training.tumors: the command ended with exit code 1\nValueError: could not convert string to float: '\x1b[31mM'\n")}}, Style{Width: 80}},
 		{"interrupted", dataChanged(), Result{Done: addrs("dataset.tumors"), Running: addrs("training.tumors"), NotStarted: addrs("validation.tumors", "deployment.tumors"), Elapsed: 4 * time.Second}, Style{Unicode: true, Width: 100}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

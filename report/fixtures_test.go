@@ -151,12 +151,12 @@ func dataChanged() *planner.Plan {
 
 // gateClosed: nothing has passed yet, so what needs the model waits.
 func gateClosed() *planner.Plan {
-	bad := "validation.tumors: recall 0.912 is below 0.93"
+	bad := "validation.tumors did not pass: recall 0.912 is below 0.93"
 	deploy := step("deployment.tumors", resource.Blocked,
-		resource.Reason{Code: resource.ReasonGateClosed, By: "validation.tumors", Message: "waits: " + bad},
+		resource.Reason{Code: resource.ReasonGateClosed, By: "validation.tumors", Message: bad},
 		because(resource.ReasonNew, "not made yet"))
 	monitor := step("monitor.tumors", resource.Blocked,
-		resource.Reason{Code: resource.ReasonGateClosed, By: "deployment.tumors", Message: "waits: deployment.tumors is blocked by validation.tumors"},
+		resource.Reason{Code: resource.ReasonGateClosed, By: "deployment.tumors", Message: "deployment.tumors is blocked by validation.tumors"},
 		because(resource.ReasonNew, "not made yet"))
 	return newPlan(deploy, monitor)
 }

@@ -215,7 +215,7 @@ func textRow(r resource.Reason) row { return row{value: []span{{sentenceOf(r), P
 // sentenceOf is a reason as one sentence, with the values and the cause that its
 // message leaves out.
 func sentenceOf(r resource.Reason) string {
-	text := strings.TrimPrefix(r.Message, "waits: ")
+	text := r.Message
 	if text == "" {
 		text = codeWord(r.Code)
 	}

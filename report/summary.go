@@ -48,7 +48,7 @@ func (v *view) failures(o *out, r Result) {
 	for _, a := range sorted(r.Failed) {
 		msg := "no error was given"
 		if err := r.Errors[a]; err != nil {
-			msg = err.Error()
+			msg = a.Trim(err.Error())
 		}
 		o.line(span{v.s.pick("✗ ", "x "), Bad}, span{a.String(), Strong}, span{" failed", Bad})
 		o.wrapped(rowIndent, Plain, strings.TrimRight(msg, "\n"))
@@ -61,7 +61,9 @@ func (v *view) failures(o *out, r Result) {
 func (v *view) verdicts(o *out, r Result) {
 	bad := make([]resource.Address, 0, len(r.Bad))
 	for a := range r.Bad {
-		bad = append(bad, a)
+		if !slices.Contains(r.Failed, a) { // told above, and the error is all its verdict says
+			bad = append(bad, a)
+		}
 	}
 	for _, a := range sorted(bad) {
 		verdict := r.Bad[a]
@@ -69,7 +71,7 @@ func (v *view) verdicts(o *out, r Result) {
 			continue
 		}
 		o.line(span{v.s.pick("✗ ", "x "), Bad}, span{a.String(), Strong}, span{" did not pass", Bad})
-		rows := v.findingRows(verdict)
+		rows := v.findingRows(a, verdict)
 		if len(rows) == 0 && verdict.Message != "" {
 			o.wrapped(rowIndent, Plain, verdict.Message)
 		}

@@ -8,6 +8,8 @@ import (
 	"unicode"
 
 	"pgregory.net/rapid"
+
+	"github.com/continuo-ml/continuo/resource"
 )
 
 func TestCleanKeepsWhatIsReadableAndEscapesTheRest(t *testing.T) {
@@ -120,7 +122,7 @@ func TestHumanUnits(t *testing.T) {
 		{Duration(3210 * time.Millisecond), "3.2s"}, {Duration(9960 * time.Millisecond), "10s"}, {Duration(59600 * time.Millisecond), "1m"},
 		{Duration(150 * time.Second), "2m30s"}, {Duration(time.Hour + 5*time.Minute), "1h5m"}, {Duration(-time.Minute), "-1m"},
 		{Duration(76 * time.Hour), "3d4h"}, {Duration(48 * time.Hour), "2d"}, {Duration(24*time.Hour - time.Second), "1d"},
-		{Bytes(0), "0 B"}, {Bytes(999), "999 B"}, {Bytes(12_300), "12 KB"}, {Bytes(1_260_000), "1.3 MB"}, {Bytes(999_999), "1 MB"}, {Bytes(5e18), "5 EB"}, {Bytes(-2000), "-2 KB"},
+		{resource.Bytes(0), "0 B"}, {resource.Bytes(999), "999 B"}, {resource.Bytes(12_300), "12 KB"}, {resource.Bytes(1_260_000), "1.3 MB"}, {resource.Bytes(999_999), "1 MB"}, {resource.Bytes(5e18), "5 EB"}, {resource.Bytes(-2000), "-2 KB"},
 		{Ago(time.Time{}, now), "never"}, {Ago(now.Add(-3*time.Second), now), "just now"}, {Ago(now.Add(-time.Minute), now), "1 minute ago"},
 		{Ago(now.Add(-47*time.Hour), now), "47 hours ago"}, {Ago(now.Add(-120*time.Hour), now), "5 days ago"},
 		{Ago(now.Add(-40*24*time.Hour), now), "2026-01-21"}, {Ago(now.Add(2*time.Hour), now), "in 2 hours"},

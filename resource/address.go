@@ -31,6 +31,23 @@ func (a Address) String() string {
 	return s
 }
 
+// Trim is text without the address at its start, "smoke run failed" of
+// "training.t: smoke run failed": an error names the address wherever it may be
+// read alone, and views print it before the text anyway.
+func (a Address) Trim(text string) string {
+	rest, ok := strings.CutPrefix(text, a.String())
+	if !ok {
+		return text
+	}
+	if own, ok := strings.CutPrefix(rest, ": "); ok {
+		return own
+	}
+	if own, ok := strings.CutPrefix(rest, " "); ok {
+		return own
+	}
+	return text // another address that begins alike
+}
+
 // IsZero says whether the address names nothing.
 func (a Address) IsZero() bool { return a == Address{} }
 

@@ -115,3 +115,18 @@ func FuzzParseAddress(f *testing.F) {
 		}
 	})
 }
+
+func TestATextLosesTheAddressAtItsStartAndNothingElse(t *testing.T) {
+	a := Address{Kind: "training", Name: "t"}
+	for text, want := range map[string]string{
+		"training.t: exit code 3":    "exit code 3",
+		"training.t was lost":        "was lost",
+		"training.tumors: no model":  "training.tumors: no model",
+		"training.t":                 "training.t",
+		"it needs training.t: later": "it needs training.t: later",
+	} {
+		if got := a.Trim(text); got != want {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+}

@@ -98,7 +98,10 @@ type Version struct {
 	Verdicts map[string]*resource.Verdict `json:"verdicts,omitempty"` // by validation address
 	Commit   string                       `json:"commit,omitempty"`   // git commit of the code, "+dirty" when it was changed
 	Bytes    int64                        `json:"bytes,omitempty"`
-	Created  time.Time                    `json:"created"`
+	// Data are the datasets and splits that it was trained on, as they were frozen:
+	// what a monitor of it compares with, also after a rollback.
+	Data    []json.RawMessage `json:"data,omitempty"`
+	Created time.Time         `json:"created"`
 }
 
 // Passed says whether any validation judged the version good and none bad.
@@ -129,6 +132,11 @@ type Signal struct {
 	// one resets the state to too_few.
 	Subject string    `json:"subject,omitempty"`
 	Time    time.Time `json:"time"`
+	// Alarm says that the notifiers were told of a turn to bad and of none to good
+	// since; what lies between, such as too_few of a new version, ends no alarm.
+	Alarm bool `json:"alarm,omitempty"`
+	// Owed are the notifiers that do not know of the last turn yet.
+	Owed []string `json:"owed,omitempty"`
 }
 
 // Intent is a journal entry: written durably before an effect, closed in the

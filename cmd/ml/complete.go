@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"slices"
@@ -46,6 +47,22 @@ func (a *app) completionCmd() *cobra.Command {
 			return fmt.Errorf("no completion for %q; choose bash, zsh, fish or powershell", args[0])
 		},
 	}
+}
+
+// oneDash offers long flags with one dash where one was typed: a shell drops
+// what does not begin with what stands there.
+type oneDash struct{ io.Writer }
+
+// Write implements io.Writer. cobra writes line by line.
+func (w oneDash) Write(line []byte) (int, error) {
+	flag, ok := bytes.CutPrefix(line, []byte("--"))
+	if !ok {
+		return w.Writer.Write(line)
+	}
+	if _, err := w.Writer.Write(append([]byte("-"), flag...)); err != nil {
+		return 0, err
+	}
+	return len(line), nil
 }
 
 // completeAddresses offers the declared addresses of these kinds (of all for

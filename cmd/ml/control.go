@@ -18,6 +18,7 @@ import (
 // withSession opens the project, takes the lease and settles before fn.
 func (a *app) withSession(ctx context.Context, doing string, fn func(ctx context.Context, p *project, s *engine.Session) error) error {
 	return a.withLease(ctx, doing, func(ctx context.Context, p *project, s *engine.Session) error {
+		p.engine.Emit = a.warn // for commands that show no progress
 		if _, err := s.Settle(ctx); err != nil {
 			return err
 		}
@@ -42,6 +43,14 @@ func (a *app) withLease(ctx context.Context, doing string, fn func(ctx context.C
 		defer func() { err = errors.Join(err, s.Close()) }()
 		return fn(ctx, p, s)
 	})
+}
+
+// warn tells what an engine's command could not do and did without, such as an
+// alert that was not delivered.
+func (a *app) warn(ev resource.Event) {
+	if ev.Type == resource.EventDiagnostic {
+		fmt.Fprintf(a.Err, "%s %s: %s\n", a.errStyle().Paint(report.Change, "Warning:"), ev.Address, ev.Message)
+	}
 }
 
 func (a *app) rollbackCmd() *cobra.Command {
@@ -244,7 +253,7 @@ func (a *app) pruned(out *engine.Pruned, dry bool) error {
 		return report.Say(a.Out, a.style(), "Nothing to remove: every version is within what its training keeps, and all content is in use.")
 	}
 	return report.Say(a.Out, a.style(), fmt.Sprintf("%s %s and %s, %s.", verb, report.Plural(len(out.Versions), "version", "versions"),
-		report.Plural(len(out.Removed), "stored item", "stored items"), report.Bytes(out.Bytes)))
+		report.Plural(len(out.Removed), "stored item", "stored items"), resource.Bytes(out.Bytes)))
 }
 
 func (a *app) monitorCmd() *cobra.Command {

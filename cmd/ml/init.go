@@ -43,6 +43,7 @@ func (a *app) initProject(cmd *cobra.Command) error {
 		return err
 	}
 	st := a.style()
+	ignored := []string{".ml/"}
 	if len(files) == 0 && !hasJSON(dir) {
 		written, err := writeStarter(dir)
 		if err != nil {
@@ -51,13 +52,14 @@ func (a *app) initProject(cmd *cobra.Command) error {
 		for _, f := range written {
 			fmt.Fprintf(a.Out, "  %s %s\n", st.Paint(report.Good, "+"), f)
 		}
+		ignored = append(ignored, "__pycache__/") // the starter's check compiles
 	} else if err := a.fetchModules(cmd, dir); err != nil {
 		return err
 	}
 	if err := durable.MkdirAll(filepath.Join(dir, dotML), 0o755); err != nil {
 		return err
 	}
-	if err := ignoreDotML(dir); err != nil {
+	if err := ignore(dir, ignored); err != nil {
 		return err
 	}
 	return a.done("Ready. Next: ml plan")
@@ -122,23 +124,37 @@ func writeStarter(dir string) ([]string, error) {
 	return written, err
 }
 
-// ignoreDotML puts .ml/ into .gitignore, once.
-func ignoreDotML(dir string) error {
+// ignore puts folders into .gitignore, each once.
+func ignore(dir string, folders []string) error {
 	file := filepath.Join(dir, ".gitignore")
 	raw, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for _, line := range strings.Split(string(raw), "\n") {
-		if l := strings.TrimSpace(line); l == ".ml/" || l == ".ml" || l == "/.ml/" {
-			return nil
+	text := string(raw)
+	for _, f := range folders {
+		if ignores(text, f) {
+			continue
+		}
+		if text != "" && !strings.HasSuffix(text, "\n") {
+			text += "\n"
+		}
+		text += f + "\n"
+	}
+	if text == string(raw) {
+		return nil
+	}
+	return writeWhole(file, []byte(text), 0o644)
+}
+
+// ignores says whether a line of a .gitignore names the folder, as "a/", "a" or "/a/".
+func ignores(text, folder string) bool {
+	for line := range strings.Lines(text) {
+		if l := strings.TrimSpace(line); l == folder || l == strings.TrimSuffix(folder, "/") || l == "/"+folder {
+			return true
 		}
 	}
-	text := string(raw)
-	if text != "" && !strings.HasSuffix(text, "\n") {
-		text += "\n"
-	}
-	return writeWhole(file, []byte(text+".ml/\n"), 0o644)
+	return false
 }
 
 // writeWhole replaces a file whole or not at all.

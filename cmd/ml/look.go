@@ -112,7 +112,11 @@ func (a *app) showRecord(snap *state.Snapshot, text string) error {
 	if a.json {
 		return a.printJSON(rec)
 	}
-	return a.printRecord(rec)
+	if err := a.printRecord(rec); err != nil || !rec.Verdict.Bad() || len(rec.Verdict.Findings) == 0 {
+		return err
+	}
+	fmt.Fprintf(a.Out, "\n%s\n", a.style().Paint(report.Strong, "What the verdict rests on:"))
+	return report.Findings(a.Out, rec.Verdict, a.style())
 }
 
 func (a *app) printRecord(rec *state.Record) error {
@@ -138,7 +142,7 @@ func (a *app) explainCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return report.Explain(a.Out, planned.Plan, addr, report.History{Now: time.Now(), Runs: runs, Records: snap.Records}, a.style())
+				return report.Explain(a.Out, planned.Plan, addr, report.History{Now: time.Now(), Runs: runs, Records: snap.Records, Signals: planned.Input.Live.Signals[addr]}, a.style())
 			})
 		},
 	}

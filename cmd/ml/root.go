@@ -89,6 +89,9 @@ func Main(args []string, s Streams) int {
 	root := a.root()
 	root.SetArgs(singleDashes(args))
 	root.SetOut(s.Out)
+	if n := len(args); n > 1 && strings.HasPrefix(args[0], "__complete") && longWord.MatchString(args[n-1]) {
+		root.SetOut(oneDash{s.Out})
+	}
 	root.SetErr(s.Err)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

@@ -98,6 +98,18 @@ func ofEngine() []mutation {
 			Package: "./engine", Test: "TestEveryActIsInTheJournalBeforeItHappens",
 		},
 		{
+			Name: "alerts: one that was not delivered is forgotten", File: "engine/alerts.go",
+			Old:     "told.Owed = append(told.Owed, to)",
+			New:     "_ = told",
+			Package: "./engine", Test: "TestANotifierThatIsDownIsToldLater",
+		},
+		{
+			Name: "alerts: a turn is told again after an error", File: "engine/alerts.go",
+			Old:     "(old == nil || old.Epoch != now.Epoch)",
+			New:     "(old == nil || old.State != resource.SignalBad)",
+			Package: "./engine", Test: "TestEveryTurnIsToldOnceToEach",
+		},
+		{
 			Name: "journal: a deletion without an intent", File: "engine/act.go",
 			Old:     "if err := a.s.commit(ctx, state.Op{PutIntent: in}); err != nil {",
 			New:     "if err := ctx.Err(); err != nil {",

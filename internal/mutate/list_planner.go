@@ -22,8 +22,8 @@ func ofPlanner() []mutation {
 		},
 		{
 			Name: "planner: a failure closes nothing", File: "planner/confirm.go",
-			Old:     `} else if o.Failed != "" && !blk.Kind.Versioned && !holds(blk.Kind) {`,
-			New:     "} else if false {",
+			Old:     `if o.Failed != "" && (nothing || !blk.Kind.Versioned && !holds(blk.Kind)) {`,
+			New:     `if o.Failed != "" && nothing {`,
 			Package: "./planner", Test: "TestConfirmStopsBehindAFailureOfWhatHadPassed",
 		},
 		{
@@ -43,6 +43,18 @@ func ofPlanner() []mutation {
 			Old:     "return live || b.replace[blk.Addr]",
 			New:     "return (live && false) || b.replace[blk.Addr]",
 			Package: "./planner", Test: "TestEachActionAndReason",
+		},
+		{
+			Name: "planner: a reference does not go back with the version", File: "planner/hold.go",
+			Old:     "kept, ok := b.trainedOn(model, wanted)",
+			New:     "kept, ok := wanted, false",
+			Package: "./planner", Test: "TestAReferenceGoesBackWithTheVersionThatServes",
+		},
+		{
+			Name: "prune: the data of a version that passed", File: "engine/manual.go",
+			Old:     "maps.Copy(req.KeepDigests, digestsIn(textOf(v.Data)))",
+			New:     "maps.Copy(map[string]bool{}, digestsIn(textOf(v.Data)))",
+			Package: "./cmd/ml", Test: "TestScripts/of/prune",
 		},
 		{
 			Name: "planner: a pin holds nothing", File: "planner/hold.go",

@@ -99,7 +99,7 @@ func dataVerdict(found []tabular.Finding, digest resource.Digest) *resource.Verd
 			x.Count = 0 // About the table as a whole: there is nothing to count.
 		}
 		for _, s := range f.Samples {
-			x.Samples = append(x.Samples, fmt.Sprintf("row %d: %s", s.Row, s.Value))
+			x.Samples = append(x.Samples, strings.TrimSuffix(fmt.Sprintf("row %d: %s", s.Row, s.Value), ": "))
 		}
 		v.Findings = append(v.Findings, x)
 		if x.OK {

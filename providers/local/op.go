@@ -216,20 +216,23 @@ func (o *op) failure(what string, st runner.Status) error {
 	if st.Phase == runner.Succeeded {
 		return nil
 	}
-	if what == "" {
-		what = o.req.Address.String()
-	} else {
-		what = o.req.Address.String() + ": " + what
+	who := o.req.Address.String()
+	if what != "" {
+		who += ": " + what
 	}
-	err := fmt.Errorf("%s failed: %s", what, st.Message)
+	var err error
 	switch st.Phase {
 	case runner.Cancelled:
-		err = fmt.Errorf("%s: %w", what, providers.ErrCancelled)
+		err = fmt.Errorf("%s: %w", who, providers.ErrCancelled)
 	case runner.TimedOut:
-		err = fmt.Errorf("%s %s", what, st.Message)
+		err = fmt.Errorf("%s %s", who, st.Message)
 	case runner.Lost:
-		err = fmt.Errorf("%s was lost: %s", what, st.Message)
+		err = fmt.Errorf("%s was lost: %s", who, st.Message)
 	case runner.Succeeded, runner.Failed, runner.Absent, runner.Starting, runner.Running:
+		if what != "" {
+			who += " failed"
+		}
+		err = fmt.Errorf("%s: %s", who, st.Message)
 	}
 	return &providers.RunError{Err: err, Log: st.LastLogLines, Ref: o.ref()}
 }

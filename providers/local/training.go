@@ -115,7 +115,7 @@ func (t *training) result(o *op, made trained) (providers.Result, error) {
 			Metrics: made.Metrics, Params: made.Params, Commit: made.Commit, Bytes: made.Bytes, Created: t.Now(),
 		},
 		Ref: ref, Metrics: made.Metrics, Detail: made.Detail,
-		Message: fmt.Sprintf("model %s, %d bytes", made.Digest.Short(), made.Bytes),
+		Message: fmt.Sprintf("model %s, %s", made.Digest.Short(), resource.Bytes(made.Bytes)),
 	}, nil
 }
 

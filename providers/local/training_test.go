@@ -74,7 +74,7 @@ func TestATrainingMakesAVersionOnce(t *testing.T) {
 func TestATrainingThatWroteNoModelOrBadMetricsFailed(t *testing.T) {
 	cases := map[string]struct{ script, text string }{
 		"no model":        {"echo hello", "wrote no model"},
-		"an exit code":    {"echo the reason; exit 2", "training.x failed: exit code 2"},
+		"an exit code":    {"echo the reason; exit 2", "training.x: exit code 2"},
 		"unusable number": {`echo m > $ML_MODEL_DIR/m; echo '{"loss": NaN}' > $ML_METRICS`, `"loss" is NaN`},
 	}
 	for name, c := range cases {

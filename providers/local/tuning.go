@@ -229,7 +229,11 @@ func (u *tuner) execute(ctx context.Context, t trial) (trial, error) {
 	if err := os.RemoveAll(filepath.Join(u.op.at(name), "model")); err != nil {
 		return t, err
 	}
-	u.op.log("trial %d %s", t.Number, trialText(t, u.tuning.Metric))
+	text := trialText(t, u.tuning.Metric)
+	if n := len(st.LastLogLines); n > 0 && t.State == trialFailed {
+		text += ": " + st.LastLogLines[n-1]
+	}
+	u.op.log("trial %d %s", t.Number, text)
 	return t, u.put(t)
 }
 
@@ -254,7 +258,7 @@ func (u *tuner) measured(t trial) trial {
 func trialText(t trial, metric string) string {
 	switch t.State {
 	case trialDone:
-		return fmt.Sprintf("done: %s %g", metric, *t.Value)
+		return fmt.Sprintf("done: %s %.4g", metric, *t.Value)
 	case trialStopped:
 		return fmt.Sprintf("stopped at step %g: %s", t.Step, t.Reason)
 	}
@@ -284,6 +288,6 @@ func (u *tuner) detail() (*tuningDetail, error) {
 		}
 		return nil, &providers.RunError{Err: fmt.Errorf("%s: tuning failed: no trial wrote the metric %q; the last: %s", u.op.req.Address, u.tuning.Metric, why), Ref: u.op.ref()}
 	}
-	u.op.log("tuning: trial %d of %d is best: %s %g", d.Best, len(d.Trials), d.Metric, *d.Trials[d.Best-1].Value)
+	u.op.log("tuning: trial %d of %d is best: %s %.4g", d.Best, len(d.Trials), d.Metric, *d.Trials[d.Best-1].Value)
 	return d, nil
 }

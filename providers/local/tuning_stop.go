@@ -33,7 +33,7 @@ func (w *watch) progress(p runner.Progress) {
 	t := u.get(w.number)
 	v := u.lastValue(w.number)
 	t.State, t.Step, t.Value = trialStopped, p.Step, &v
-	t.Reason = fmt.Sprintf("%s %g is worse than the median %g of the others", u.stopMetric(), v, median)
+	t.Reason = fmt.Sprintf("%s %.4g is worse than the median %.4g of the others", u.stopMetric(), v, median)
 	// Recorded first: whoever finds the trial cancelled must know that it was us.
 	w.err = u.put(t)
 	if w.err == nil {

@@ -32,4 +32,5 @@ deployment "seeds" {
   command = ["python3", "seeds.py", "serve"]
 }
 
+# Ask it: curl -d '{"instances": [{"length": 5.2, "width": 3.1}]}' "$(ml output endpoint)/v1/models/seeds:predict"
 output "endpoint" { value = deployment.seeds.endpoint }
