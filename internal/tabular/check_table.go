@@ -66,23 +66,6 @@ func judgeMean(b MinMax) func(*tableCheck, *Result) (string, error) {
 	}
 }
 
-func judgeQuantile(b QuantileBound) func(*tableCheck, *Result) (string, error) {
-	return func(k *tableCheck, r *Result) (string, error) {
-		p := r.Profile.Column(k.column)
-		if p.Mean == nil {
-			return fmt.Sprintf("column %s has no numeric values to take a quantile of", clip(k.column)), nil
-		}
-		v, err := p.QuantileAt(b.Q)
-		if err != nil {
-			return "", err
-		}
-		if bad := outOf(b.MinMax, v); bad != "" {
-			return fmt.Sprintf("column %s: quantile %g %s", clip(k.column), b.Q, bad), nil
-		}
-		return "", nil
-	}
-}
-
 func judgeNullShare(most float64) func(*tableCheck, *Result) (string, error) {
 	return func(k *tableCheck, r *Result) (string, error) {
 		p := r.Profile.Column(k.column)

@@ -323,14 +323,6 @@ func (c *compiler) table(e Expectation) {
 	for _, col := range slices.Sorted(maps.Keys(e.Mean)) {
 		c.judge(at("mean"), col, judgeMean(e.Mean[col]))
 	}
-	for _, col := range slices.Sorted(maps.Keys(e.Quantile)) {
-		for _, q := range e.Quantile[col] {
-			if !(q.Q >= 0 && q.Q <= 1) {
-				c.fail(at("quantile"), "column %s: rank %g is not between 0 and 1", clip(col), q.Q)
-			}
-			c.judge(at("quantile"), col, judgeQuantile(q))
-		}
-	}
 	for _, col := range slices.Sorted(maps.Keys(e.NullShare)) {
 		c.judge(at("null_share"), col, judgeNullShare(e.NullShare[col]))
 	}
