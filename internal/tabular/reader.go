@@ -228,7 +228,10 @@ func (r *Reader) openNext() error {
 			r.src = c
 		}
 	case formatJSONL:
-		r.src = openJSONL(in, r.limits)
+		var j *jsonlSource
+		if j, err = openJSONL(in, r.limits); err == nil {
+			r.src = j
+		}
 	default:
 		var p *parquetSource
 		if p, err = openParquet(in, compression, r.limits, r.opts.TempDir, r.opts.keepRows); err == nil {
