@@ -1,11 +1,10 @@
 package tabular
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
+	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/format"
 )
@@ -82,63 +81,33 @@ func typeOfLeaf(e *format.SchemaElement) leafType {
 	return leafType{native: String, kind: leafBytes}
 }
 
-// checkLeafType holds the logical type to the physical types that the specification allows it; the library takes it on trust.
-func checkLeafType(e *format.SchemaElement) error {
-	var allowed []format.Type
-	length := int32(0) // that a fixed-length array must have
-	switch e.LogicalType.Value.(type) {
-	case nil, *format.NullType:
-		return checkConvertedType(e)
-	case *format.StringType, *format.EnumType, *format.JsonType, *format.BsonType, *format.GeometryType, *format.GeographyType:
-		allowed = []format.Type{format.ByteArray}
-	case *format.DecimalType:
-		allowed = []format.Type{format.Int32, format.Int64, format.ByteArray, format.FixedLenByteArray}
-	case *format.DateType:
-		allowed = []format.Type{format.Int32}
-	case *format.TimeType, *format.IntType:
-		allowed = []format.Type{format.Int32, format.Int64}
-	case *format.TimestampType:
-		allowed = []format.Type{format.Int64}
-	case *format.UUIDType:
-		allowed, length = []format.Type{format.FixedLenByteArray}, 16
-	case *format.Float16Type:
-		allowed, length = []format.Type{format.FixedLenByteArray}, 2
+// checkTypes holds what the library takes the values for to what the schema says they are, which it takes on trust: a text in a column of
+// integers would be read from memory that is not there.
+func checkTypes(leaves []parquetLeaf, root *parquet.Column) error {
+	types := leafTypes(root, nil)
+	if len(types) != len(leaves) {
+		return fmt.Errorf("the library sees %d columns, not %d", len(types), len(leaves))
 	}
-	if !slices.Contains(allowed, e.Type.V) || (length > 0 && e.TypeLength.V != length) {
-		return fmt.Errorf("the logical type %s does not fit the physical type %s; the file is damaged", e.LogicalType.String(), e.Type.V)
-	}
-	return checkFixed(e)
-}
-
-func checkConvertedType(e *format.SchemaElement) error {
-	if !e.ConvertedType.Valid || e.LogicalType.Value != nil {
-		return checkFixed(e)
-	}
-	var allowed []format.Type
-	switch e.ConvertedType.V {
-	case deprecated.UTF8, deprecated.Enum, deprecated.Json, deprecated.Bson:
-		allowed = []format.Type{format.ByteArray}
-	case deprecated.Decimal:
-		allowed = []format.Type{format.Int32, format.Int64, format.ByteArray, format.FixedLenByteArray}
-	case deprecated.Date, deprecated.TimeMillis, deprecated.Int8, deprecated.Int16, deprecated.Int32, deprecated.Uint8, deprecated.Uint16, deprecated.Uint32:
-		allowed = []format.Type{format.Int32}
-	case deprecated.TimeMicros, deprecated.TimestampMillis, deprecated.TimestampMicros, deprecated.Int64, deprecated.Uint64:
-		allowed = []format.Type{format.Int64}
-	case deprecated.Interval:
-		allowed = []format.Type{format.FixedLenByteArray}
-	}
-	if !slices.Contains(allowed, e.Type.V) {
-		return fmt.Errorf("the converted type %d does not fit the physical type %s; the file is damaged", e.ConvertedType.V, e.Type.V)
-	}
-	return checkFixed(e)
-}
-
-// checkFixed asks for the length of fixed-length values, without which they cannot be told apart.
-func checkFixed(e *format.SchemaElement) error {
-	if e.Type.V == format.FixedLenByteArray && e.TypeLength.V <= 0 {
-		return errors.New("its values have a fixed length that is not told; the file is damaged")
+	for i, t := range types {
+		e := &leaves[i].element
+		if _, null := e.LogicalType.Value.(*format.NullType); null {
+			continue // of no type, and so never read as one
+		}
+		if kind := format.Type(t.Kind()); kind != e.Type.V || (kind == format.FixedLenByteArray && t.Length() != int(e.TypeLength.V)) {
+			return fmt.Errorf("column %s: the type %s does not fit the physical type %s; the file is damaged", clip(leaves[i].name), t, e.Type.V)
+		}
 	}
 	return nil
+}
+
+func leafTypes(c *parquet.Column, out []parquet.Type) []parquet.Type {
+	if c.Leaf() {
+		return append(out, c.Type())
+	}
+	for _, child := range c.Columns() {
+		out = leafTypes(child, out)
+	}
+	return out
 }
 
 func unitOf(u format.TimeUnit) time.Duration {
