@@ -22,6 +22,7 @@ const virtualStart = 4
 
 // parquetLeaf is one leaf column of the schema.
 type parquetLeaf struct {
+	leafType
 	name     string
 	element  format.SchemaElement
 	maxRep   int
@@ -304,7 +305,7 @@ func (m *parquetMeta) open(md *format.FileMetaData) error {
 	}
 	m.schema = empty.Schema()
 	m.text = m.schema.String()
-	return checkTypes(m.leaves, m.file.Root())
+	return setTypes(m.leaves, m.file.Root())
 }
 
 func openVirtual(md *format.FileMetaData) (*parquet.File, error) {

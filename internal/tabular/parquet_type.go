@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/format"
 )
 
@@ -31,9 +30,14 @@ const (
 	leafBytes // text if it is UTF-8, else base64
 )
 
-// typeOfLeaf reads the logical type, or the older converted type. https://github.com/apache/parquet-format/blob/master/LogicalTypes.md
-func typeOfLeaf(e *format.SchemaElement) leafType {
-	switch lt := e.LogicalType.Value.(type) {
+// typeOfLeaf reads the logical type, or the one that the library makes of an older converted type.
+// https://github.com/apache/parquet-format/blob/master/LogicalTypes.md
+func typeOfLeaf(e *format.SchemaElement, t parquet.Type) leafType {
+	logical := e.LogicalType.Value
+	if l := t.LogicalType(); logical == nil && l != nil {
+		logical = l.Value
+	}
+	switch lt := logical.(type) {
 	case *format.DecimalType:
 		return leafType{native: Number, kind: leafDecimal, scale: int(lt.Scale)}
 	case *format.DateType:
@@ -52,22 +56,6 @@ func typeOfLeaf(e *format.SchemaElement) leafType {
 	case *format.StringType, *format.EnumType, *format.JsonType:
 		return leafType{native: String, kind: leafText}
 	}
-	if e.ConvertedType.Valid {
-		switch e.ConvertedType.V {
-		case deprecated.UTF8, deprecated.Enum, deprecated.Json:
-			return leafType{native: String, kind: leafText}
-		case deprecated.Decimal:
-			return leafType{native: Number, kind: leafDecimal, scale: int(e.Scale.V)}
-		case deprecated.Date:
-			return leafType{native: Timestamp, kind: leafDate}
-		case deprecated.TimestampMillis:
-			return leafType{native: Timestamp, kind: leafTimestamp, unit: time.Millisecond}
-		case deprecated.TimestampMicros:
-			return leafType{native: Timestamp, kind: leafTimestamp, unit: time.Microsecond}
-		case deprecated.Uint8, deprecated.Uint16, deprecated.Uint32, deprecated.Uint64:
-			return leafType{native: Integer, kind: leafUnsigned}
-		}
-	}
 	switch e.Type.V {
 	case format.Boolean:
 		return leafType{native: Bool}
@@ -81,15 +69,16 @@ func typeOfLeaf(e *format.SchemaElement) leafType {
 	return leafType{native: String, kind: leafBytes}
 }
 
-// checkTypes holds what the library takes the values for to what the schema says they are, which it takes on trust: a text in a column of
+// setTypes gives the leaves their types, and holds what the library takes their values for to what the schema says they are, which it takes on trust: a text in a column of
 // integers would be read from memory that is not there.
-func checkTypes(leaves []parquetLeaf, root *parquet.Column) error {
+func setTypes(leaves []parquetLeaf, root *parquet.Column) error {
 	types := leafTypes(root, nil)
 	if len(types) != len(leaves) {
 		return fmt.Errorf("the library sees %d columns, not %d", len(types), len(leaves))
 	}
 	for i, t := range types {
 		e := &leaves[i].element
+		leaves[i].leafType = typeOfLeaf(e, t)
 		if _, null := e.LogicalType.Value.(*format.NullType); null {
 			continue // of no type, and so never read as one
 		}
