@@ -142,16 +142,6 @@ func (s *Session) workOf(ctx context.Context, in *state.Intent) (*work, error) {
 	return w, nil
 }
 
-// Observe evaluates every monitor's due windows, records the signals and tells
-// the notifiers about those that turned.
-func (s *Session) Observe(ctx context.Context) error {
-	found, err := s.e.observeAll(ctx, s.now.snapshot(), resource.Address{})
-	if err != nil {
-		return err
-	}
-	return s.recordSignals(ctx, found)
-}
-
 // Plan plans on the state as it is now, under the lease.
 func (s *Session) Plan(ctx context.Context, o PlanOptions) (*Planned, error) {
 	snap, err := s.e.Store.Snapshot(ctx)

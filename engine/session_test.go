@@ -113,7 +113,7 @@ func TestAMonitorWatchesOnWhileItsDeploymentIsQuarantined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Observe(context.Background()); err != nil {
+	if _, err := s.Monitor(context.Background(), resource.Address{Kind: "monitor", Name: "m"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {

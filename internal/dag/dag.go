@@ -57,33 +57,6 @@ func (g *Graph[K]) add(k K) int {
 	return i
 }
 
-// Len is the number of keys.
-func (g *Graph[K]) Len() int { return len(g.keys) }
-
-// Needs lists what k needs directly, each once, in the order in which the edges
-// were added; nil for a key that is not in the graph.
-func (g *Graph[K]) Needs(k K) []K { return g.neighbours(k, g.needs) }
-
-// NeededBy lists what needs k directly, each once, in the order in which the
-// edges were added.
-func (g *Graph[K]) NeededBy(k K) []K { return g.neighbours(k, g.neededBy) }
-
-func (g *Graph[K]) neighbours(k K, edges [][]int) []K {
-	i, ok := g.index[k]
-	if !ok {
-		return nil
-	}
-	var out []K
-	seen := make(map[int]bool, len(edges[i]))
-	for _, j := range edges[i] {
-		if !seen[j] {
-			seen[j] = true
-			out = append(out, g.keys[j])
-		}
-	}
-	return out
-}
-
 // Order returns every key once, needs before what needs them. Among the keys
 // that could come next, the least by compare does (negative: a first), so equal
 // graphs give equal orders, however they were built. It errors with

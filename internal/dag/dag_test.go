@@ -188,8 +188,8 @@ func TestOrderRespectsEdges(t *testing.T) {
 		for i, k := range order {
 			at[k] = i
 		}
-		if len(at) != g.Len() || len(order) != g.Len() {
-			t.Fatalf("%d keys in order %v", g.Len(), order)
+		if len(at) != len(g.keys) || len(order) != len(g.keys) {
+			t.Fatalf("%d keys in order %v", len(g.keys), order)
 		}
 		for _, e := range edges {
 			if at[e[0]] <= at[e[1]] {
@@ -261,8 +261,8 @@ func TestWalkRunsEachOnceAfterItsNeedsWithinTheLimit(t *testing.T) {
 		if errors.As(err, &w) {
 			skipped = len(w.Skipped)
 		}
-		if len(calls)+skipped != g.Len() {
-			t.Errorf("%d called and %d skipped of %d", len(calls), skipped, g.Len())
+		if len(calls)+skipped != len(g.keys) {
+			t.Errorf("%d called and %d skipped of %d", len(calls), skipped, len(g.keys))
 		}
 		for k, n := range calls {
 			if n != 1 {
@@ -294,4 +294,28 @@ func BenchmarkOrder10000(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// Needs lists what k needs directly, each once, in the order in which the edges
+// were added; nil for a key that is not in the graph.
+func (g *Graph[K]) Needs(k K) []K { return g.neighbours(k, g.needs) }
+
+// NeededBy lists what needs k directly, each once, in the order in which the
+// edges were added.
+func (g *Graph[K]) NeededBy(k K) []K { return g.neighbours(k, g.neededBy) }
+
+func (g *Graph[K]) neighbours(k K, edges [][]int) []K {
+	i, ok := g.index[k]
+	if !ok {
+		return nil
+	}
+	var out []K
+	seen := make(map[int]bool, len(edges[i]))
+	for _, j := range edges[i] {
+		if !seen[j] {
+			seen[j] = true
+			out = append(out, g.keys[j])
+		}
+	}
+	return out
 }

@@ -45,18 +45,6 @@ func Dataset(results []Result, share float64) Report {
 	return report
 }
 
-// Verdict is [Bad] if the data set drifted, [Good] if not, and [NoData] if
-// there was no column.
-func (r Report) Verdict() Verdict {
-	switch {
-	case len(r.Columns) == 0:
-		return NoData
-	case r.Drifted:
-		return Bad
-	}
-	return Good
-}
-
 // Correction says how p-values account for the number of tests made at once.
 type Correction string
 

@@ -4,7 +4,7 @@
 // Compare takes a reference and a current [Sample] and returns a [Result]: the
 // statistic, its p-value where the method is a test, the threshold and the
 // verdict. Dataset folds results into a [Report]; Correct accounts for many
-// tests at once; Confirm asks for several bad windows before it believes one.
+// tests at once.
 //
 // Definitions and defaults follow Evidently 0.7 and SciPy, so that numbers can
 // be checked against them; where we depart, the method's comment says so.

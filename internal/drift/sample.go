@@ -9,7 +9,7 @@ import (
 )
 
 // ErrNoData reports that one side of a comparison holds no rows that are not
-// null. A monitor turns it into [NoData]; it is not a failure of the data.
+// null. To a monitor there was no data; it is not a failure of the data.
 var ErrNoData = errors.New("no rows to compare")
 
 // Sample is one column of one data set, nulls already removed.

@@ -4,6 +4,7 @@ package files
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"runtime"
@@ -81,6 +82,9 @@ func (r rawFile) Read(p []byte) (int, error) {
 		n, err = unix.Read(int(r), p)
 		return err
 	})
+	if n == 0 && err == nil && len(p) > 0 {
+		return 0, io.EOF
+	}
 	return max(n, 0), err
 }
 

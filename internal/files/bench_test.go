@@ -92,7 +92,7 @@ func BenchmarkDigestSmall(b *testing.B) {
 func BenchmarkRescan(b *testing.B) {
 	dir := smallFiles(b, benchFiles)
 	cache := filepath.Join(b.TempDir(), "stat")
-	x, err := OpenWith(dir, cache, Options{Now: later(time.Minute)})
+	x, err := openIndex(dir, cache, options{now: later(time.Minute)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func BenchmarkRescan(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		x := openWith(b, dir, cache, Options{Now: later(time.Minute)})
+		x := openWith(b, dir, cache, options{now: later(time.Minute)})
 		if _, err := x.DigestSource("."); err != nil {
 			b.Fatal(err)
 		}

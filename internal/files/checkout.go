@@ -66,18 +66,7 @@ func (s *Store) materialise(m Manifest, dst string) (err error) {
 	})
 }
 
-// materialiseFile links or copies one blob. A link shares its mode with the blob, so executable files
-// are copied.
 func (s *Store) materialiseFile(blobs *os.Root, e ManifestFile, to string) error {
-	if s.opt.HardLinks && e.Mode == modeFile {
-		if err := s.checkBlob(e); err != nil {
-			return err
-		}
-		// Another disk, or a file system without links: copy.
-		if err := os.Link(s.blob(e.Digest), to); err == nil || errors.Is(err, fs.ErrExist) {
-			return err
-		}
-	}
 	c, err := copyFile(blobs, e.Digest, to, e.fileMode(), &s.pool)
 	if err != nil {
 		return fmt.Errorf("%s: %w", e.Path, err)
@@ -96,7 +85,7 @@ func (s *Store) holds(dst string, m Manifest) (err error) {
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	all := pattern{base: ".", all: true}
-	paths, err := newTree(root, false, DefaultMaxFiles).collect([]string{"."}, all.match, all.under)
+	paths, err := newTree(root, false, maxFiles).collect([]string{"."}, all.match, all.under)
 	if err != nil {
 		return err
 	}

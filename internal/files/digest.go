@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"path"
 	"slices"
 	"strings"
@@ -23,21 +22,6 @@ type Digest struct {
 type FileDigest struct {
 	Path string
 	Digest
-}
-
-// DigestFile returns the digest of the regular file p of the project. Links inside the project are
-// followed. A file that is written to while it is read is read once more, then it is an error that
-// matches ErrChanged.
-func (x *Index) DigestFile(p string) (Digest, error) {
-	clean, err := cleanPath(p)
-	if err != nil {
-		return Digest{}, fmt.Errorf("digest %w", err)
-	}
-	out, err := x.view().digestAll([]string{clean})
-	if err != nil {
-		return Digest{}, err
-	}
-	return out[0].Digest, nil
 }
 
 // memo is the digest of one path, once the batch that computes it is done.
@@ -168,7 +152,7 @@ func (b *batch) one(dir *dirRef, j job, near *int) {
 var errLater = errors.New("later")
 
 func (b *batch) attempt(dir *dirRef, j job, later bool, near *int) (d Digest, err error) {
-	started := b.x.opt.Now().UnixNano()
+	started := b.x.opt.now().UnixNano()
 	st, f, err := b.locate(dir, j.path)
 	if err != nil {
 		return Digest{}, err
@@ -179,7 +163,7 @@ func (b *batch) attempt(dir *dirRef, j job, later bool, near *int) (d Digest, er
 		}
 	}()
 	known, hit := b.x.cache.lookup(b.v.key+j.path, st, near)
-	if hit && !b.x.recheck(j.path, &known, started) {
+	if hit && !known.due(j.path, started) {
 		b.x.hits.Add(1)
 		return Digest{Hex: hex.EncodeToString(known.sum[:]), Size: st.size}, nil
 	}
@@ -201,12 +185,6 @@ func (b *batch) attempt(dir *dirRef, j job, later bool, near *int) (d Digest, er
 	}
 	b.x.cache.put(b.v.key+j.path, cacheEntry{stamp: st, hashed: started, sum: sum})
 	b.x.hashed.Add(1)
-	b.x.bytes.Add(n)
-	if hit && known.sum != sum {
-		b.x.mu.Lock()
-		b.x.silent = append(b.x.silent, j.path)
-		b.x.mu.Unlock()
-	}
 	return Digest{Hex: hex.EncodeToString(sum[:]), Size: n}, nil
 }
 
@@ -261,9 +239,4 @@ func (b *batch) read(f handle, st stamp, p string) (sum [sha256.Size]byte, n int
 		return sum, n, fmt.Errorf("%w; wait until its writer is done", ErrChanged)
 	}
 	return sum, n, nil
-}
-
-// recheck reports whether a cached digest is to be taken again from the bytes.
-func (x *Index) recheck(p string, e *cacheEntry, now int64) bool {
-	return x.opt.Verify > 0 && rand.Float64() < x.opt.Verify || e.due(p, now)
 }

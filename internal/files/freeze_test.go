@@ -154,7 +154,7 @@ func TestAFrozenCopyIsNotReadAgainWhenItDidNotMove(t *testing.T) {
 	cache, dst := filepath.Join(t.TempDir(), "stat"), filepath.Join(t.TempDir(), "v")
 	hex := ""
 	for i, want := range []int64{2, 1, 0} { // source and copy; the copy, now old enough; nothing
-		x, err := OpenWith(dir, cache, Options{Now: later(time.Minute)})
+		x, err := openIndex(dir, cache, options{now: later(time.Minute)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,7 +3,6 @@ package files
 import (
 	"crypto/sha256"
 	"errors"
-	"hash"
 	"io"
 	"sync"
 )
@@ -54,54 +53,31 @@ func hashSmall(r io.Reader, size int64, buf *buffer) (sum [sha256.Size]byte, n i
 // and hashing overlap: the hash is the slower part and need not wait for the disk.
 func copyHash(w io.Writer, r io.Reader, limit int64, pool *buffers) (sum [sha256.Size]byte, n int64, err error) {
 	h := sha256.New()
-	lr := &io.LimitedReader{R: r, N: limit}
-	if limit <= pipelineBytes {
-		n, err = copyPlain(h, w, lr, pool)
+	var dst io.Writer = h
+	if w != nil {
+		dst = io.MultiWriter(h, w)
+	}
+	src := io.LimitReader(r, limit)
+	if limit > pipelineBytes {
+		n, err = copyAhead(dst, src, pool)
 	} else {
-		n, err = copyPipelined(h, w, lr, pool)
+		buf := pool.get()
+		n, err = io.CopyBuffer(dst, src, buf[:])
+		pool.put(buf)
 	}
 	h.Sum(sum[:0])
 	return sum, n, err
 }
 
-func copyPlain(h hash.Hash, w io.Writer, r io.Reader, pool *buffers) (n int64, err error) {
-	buf := pool.get()
-	defer pool.put(buf)
-	for {
-		k, err := r.Read(buf[:])
-		if err := absorb(h, w, buf[:k]); err != nil {
-			return n, err
-		}
-		n += int64(k)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return n, err
-		}
-		if k == 0 || err != nil {
-			return n, nil
-		}
-	}
-}
-
-// absorb hashes p and writes it to w, unless w is nil.
-func absorb(h hash.Hash, w io.Writer, p []byte) error {
-	if _, err := h.Write(p); err != nil {
-		return err
-	}
-	if w == nil || len(p) == 0 {
-		return nil
-	}
-	_, err := w.Write(p)
-	return err
-}
-
-// block is one filled buffer on its way from the reader to the hash.
+// block is one filled buffer on its way from the reader to the writer.
 type block struct {
 	buf *buffer
 	n   int
 	err error // after the n bytes; io.EOF at the end
 }
 
-func copyPipelined(h hash.Hash, w io.Writer, r io.Reader, pool *buffers) (n int64, err error) {
+// copyAhead is io.Copy with the next blocks read while one is written.
+func copyAhead(w io.Writer, r io.Reader, pool *buffers) (n int64, err error) {
 	full := make(chan block, 2)
 	stop := make(chan struct{})
 	go func() {
@@ -109,9 +85,6 @@ func copyPipelined(h hash.Hash, w io.Writer, r io.Reader, pool *buffers) (n int6
 		for {
 			b := block{buf: pool.get()}
 			b.n, b.err = r.Read(b.buf[:])
-			if b.n == 0 && b.err == nil {
-				b.err = io.EOF // a descriptor says the end with no bytes and no error
-			}
 			select {
 			case full <- b:
 			case <-stop:
@@ -131,12 +104,11 @@ func copyPipelined(h hash.Hash, w io.Writer, r io.Reader, pool *buffers) (n int6
 		}
 	}()
 	for b := range full {
-		werr := absorb(h, w, b.buf[:b.n])
+		_, err := w.Write(b.buf[:b.n])
 		pool.put(b.buf)
-		n += int64(b.n)
-		switch {
-		case werr != nil:
-			return n, werr
+		switch n += int64(b.n); {
+		case err != nil:
+			return n, err
 		case errors.Is(b.err, io.EOF):
 			return n, nil
 		case b.err != nil:

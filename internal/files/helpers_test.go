@@ -3,6 +3,7 @@ package files
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,12 +40,12 @@ func link(t testing.TB, target, at string) {
 // open opens an Index without a cache file; it is closed with the test.
 func open(t testing.TB, dir string) *Index {
 	t.Helper()
-	return openWith(t, dir, "", Options{})
+	return openWith(t, dir, "", options{})
 }
 
-func openWith(t testing.TB, dir, cache string, opt Options) *Index {
+func openWith(t testing.TB, dir, cache string, opt options) *Index {
 	t.Helper()
-	x, err := OpenWith(dir, cache, opt)
+	x, err := openIndex(dir, cache, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,4 +65,19 @@ func later(d time.Duration) func() time.Time {
 func hexOf(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
+}
+
+// DigestFile returns the digest of the regular file p of the project. Links inside the project are
+// followed. A file that is written to while it is read is read once more, then it is an error that
+// matches ErrChanged.
+func (x *Index) DigestFile(p string) (Digest, error) {
+	clean, err := cleanPath(p)
+	if err != nil {
+		return Digest{}, fmt.Errorf("digest %w", err)
+	}
+	out, err := x.view().digestAll([]string{clean})
+	if err != nil {
+		return Digest{}, err
+	}
+	return out[0].Digest, nil
 }

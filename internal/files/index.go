@@ -5,43 +5,36 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// DefaultMaxFiles is how many entries an Index or a Store lists before it gives up.
-const DefaultMaxFiles = 2_000_000
+// maxFiles is how many entries an Index or a Store lists before it gives up.
+const maxFiles = 2_000_000
 
-// Options tune an Index. The zero value is what every command uses.
-type Options struct {
-	// MaxFiles caps the entries of all folders listed; 0 means DefaultMaxFiles.
-	MaxFiles int
-	// Verify is the share, 0 to 1, of cached digests that are taken again from the bytes: 1 reads
-	// every file, 0.05 a random twentieth. Entries older than a week are always taken again.
-	Verify float64
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time
+// options of an Index; every command uses the zero value.
+type options struct {
+	maxFiles int              // cap on the entries of all folders listed; 0 means maxFiles
+	now      func() time.Time // the clock; nil means time.Now
 }
 
 // Index finds and digests the files of one project folder during one command. It is safe for
 // concurrent use.
 type Index struct {
 	root  *os.Root
-	opt   Options
+	opt   options
 	cache *statCache
 	// onRead, if set, is called before a file is read: the place for a test to write to it.
 	onRead func(path string)
 
-	hits, hashed, bytes atomic.Int64
+	hits, hashed atomic.Int64
 
 	pool buffers // one for all questions: thousands of them are about one small file each
 
 	mu      sync.Mutex
 	cur     *view
 	folders int64 // listed before the last Refresh
-	silent  []string
 }
 
 // view is one folder with what was seen of it: the project until Refresh, or a frozen copy.
@@ -63,26 +56,18 @@ type Stats struct {
 	Folders int64 // folders listed
 	Hits    int64 // digests taken from the stat cache
 	Hashed  int64 // files read and hashed
-	Bytes   int64 // bytes hashed
-	// Silent names, sorted, the files whose bytes differ from the cached digest although size, times
-	// and inode do not: a failing disk, or a program that put the times back. The new digest counts.
-	Silent []string
 }
 
 // Open opens the project folder root. The stat cache is read from cachePath, if it is there and
 // whole, and written back by Close; "" keeps no cache.
-func Open(root, cachePath string) (*Index, error) { return OpenWith(root, cachePath, Options{}) }
+func Open(root, cachePath string) (*Index, error) { return openIndex(root, cachePath, options{}) }
 
-// OpenWith is Open with options.
-func OpenWith(root, cachePath string, opt Options) (*Index, error) {
-	if opt.MaxFiles == 0 {
-		opt.MaxFiles = DefaultMaxFiles
+func openIndex(root, cachePath string, opt options) (*Index, error) {
+	if opt.maxFiles == 0 {
+		opt.maxFiles = maxFiles
 	}
-	if opt.Now == nil {
-		opt.Now = time.Now
-	}
-	if opt.MaxFiles < 0 || !(opt.Verify >= 0 && opt.Verify <= 1) {
-		return nil, fmt.Errorf("open %s: MaxFiles %d or Verify %v is out of range", root, opt.MaxFiles, opt.Verify)
+	if opt.now == nil {
+		opt.now = time.Now
 	}
 	r, err := os.OpenRoot(root)
 	if err != nil {
@@ -94,7 +79,7 @@ func OpenWith(root, cachePath string, opt Options) (*Index, error) {
 }
 
 func (x *Index) newView(root *os.Root, key string, rules bool) *view {
-	return &view{x: x, root: root, key: key, tree: newTree(root, rules, x.opt.MaxFiles), digests: map[string]*memo{}}
+	return &view{x: x, root: root, key: key, tree: newTree(root, rules, x.opt.maxFiles), digests: map[string]*memo{}}
 }
 
 func (x *Index) view() *view {
@@ -120,23 +105,12 @@ func (x *Index) Stats() Stats {
 		Folders: x.folders + x.cur.tree.dirs.Load(),
 		Hits:    x.hits.Load(),
 		Hashed:  x.hashed.Load(),
-		Bytes:   x.bytes.Load(),
-		Silent:  slices.Sorted(slices.Values(x.silent)),
 	}
 }
 
 // Close writes the stat cache back if it changed, and closes the folder. The Index is of no use after.
 func (x *Index) Close() error {
-	return errors.Join(x.cache.save(x.opt.Now()), x.root.Close())
-}
-
-// OpenFile opens the regular file p of the project for reading. It does not wait for a FIFO.
-func (x *Index) OpenFile(p string) (*os.File, error) {
-	clean, err := cleanPath(p)
-	if err != nil {
-		return nil, fmt.Errorf("open %w", err)
-	}
-	return openRegular(x.root, clean)
+	return errors.Join(x.cache.save(x.opt.now()), x.root.Close())
 }
 
 // ReadFile returns the bytes of the regular file p of the project, at most maxBytes of them; a longer
@@ -194,26 +168,19 @@ func readCapped(root *os.Root, p string, maxBytes int64) (data []byte, err error
 // onceMap computes the value of each key once; others that ask meanwhile wait for it.
 type onceMap[V any] struct {
 	mu sync.Mutex
-	m  map[string]*onceValue[V]
-}
-
-type onceValue[V any] struct {
-	once sync.Once
-	v    V
-	err  error
+	m  map[string]func() (V, error)
 }
 
 func (o *onceMap[V]) get(key string, compute func() (V, error)) (V, error) {
 	o.mu.Lock()
 	if o.m == nil {
-		o.m = map[string]*onceValue[V]{}
+		o.m = map[string]func() (V, error){}
 	}
-	e := o.m[key]
-	if e == nil {
-		e = &onceValue[V]{}
-		o.m[key] = e
+	once := o.m[key]
+	if once == nil {
+		once = sync.OnceValues(compute)
+		o.m[key] = once
 	}
 	o.mu.Unlock()
-	e.once.Do(func() { e.v, e.err = compute() })
-	return e.v, e.err
+	return once()
 }

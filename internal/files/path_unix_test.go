@@ -24,13 +24,6 @@ func readers(x *Index, dst string) map[string]func(p string) error {
 		"DigestSet":    func(p string) error { _, _, err := x.DigestSet([]string{p}); return err },
 		"Glob":         func(p string) error { _, err := x.Glob([]string{p}); return err },
 		"Freeze":       func(p string) error { return x.Freeze(p, hexOf("secret"), dst) },
-		"OpenFile": func(p string) error {
-			f, err := x.OpenFile(p)
-			if err == nil {
-				err = f.Close()
-			}
-			return err
-		},
 	}
 }
 
@@ -167,11 +160,11 @@ func TestReadFileKeepsItsCap(t *testing.T) {
 // H14: a folder with too many files is bounded by the cap.
 func TestTooManyFilesIsAnErrorThatNamesTheCap(t *testing.T) {
 	dir := project(t, map[string]string{"a/1": "", "a/2": "", "b/1": "", "b/2": "", "b/3": ""})
-	x := openWith(t, dir, "", Options{MaxFiles: 6})
+	x := openWith(t, dir, "", options{maxFiles: 6})
 	if _, err := x.Glob([]string{"**"}); !errors.Is(err, ErrTooMany) || !strings.Contains(err.Error(), "over 6 entries") {
 		t.Errorf("Glob over the cap = %v", err)
 	}
-	if got, err := openWith(t, dir, "", Options{MaxFiles: 7}).Glob([]string{"**"}); err != nil || len(got) != 5 {
+	if got, err := openWith(t, dir, "", options{maxFiles: 7}).Glob([]string{"**"}); err != nil || len(got) != 5 {
 		t.Errorf("Glob at the cap = %v, %v", got, err)
 	}
 }

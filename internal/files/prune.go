@@ -31,44 +31,22 @@ func (s *Store) Prune(keep map[string]bool) (freed int64, removed []string, err 
 		return 0, nil, fmt.Errorf("prune: %w", err)
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	freed, removed, err = s.prune(func(h string) bool { return wanted[h] })
-	if err != nil {
+	if freed, removed, err = s.prune(wanted); err != nil {
 		return freed, removed, fmt.Errorf("prune: %w", err)
 	}
 	return freed, removed, nil
 }
 
-// Remove removes one artifact, and the blobs that no other one needs. An unknown digest is an error
-// that matches fs.ErrNotExist.
-func (s *Store) Remove(digest string) (err error) {
-	h, err := parseHex(digest)
-	if err != nil {
-		return fmt.Errorf("remove: %w", err)
-	}
-	unlock, err := s.lock(true)
-	if err != nil {
-		return fmt.Errorf("remove artifact %s: %w", h, err)
-	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	if _, err := os.Lstat(s.manifestPath(h)); err != nil {
-		return fmt.Errorf("remove artifact %s: %w", h, err)
-	}
-	if _, _, err = s.prune(func(other string) bool { return other != h }); err != nil {
-		return fmt.Errorf("remove artifact %s: %w", h, err)
-	}
-	return nil
-}
-
 // prune does the work under the exclusive lock. Manifests go before blobs, each durably: a crash in
 // between leaves blobs too many, never an artifact with blobs too few.
-func (s *Store) prune(keep func(hex string) bool) (freed int64, removed []string, err error) {
+func (s *Store) prune(keep map[string]bool) (freed int64, removed []string, err error) {
 	list, err := s.List()
 	if err != nil {
 		return 0, nil, err
 	}
 	needed := map[string]bool{}
 	for _, h := range list {
-		if !keep(h) {
+		if !keep[h] {
 			removed = append(removed, h)
 			continue
 		}

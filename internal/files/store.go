@@ -19,16 +19,6 @@ import (
 	"github.com/continuo-ml/continuo/internal/durable"
 )
 
-// StoreOptions tune a Store.
-type StoreOptions struct {
-	// HardLinks lets Checkout link files instead of copying them where blocks cannot be shared: no
-	// time and no disk, but who runs as root, or changes the mode, can then write into the store.
-	// Verify notices; by default every checkout has its own bytes.
-	HardLinks bool
-	// LockTimeout bounds the wait for other processes; 0 means 5 minutes.
-	LockTimeout time.Duration
-}
-
 // Store keeps artifacts by content in a folder:
 //
 //	blobs/sha256/<hex>     one file, read-only, named by its digest
@@ -40,19 +30,13 @@ type StoreOptions struct {
 // processes.
 type Store struct {
 	dir  string
-	opt  StoreOptions
+	wait time.Duration // longest for other processes
 	pool buffers
 }
 
 // OpenStore opens the store in folder dir, and makes it if it is not there.
-func OpenStore(dir string) (*Store, error) { return OpenStoreWith(dir, StoreOptions{}) }
-
-// OpenStoreWith is OpenStore with options.
-func OpenStoreWith(dir string, opt StoreOptions) (*Store, error) {
-	if opt.LockTimeout == 0 {
-		opt.LockTimeout = 5 * time.Minute
-	}
-	s := &Store{dir: dir, opt: opt}
+func OpenStore(dir string) (*Store, error) {
+	s := &Store{dir: dir, wait: 5 * time.Minute}
 	for _, sub := range []string{"blobs/sha256", "manifests", "tmp"} {
 		if err := durable.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("open the artifact store: %w", err)
@@ -68,7 +52,7 @@ func (s *Store) manifestPath(h string) string { return filepath.Join(s.manifests
 
 // lock takes the store's lock and returns what gives it back.
 func (s *Store) lock(exclusive bool) (func() error, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.opt.LockTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.wait)
 	defer cancel()
 	l := flock.New(filepath.Join(s.dir, "lock"))
 	try := l.TryRLockContext
@@ -76,7 +60,7 @@ func (s *Store) lock(exclusive bool) (func() error, error) {
 		try = l.TryLockContext
 	}
 	if ok, err := try(ctx, 20*time.Millisecond); err != nil || !ok {
-		return nil, fmt.Errorf("lock the artifact store %s: another process holds it (waited %s): %w", s.dir, s.opt.LockTimeout, err)
+		return nil, fmt.Errorf("lock the artifact store %s: another process holds it (waited %s): %w", s.dir, s.wait, err)
 	}
 	return l.Close, nil
 }
@@ -98,7 +82,7 @@ func (s *Store) PutDir(dir string) (digest string, m Manifest, err error) {
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	all := pattern{base: ".", all: true}
-	paths, err := newTree(root, false, DefaultMaxFiles).collect([]string{"."}, all.match, all.under)
+	paths, err := newTree(root, false, maxFiles).collect([]string{"."}, all.match, all.under)
 	if err != nil {
 		return "", Manifest{}, wrap(err)
 	}
@@ -259,20 +243,6 @@ func (s *Store) List() ([]string, error) {
 	}
 	slices.Sort(out)
 	return out, nil
-}
-
-// Verify reads every byte of an artifact and returns an error that names each damaged or missing file.
-func (s *Store) Verify(digest string) error {
-	m, err := s.Manifest(digest)
-	if err != nil {
-		return err
-	}
-	errs := make([]error, len(m.Files))
-	parallel(len(m.Files), cpuWorkers(), func(i int) { errs[i] = s.checkBlob(m.Files[i]) })
-	if err := joinErrors(slices.DeleteFunc(errs, func(err error) bool { return err == nil })); err != nil {
-		return fmt.Errorf("artifact %s: %w", digest, err)
-	}
-	return nil
 }
 
 // fileMode returns the permissions of a checked-out file.

@@ -14,13 +14,22 @@ import (
 	"time"
 )
 
-func newStore(t *testing.T, opt StoreOptions) *Store {
+func newStore(t *testing.T) *Store {
 	t.Helper()
-	s, err := OpenStoreWith(filepath.Join(t.TempDir(), "artifacts"), opt)
+	s, err := OpenStore(filepath.Join(t.TempDir(), "artifacts"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// verify reads every byte of an artifact and returns an error for each damaged or missing file.
+func (s *Store) verify(digest string) error {
+	m, err := s.Manifest(digest)
+	if err != nil {
+		return err
+	}
+	return parallelErr(len(m.Files), func(i int) error { return s.checkBlob(m.Files[i]) })
 }
 
 func put(t *testing.T, s *Store, files map[string]string) string {
@@ -47,60 +56,58 @@ func blobsOf(t *testing.T, s *Store) []string {
 }
 
 func TestWhatIsPutComesBackReadOnly(t *testing.T) {
-	for _, hard := range []bool{false, true} {
-		s := newStore(t, StoreOptions{HardLinks: hard})
-		in := map[string]string{"model.bin": strings.Repeat("m", 2*bufBytes), "run.sh": "#!", "sub/a": "same", "sub/b": "same", "zero": ""}
-		dir := project(t, in)
-		if err := os.Chmod(filepath.Join(dir, "run.sh"), 0o700); err != nil {
+	s := newStore(t)
+	in := map[string]string{"model.bin": strings.Repeat("m", 2*bufBytes), "run.sh": "#!", "sub/a": "same", "sub/b": "same", "zero": ""}
+	dir := project(t, in)
+	if err := os.Chmod(filepath.Join(dir, "run.sh"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	link(t, "model.bin", filepath.Join(dir, "best"))
+	in["best"] = in["model.bin"]
+	digest, m, err := s.PutDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, _, err := s.PutDir(dir)
+	if err != nil || again != digest {
+		t.Errorf("the second put gave %s, %v, want %s", again, err, digest)
+	}
+	if data, err := m.Encode(); err != nil || hexOf(string(data)) != digest {
+		t.Errorf("the digest is not that of the manifest: %v", err)
+	}
+	if got := blobsOf(t, s); len(got) != 4 {
+		t.Errorf("%d blobs, want 4: equal files share one", len(got))
+	}
+	onlyEntry(t, filepath.Join(s.dir, "tmp"))
+	if err := s.verify(digest); err != nil {
+		t.Error(err)
+	}
+	parent := t.TempDir()
+	dst := filepath.Join(parent, "model")
+	for range 2 {
+		if err := s.Checkout("sha256:"+digest, dst); err != nil {
 			t.Fatal(err)
 		}
-		link(t, "model.bin", filepath.Join(dir, "best"))
-		in["best"] = in["model.bin"]
-		digest, m, err := s.PutDir(dir)
-		if err != nil {
-			t.Fatal(err)
+	}
+	onlyEntry(t, parent, "model")
+	for p, text := range in {
+		got, err := os.ReadFile(filepath.Join(dst, p))
+		fi, err2 := os.Lstat(filepath.Join(dst, p))
+		want := fs.FileMode(readOnly)
+		if p == "run.sh" {
+			want = readOnlyExec
 		}
-		again, _, err := s.PutDir(dir)
-		if err != nil || again != digest {
-			t.Errorf("the second put gave %s, %v, want %s", again, err, digest)
+		if err != nil || err2 != nil || string(got) != text || fi.Mode() != want {
+			t.Errorf("%s: %d bytes, %v, %v %v", p, len(got), fi.Mode(), err, err2)
 		}
-		if data, err := m.Encode(); err != nil || hexOf(string(data)) != digest {
-			t.Errorf("the digest is not that of the manifest: %v", err)
-		}
-		if got := blobsOf(t, s); len(got) != 4 {
-			t.Errorf("%d blobs, want 4: equal files share one", len(got))
-		}
-		onlyEntry(t, filepath.Join(s.dir, "tmp"))
-		if err := s.Verify(digest); err != nil {
-			t.Error(err)
-		}
-		parent := t.TempDir()
-		dst := filepath.Join(parent, "model")
-		for range 2 {
-			if err := s.Checkout("sha256:"+digest, dst); err != nil {
-				t.Fatal(err)
-			}
-		}
-		onlyEntry(t, parent, "model")
-		for p, text := range in {
-			got, err := os.ReadFile(filepath.Join(dst, p))
-			fi, err2 := os.Lstat(filepath.Join(dst, p))
-			want := fs.FileMode(readOnly)
-			if p == "run.sh" {
-				want = readOnlyExec
-			}
-			if err != nil || err2 != nil || string(got) != text || fi.Mode() != want {
-				t.Errorf("%s: %d bytes, %v, %v %v", p, len(got), fi.Mode(), err, err2)
-			}
-		}
-		if err := s.Verify(digest); err != nil {
-			t.Errorf("after the checkout: %v", err)
-		}
+	}
+	if err := s.verify(digest); err != nil {
+		t.Errorf("after the checkout: %v", err)
 	}
 }
 
 func TestTheDigestCoversPathsContentsAndTheExecutableBitOnly(t *testing.T) {
-	s := newStore(t, StoreOptions{})
+	s := newStore(t)
 	base := put(t, s, map[string]string{"a": "1", "b": "2"})
 	if got := put(t, s, map[string]string{"a": "2", "b": "1"}); got == base {
 		t.Error("exchanged contents kept the digest")
@@ -123,7 +130,7 @@ func TestTheDigestCoversPathsContentsAndTheExecutableBitOnly(t *testing.T) {
 }
 
 func TestPutDirRefusesWhatIsNoModel(t *testing.T) {
-	s := newStore(t, StoreOptions{})
+	s := newStore(t)
 	outside := filepath.Join(t.TempDir(), "secret")
 	write(t, outside, "secret")
 	for name, c := range map[string]struct {
@@ -171,31 +178,29 @@ func TestADamagedStoreIsNoticedAndMendedByPuttingAgain(t *testing.T) {
 		"manifest changed": {func(s *Store, d string) { spoil(t, s.manifestPath(d), "{}") }, ErrDamaged},
 		"manifest gone":    {func(s *Store, d string) { _ = os.Remove(s.manifestPath(d)) }, fs.ErrNotExist},
 	} {
-		for _, hard := range []bool{false, true} {
-			s := newStore(t, StoreOptions{HardLinks: hard})
-			in := map[string]string{"a": "AAA", "b": "B"}
-			digest := put(t, s, in)
-			c.damage(s, digest)
-			if err := s.Verify(digest); !errors.Is(err, c.want) {
-				t.Errorf("%s: Verify = %v", name, err)
-			}
-			parent := t.TempDir()
-			if err := s.Checkout(digest, filepath.Join(parent, "m")); !errors.Is(err, c.want) {
-				t.Errorf("%s: Checkout = %v", name, err)
-			}
-			onlyEntry(t, parent)
-			if got := put(t, s, in); got != digest {
-				t.Errorf("%s: put again gave %s", name, got)
-			}
-			if err := s.Verify(digest); err != nil {
-				t.Errorf("%s: after putting again: %v", name, err)
-			}
+		s := newStore(t)
+		in := map[string]string{"a": "AAA", "b": "B"}
+		digest := put(t, s, in)
+		c.damage(s, digest)
+		if err := s.verify(digest); !errors.Is(err, c.want) {
+			t.Errorf("%s: verify = %v", name, err)
+		}
+		parent := t.TempDir()
+		if err := s.Checkout(digest, filepath.Join(parent, "m")); !errors.Is(err, c.want) {
+			t.Errorf("%s: Checkout = %v", name, err)
+		}
+		onlyEntry(t, parent)
+		if got := put(t, s, in); got != digest {
+			t.Errorf("%s: put again gave %s", name, got)
+		}
+		if err := s.verify(digest); err != nil {
+			t.Errorf("%s: after putting again: %v", name, err)
 		}
 	}
 }
 
 func TestCheckoutNeverOverwrites(t *testing.T) {
-	s := newStore(t, StoreOptions{})
+	s := newStore(t)
 	digest := put(t, s, map[string]string{"a": "A"})
 	for name, in := range map[string]map[string]string{
 		"other bytes": {"a": "B"}, "one more": {"a": "A", "b": ""}, "another name": {"c": "A"}, "longer": {"a": "AA"},
@@ -219,7 +224,7 @@ func TestCheckoutNeverOverwrites(t *testing.T) {
 }
 
 func TestPruneKeepsWhatIsKept(t *testing.T) {
-	s := newStore(t, StoreOptions{})
+	s := newStore(t)
 	a := put(t, s, map[string]string{"x": "shared", "y": "only a"})
 	b := put(t, s, map[string]string{"x": "shared", "y": "only b"})
 	c := put(t, s, map[string]string{"z": "only c"})
@@ -240,7 +245,7 @@ func TestPruneKeepsWhatIsKept(t *testing.T) {
 	if err != nil || !slices.Equal(removed, []string{c}) || freed != int64(len("only c")+len("orphan")+5)+manifest.Size() {
 		t.Errorf("Prune = %d, %v, %v", freed, removed, err)
 	}
-	if err := errors.Join(s.Verify(a), s.Verify(b)); err != nil {
+	if err := errors.Join(s.verify(a), s.verify(b)); err != nil {
 		t.Error(err)
 	}
 	if got := blobsOf(t, s); len(got) != 3 {
@@ -248,17 +253,14 @@ func TestPruneKeepsWhatIsKept(t *testing.T) {
 	}
 	onlyEntry(t, filepath.Join(s.dir, "tmp"))
 
-	if err := s.Remove(a); err != nil {
-		t.Error(err)
+	if _, removed, err := s.Prune(map[string]bool{b: true}); err != nil || !slices.Equal(removed, []string{a}) {
+		t.Errorf("Prune = %v, %v", removed, err)
 	}
-	if err := s.Verify(b); err != nil {
-		t.Errorf("Remove took a shared blob: %v", err)
+	if err := s.verify(b); err != nil {
+		t.Errorf("Prune took a shared blob: %v", err)
 	}
 	if got := blobsOf(t, s); len(got) != 2 {
 		t.Errorf("%d blobs are left, want 2", len(got))
-	}
-	if err := s.Remove(a); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Remove of what is gone: %v", err)
 	}
 	if _, _, err := s.Prune(map[string]bool{"x": true}); err == nil {
 		t.Error("a keep that is no digest was accepted")
@@ -266,7 +268,7 @@ func TestPruneKeepsWhatIsKept(t *testing.T) {
 }
 
 func TestManyPutsCheckOutsAndPrunesAtOnce(t *testing.T) {
-	s := newStore(t, StoreOptions{})
+	s := newStore(t)
 	kept := map[string]string{"x": "kept", "y": "also"}
 	keep := put(t, s, kept)
 	dirs := make([]string, 4)
@@ -300,14 +302,15 @@ func TestManyPutsCheckOutsAndPrunesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range list {
-		if err := s.Verify(d); err != nil {
+		if err := s.verify(d); err != nil {
 			t.Errorf("an artifact that is listed is not whole: %v", err)
 		}
 	}
 }
 
 func TestALockThatIsHeldIsAnErrorAfterItsTime(t *testing.T) {
-	s := newStore(t, StoreOptions{LockTimeout: 50 * time.Millisecond})
+	s := newStore(t)
+	s.wait = 50 * time.Millisecond
 	unlock, err := s.lock(true)
 	if err != nil {
 		t.Fatal(err)
@@ -391,7 +394,7 @@ func FuzzDecodeManifest(f *testing.F) {
 
 // D18.
 func TestAModelThatIsStillBeingWrittenIsNotStored(t *testing.T) {
-	s := newStore(t, StoreOptions{})
+	s := newStore(t)
 	dir := project(t, map[string]string{"model": strings.Repeat("m", 8*bufBytes)})
 	f, err := os.OpenFile(filepath.Join(dir, "model"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {

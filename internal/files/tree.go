@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"runtime"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // tree lists the folders below a root, each at most once however many callers ask.
@@ -20,23 +23,19 @@ type tree struct {
 	rules bool  // apply ignore rules
 	max   int64 // cap on the entries of all folders together
 
-	seen atomic.Int64 // entries listed
-	dirs atomic.Int64 // folders listed
-
-	mu    sync.Mutex
-	nodes map[string]*node
+	seen    atomic.Int64 // entries listed
+	dirs    atomic.Int64 // folders listed
+	folders onceMap[folder]
 }
 
 func newTree(root *os.Root, rules bool, maxFiles int) *tree {
-	return &tree{root: root, rules: rules, max: int64(maxFiles), nodes: map[string]*node{}}
+	return &tree{root: root, rules: rules, max: int64(maxFiles)}
 }
 
-// node is one listed folder.
-type node struct {
-	once    sync.Once
+// folder is one listed folder.
+type folder struct {
 	entries []entry // by name; ignored ones are left out
 	rules   *ruleChain
-	err     error
 }
 
 // entry is one name in a folder. A link stands as what it leads to.
@@ -50,51 +49,42 @@ type entry struct {
 	mayHold bool
 }
 
-// node returns the listing of folder p, which the caller knows to be a folder.
-func (t *tree) node(p string) *node {
-	t.mu.Lock()
-	n := t.nodes[p]
-	if n == nil {
-		n = &node{}
-		t.nodes[p] = n
-	}
-	t.mu.Unlock()
-	n.once.Do(func() { t.load(p, n) })
-	return n
+// folder returns the listing of p, which the caller knows to be a folder.
+func (t *tree) folder(p string) (folder, error) {
+	return t.folders.get(p, func() (folder, error) { return t.load(p) })
 }
 
-func (t *tree) load(p string, n *node) {
+func (t *tree) load(p string) (f folder, err error) {
 	if t.rules && p != "." {
-		above := t.node(path.Dir(p))
-		if above.err != nil {
-			n.err = above.err
-			return
+		above, err := t.folder(path.Dir(p))
+		if err != nil {
+			return f, err
 		}
-		n.rules = above.rules
+		f.rules = above.rules
 	}
 	list, err := t.readDir(p)
 	if err != nil {
-		n.err = err
-		return
+		return f, err
 	}
 	if t.rules {
-		if n.rules, n.err = t.ownRules(p, list, n.rules); n.err != nil {
-			return
+		if f.rules, err = t.ownRules(p, list, f.rules); err != nil {
+			return f, err
 		}
 	}
-	n.entries = make([]entry, 0, len(list))
+	f.entries = make([]entry, 0, len(list))
 	prefix := p + "/"
 	if p == "." {
 		prefix = ""
 	}
 	for _, de := range list {
 		e := t.classify(prefix+de.Name(), de)
-		if t.rules && n.rules.ignored(e.path, e.name, e.isDir || e.mayHold) {
+		if t.rules && f.rules.ignored(e.path, e.name, e.isDir || e.mayHold) {
 			continue
 		}
-		n.entries = append(n.entries, e)
+		f.entries = append(f.entries, e)
 	}
-	slices.SortFunc(n.entries, compareEntries)
+	slices.SortFunc(f.entries, compareEntries)
+	return f, nil
 }
 
 // compareEntries orders names as the paths below them are ordered: a folder "a" counts as "a/", which
@@ -204,20 +194,20 @@ func (t *tree) follow(p string, e *entry) {
 // collect returns, sorted, the files at and below the folders starts that match. Folders for which
 // under is false are not entered. An entry that cannot be read is an error only if it is wanted.
 func (t *tree) collect(starts []string, match, under func(p string) bool) ([]string, error) {
-	w := &collector{
-		tree: t, match: match, under: under,
-		stack: slices.Clone(starts), visited: map[string][]*entry{}, errs: map[string]error{},
+	w := &collector{tree: t, match: match, under: under, visited: map[string][]*entry{}, errs: map[string]error{}}
+	w.group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, s := range starts {
+		w.enter(s)
 	}
-	w.wake = sync.NewCond(&w.mu)
-	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(w.run)
-	}
-	wg.Wait()
+	_ = w.group.Wait() // errors are in errs, by path
 	if len(w.errs) > 0 {
-		return nil, joinErrors(sortedErrors(w.errs))
+		errs := make([]error, 0, len(w.errs))
+		for _, p := range slices.Sorted(maps.Keys(w.errs)) {
+			errs = append(errs, w.errs[p])
+		}
+		return nil, joinErrors(errs)
 	}
-	out := make([]string, 0, w.files)
+	var out []string
 	for _, s := range starts {
 		out = w.gather(out, s)
 	}
@@ -226,6 +216,74 @@ func (t *tree) collect(starts []string, match, under func(p string) bool) ([]str
 		out = slices.Compact(out)
 	}
 	return out, nil
+}
+
+// collector is one walk, by several goroutines.
+type collector struct {
+	tree         *tree
+	match, under func(p string) bool
+	group        errgroup.Group
+
+	mu      sync.Mutex
+	visited map[string][]*entry // by folder: the files that match and the folders to enter
+	errs    map[string]error
+	full    bool // after the cap every further folder fails alike: stop, with one error
+}
+
+// enter visits folder dir, unless that was done, on a goroutine of its own if there is one left.
+func (w *collector) enter(dir string) {
+	w.mu.Lock()
+	_, again := w.visited[dir]
+	if !again && !w.full {
+		w.visited[dir] = nil
+	}
+	skip := again || w.full
+	w.mu.Unlock()
+	if skip || w.group.TryGo(func() error { w.visit(dir); return nil }) {
+		return
+	}
+	w.visit(dir)
+}
+
+// visit notes the entries of dir that are wanted and what is wrong with those that cannot be had, and goes on below.
+func (w *collector) visit(dir string) {
+	f, err := w.tree.folder(dir)
+	if err != nil {
+		w.fail(dir, err)
+		return
+	}
+	var found []*entry
+	for i := range f.entries {
+		e := &f.entries[i]
+		switch {
+		case e.err != nil:
+			if w.match(e.path) || e.mayHold && w.under(e.path) {
+				w.fail(e.path, e.err)
+			}
+		case e.isDir && w.under(e.path), !e.isDir && w.match(e.path):
+			found = append(found, e)
+		}
+	}
+	w.mu.Lock()
+	w.visited[dir] = found
+	w.mu.Unlock()
+	for _, e := range found {
+		if e.isDir {
+			w.enter(e.path)
+		}
+	}
+}
+
+func (w *collector) fail(p string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.full:
+	case errors.Is(err, ErrTooMany):
+		w.full, w.errs = true, map[string]error{p: err}
+	default:
+		w.errs[p] = err
+	}
 }
 
 // gather appends the files found below dir, in order.
@@ -238,97 +296,4 @@ func (w *collector) gather(out []string, dir string) []string {
 		}
 	}
 	return out
-}
-
-// sortedErrors returns the errors in the order of their paths.
-func sortedErrors(byPath map[string]error) []error {
-	paths := make([]string, 0, len(byPath))
-	for p := range byPath {
-		paths = append(paths, p)
-	}
-	slices.Sort(paths)
-	errs := make([]error, len(paths))
-	for i, p := range paths {
-		errs[i] = byPath[p]
-	}
-	return errs
-}
-
-// collector is one walk, shared by its workers.
-type collector struct {
-	tree         *tree
-	match, under func(p string) bool
-
-	mu      sync.Mutex
-	wake    *sync.Cond
-	stack   []string            // folders to visit
-	busy    int                 // folders being visited
-	visited map[string][]*entry // by folder: the files that match and the folders to enter
-	files   int                 // matches so far
-	errs    map[string]error
-}
-
-func (w *collector) run() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for {
-		for len(w.stack) == 0 && w.busy > 0 {
-			w.wake.Wait()
-		}
-		if len(w.stack) == 0 {
-			return
-		}
-		dir := w.stack[len(w.stack)-1]
-		w.stack = w.stack[:len(w.stack)-1]
-		w.busy++
-		w.mu.Unlock()
-		found, errs := w.visit(dir)
-		w.mu.Lock()
-		w.busy--
-		for p, err := range errs {
-			w.errs[p] = err
-		}
-		if errors.Is(errs[dir], ErrTooMany) {
-			// After the cap every further folder fails alike: stop, with one error.
-			w.stack, w.errs, found = nil, map[string]error{dir: errs[dir]}, nil
-		}
-		if _, again := w.visited[dir]; !again {
-			w.visited[dir] = found
-			for _, e := range found {
-				if e.isDir {
-					w.stack = append(w.stack, e.path)
-				} else {
-					w.files++
-				}
-			}
-		}
-		w.wake.Broadcast()
-	}
-}
-
-// visit returns the entries of dir that are wanted, and what is wrong with those that cannot be had.
-func (w *collector) visit(dir string) (found []*entry, errs map[string]error) {
-	fail := func(p string, err error) {
-		if errs == nil {
-			errs = map[string]error{}
-		}
-		errs[p] = err
-	}
-	n := w.tree.node(dir)
-	if n.err != nil {
-		fail(dir, n.err)
-		return nil, errs
-	}
-	for i := range n.entries {
-		e := &n.entries[i]
-		switch {
-		case e.err != nil:
-			if w.match(e.path) || e.mayHold && w.under(e.path) {
-				fail(e.path, e.err)
-			}
-		case e.isDir && w.under(e.path), !e.isDir && w.match(e.path):
-			found = append(found, e)
-		}
-	}
-	return found, errs
 }

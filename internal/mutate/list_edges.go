@@ -116,7 +116,13 @@ func ofInputs() []mutation {
 		},
 		{
 			Name: "tabular: columns of CSV have no limit", File: "internal/tabular/csv.go",
-			Old:     "if count > s.limits.Columns {",
+			Old:     "if len(names) > limits.Columns {",
+			New:     "if false {",
+			Package: "./internal/tabular", Test: "TestD4AMillionColumns",
+		},
+		{
+			Name: "tabular: commas of a row have no limit", File: "internal/tabular/text.go",
+			Old:     "if g.commas++; g.commas >= g.limits.Columns {",
 			New:     "if false {",
 			Package: "./internal/tabular", Test: "TestD4AMillionColumns",
 		},
@@ -127,9 +133,9 @@ func ofInputs() []mutation {
 			Package: "./internal/tabular", Test: "TestD4AMillionColumns",
 		},
 		{
-			Name: "tabular: a quoted value has no limit", File: "internal/tabular/csv.go",
-			Old:     "if len(s.arena)-start > s.limits.FieldBytes {",
-			New:     "if len(s.arena)-start > 1000*s.limits.FieldBytes {",
+			Name: "tabular: a row of CSV has no limit", File: "internal/tabular/text.go",
+			Old:     "if held > int64(g.limits.RowBytes)+textBuffer {",
+			New:     "if held > 8*int64(g.limits.RowBytes)+textBuffer {",
 			Package: "./internal/tabular", Test: "TestD8UnclosedQuoteBeforeFiveGigabytes|TestD9FieldOfAGigabyte",
 		},
 		{

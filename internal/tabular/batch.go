@@ -1,8 +1,12 @@
 package tabular
 
-import "github.com/parquet-go/parquet-go"
+import (
+	"slices"
 
-// Batch is up to BatchRows rows of one file as columns. It is valid until the next call of Reader.Next; its strings stay valid.
+	"github.com/parquet-go/parquet-go"
+)
+
+// Batch is up to BatchRows rows of one file as columns. It is valid until the next call of Reader.Next; the values of its columns stay valid.
 type Batch struct {
 	Rows    int
 	Columns []Column
@@ -24,12 +28,11 @@ type Column struct {
 	Num []float64
 	// Str holds string and category. Nil for the other types.
 	Str []string
-	// Exact holds the source text of values that float64 cannot hold exactly (integers beyond 2^53, nanoseconds) by row.
-	Exact map[int]string
 	// Invalid lists the rows whose text is not a value of the declared type; they are null here.
 	Invalid []int
 
-	text []string // the source text of every cell; nil for Parquet
+	text  []string       // the source text of every cell; nil for Parquet
+	exact map[int]string // Parquet: by row, the text of values that float64 cannot hold exactly (integers beyond 2^53, nanoseconds)
 }
 
 // IsNull reports whether row i is null.
@@ -43,7 +46,7 @@ func (c *Column) Text(i int) string {
 	if c.Str != nil {
 		return c.Str[i]
 	}
-	if s, ok := c.Exact[i]; ok {
+	if s, ok := c.exact[i]; ok {
 		return s
 	}
 	if c.IsNull(i) {
@@ -53,11 +56,12 @@ func (c *Column) Text(i int) string {
 }
 
 // Column returns the column named name, or nil.
-func (b *Batch) Column(name string) *Column {
-	for i := range b.Columns {
-		if b.Columns[i].Name == name {
-			return &b.Columns[i]
-		}
+func (b *Batch) Column(name string) *Column { return named(b.Columns, name) }
+
+func named(columns []Column, name string) *Column {
+	i := slices.IndexFunc(columns, func(c Column) bool { return c.Name == name })
+	if i < 0 {
+		return nil
 	}
-	return nil
+	return &columns[i]
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // check is one rule at work: it sees every batch and is judged at the end. first is the 0-based table row of the batch's first row.
@@ -132,10 +133,15 @@ func notInSet(values []string) func(c *Column, i int) bool {
 		}
 	}
 	return func(c *Column, i int) bool {
-		if texts[c.Text(i)] {
+		text := c.Text(i)
+		if texts[text] {
 			return false
 		}
-		return c.Num == nil || c.Exact[i] != "" || (c.Type != Number && c.Type != Integer) || !numbers[c.Num[i]]
+		if c.Type != Number && c.Type != Integer || !numbers[c.Num[i]] {
+			return true
+		}
+		// Beyond 2^53 several integers share a float64, and only the text tells them apart.
+		return math.Abs(c.Num[i]) >= exactInt && !strings.ContainsAny(text, ".eE")
 	}
 }
 

@@ -22,18 +22,11 @@ type Expectation struct {
 
 	RowCount      *MinMax
 	Mean          map[string]MinMax
-	Quantile      map[string][]QuantileBound
 	NullShare     map[string]float64 // by column: the largest share of nulls, 0 to 1
 	DistinctCount map[string]MinMax  // as in ColumnProfile.Distinct
 	MaxDuplicates *int               // rows that repeat an earlier row
 	NoOverlap     []string           // these columns together never occur on two splits; "*" is the whole row
 	Freshness     *Freshness
-}
-
-// QuantileBound bounds the value at rank Q of 0 to 1.
-type QuantileBound struct {
-	Q float64
-	MinMax
 }
 
 // Freshness asks that the newest value of a timestamp column is at most Max before ScanOptions.Now.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
 )
@@ -166,6 +167,31 @@ func TestD1HostileParquetNeverHangsOrPanics(t *testing.T) {
 	t.Run("a panic of the library is an error", func(t *testing.T) {
 		wantError(t, guard(func() error { panic("index out of range") }), "damaged", "index out of range")
 	})
+	t.Run("a type that the bytes cannot have", func(t *testing.T) {
+		number, text := 1, 2
+		for name, bad := range map[string]struct {
+			column int
+			change func(*format.SchemaElement)
+			want   string
+		}{
+			"text in integers":       {number, func(e *format.SchemaElement) { e.LogicalType.Value = &format.StringType{} }, "INT64"},
+			"older text in integers": {number, func(e *format.SchemaElement) { e.LogicalType.Value, e.ConvertedType = nil, thrift.New(deprecated.UTF8) }, "INT64"},
+			"bytes in eight bytes":   {number, func(e *format.SchemaElement) { e.LogicalType.Value = &format.IntType{BitWidth: 8, IsSigned: true} }, "INT64"},
+			"a UUID in integers":     {number, func(e *format.SchemaElement) { e.LogicalType.Value = &format.UUIDType{} }, "INT64"},
+			"a date in text":         {text, func(e *format.SchemaElement) { e.LogicalType.Value = &format.DateType{} }, "BYTE_ARRAY"},
+			"a decimal in floats": {number, func(e *format.SchemaElement) {
+				e.Type.V, e.LogicalType.Value = format.Double, &format.DecimalType{Precision: 5}
+			}, "DECIMAL"},
+			"a UUID of four bytes": {text, func(e *format.SchemaElement) {
+				e.Type.V, e.TypeLength, e.LogicalType.Value = format.FixedLenByteArray, thrift.New(int32(4)), &format.UUIDType{}
+			}, "FIXED_LEN_BYTE_ARRAY"},
+			"a length that is not told": {text, func(e *format.SchemaElement) { e.Type.V, e.LogicalType.Value = format.FixedLenByteArray, nil }, "fixed length that is not told"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				wantError(t, try(rewriteFooter(t, file, func(md *format.FileMetaData) { bad.change(&md.Schema[bad.column]) })), path, bad.want, "damaged")
+			})
+		}
+	})
 	t.Run("a chunk outside the file", func(t *testing.T) {
 		wantError(t, try(rewriteFooter(t, file, func(md *format.FileMetaData) { md.RowGroups[0].Columns[1].MetaData.DataPageOffset = 1 << 62 })), `column "b"`, "outside the file")
 	})
@@ -227,6 +253,12 @@ func TestD4AMillionColumns(t *testing.T) {
 	must(t, err)
 	wantError(t, readBytes(t, "x.parquet", withFooter([]byte("PAR1"), footer), Limits{}), "more than 10000 columns", "limit columns")
 	wantError(t, readBytes(t, "x.csv", []byte(strings.Repeat("c,", 999_999)+"c\n"), Limits{}), "more than 10000 columns", "limit columns")
+	wantError(t, readBytes(t, "x.csv", []byte(strings.Repeat("c,", 19_999)+"c\n"), Limits{}), "has 20000 columns, more than 10000", "limit columns")
+	commas := []byte("a,b\n" + strings.Repeat(",", 15<<20) + "\n")
+	allocated(t, 100<<20, func() { wantError(t, readBytes(t, "x.csv", commas, Limits{}), "row 1 (line 2)", "more fields") })
+	// Commas inside of quotes and in the rows behind a long one are no columns.
+	long := "a,b\n1,\"" + strings.Repeat("x,\n", 1<<20) + "\"\n" + strings.Repeat("1,\"2,3\"\n", 100_000)
+	must(t, readBytes(t, "x.csv", []byte(long), Limits{}))
 	var line strings.Builder
 	for i := range 20_000 {
 		fmt.Fprintf(&line, `,"k%d":1`, i)

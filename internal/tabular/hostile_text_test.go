@@ -29,8 +29,8 @@ func TestD8UnclosedQuoteBeforeFiveGigabytes(t *testing.T) {
 	allocated(t, 200<<20, func() {
 		wantError(t, readFile(t, path, Limits{}), path, "row 2 (line 3)", "an unclosed quote", "limit row bytes")
 	})
-	lines := "a,b\n1,2\n3,\"never closed" + strings.Repeat("\n4,5", 4<<20)
-	wantError(t, readBytes(t, "x.csv", []byte(lines), Limits{}), "row 2 (line 3)", "closing quote is missing", "limit field bytes")
+	lines := "a,b\n1,2\n3,\"never closed" + strings.Repeat("\n4,5", 5<<20)
+	wantError(t, readBytes(t, "x.csv", []byte(lines), Limits{}), "row 2 (line 3)", "an unclosed quote", "limit row bytes")
 	wantError(t, readBytes(t, "x.csv", []byte("a,b\n1,\"x\n"), Limits{}), "row 1 (line 2)", "not closed before the end")
 }
 
@@ -137,14 +137,25 @@ func TestD14JSONLines(t *testing.T) {
 }
 
 func TestD15BigIntegersAndSurrogates(t *testing.T) {
-	table, err := Load(context.Background(), []string{write(t, "x.csv", "v,w\n9223372036854775808,1\n-9007199254740993,2\n12,3\n")}, Options{})
+	big := write(t, "x.csv", "v,w\n9223372036854775808,1\n-9007199254740993,2\n12,3\n")
+	table, err := Load(context.Background(), []string{big}, Options{})
 	must(t, err)
-	c := table.Column("v")
-	if c.Type != Integer || c.Text(0) != "9223372036854775808" || c.Text(1) != "-9007199254740993" || c.Text(2) != "12" || c.Num[0] != 1<<63 {
+	if c := table.Column("v"); c.Type != Integer || !cmp.Equal(c.Num, []float64{1 << 63, -9007199254740992, 12}) {
 		t.Errorf("%+v", c)
 	}
+	_, rows, err := readAll(t, []string{big}, Options{})
+	must(t, err)
+	if d := cmp.Diff([][]string{{"9223372036854775808", "1"}, {"-9007199254740993", "2"}, {"12", "3"}}, rows); d != "" {
+		t.Error(d)
+	}
+	in := func(set ...string) Expectation { return Expectation{Name: "e", InSet: map[string][]string{"v": set}} }
+	res, err := Scan(context.Background(), []string{big}, ScanOptions{Expect: []Expectation{in("9223372036854775808", "-9007199254740993", "12.0"), in("9223372036854775807", "-9007199254740992", "12")}})
+	must(t, err)
+	if len(res.Findings) != 1 || res.Findings[0].Count != 2 {
+		t.Errorf("neighbours of a big integer are other numbers: %+v", res.Findings)
+	}
 	wantError(t, readBytes(t, "x.jsonl", []byte(`{"s":"a\ud800b"}`), Limits{}), "row 1", `column "s"`, "lone surrogate")
-	_, rows, err := readAll(t, []string{write(t, "x.jsonl", `{"s":"\ud83d\ude00 \u00e9\n\"","n":9223372036854775809}`)}, Options{})
+	_, rows, err = readAll(t, []string{write(t, "x.jsonl", `{"s":"\ud83d\ude00 \u00e9\n\"","n":9223372036854775809}`)}, Options{})
 	must(t, err)
 	if d := cmp.Diff([][]string{{"😀 é\n\"", "9223372036854775809"}}, rows); d != "" {
 		t.Error(d)

@@ -1,7 +1,5 @@
 package tabular
 
-import "math"
-
 // How types are inferred. Each value has a class: none (null), bool, integer, number, timestamp or text. The class of a column is the
 // join of its values' classes: none joins with anything, integer joins with number to number, and any other pair joins to text. The join
 // is commutative, so the final schema depends on the set of values and never on their order or on batch boundaries. While a file is being
@@ -155,137 +153,69 @@ func (c *cells) kind(i int) kind {
 	return kindBare
 }
 
-// column turns a source's cells into a typed column, widening what is known of it. buf is reused for the values.
-func (inf *inference) column(c *cells, rows int, buf *colBuffer) Column {
-	if c.native != "" {
-		return inf.nativeColumn(c, rows, buf)
-	}
+// column turns a source's cells into a typed column, widening what is known of it.
+func (inf *inference) column(c *cells, rows int) Column {
 	col := Column{Name: inf.name, text: c.text}
-	if inf.declared != "" {
-		inf.declaredColumn(&col, c, rows, buf)
-		return col
+	switch {
+	case c.native != "":
+		return inf.nativeColumn(c, rows)
+	case inf.declared != "":
+		col.read(inf.declared, rows, c.null)
+	default:
+		inf.infer(&col, c, rows)
 	}
-	if inf.class != classText && !inf.inferNumeric(&col, c, rows, buf) {
-		col = Column{Name: inf.name, text: c.text}
-	}
-	if inf.class == classText || inf.class == classNone {
-		inf.inferText(&col, c, rows, buf)
-	}
-	col.Type = inf.batchType()
 	return col
 }
 
-// inferNumeric fills col with numbers; it reports false as soon as the column turns out to be text.
-func (inf *inference) inferNumeric(col *Column, c *cells, rows int, buf *colBuffer) bool {
-	num := buf.nums(rows)
+// infer fills col with numbers until it turns out to be text.
+func (inf *inference) infer(col *Column, c *cells, rows int) {
+	if inf.class != classText {
+		col.Num = make([]float64, rows)
+	}
 	for i := range rows {
-		if c.null(i) {
-			buf.setNull(col, i, rows)
-			num[i] = 0
+		switch {
+		case c.null(i):
+			col.setNull(i, rows)
 			continue
-		}
-		s := c.text[i]
-		cl, v := classify(s, c.kind(i), inf.class)
-		if cl != inf.class {
-			if inf.class = join(inf.class, cl); inf.class == classText {
-				return false
-			}
-		}
-		num[i] = v
-		if cl == classInteger && math.Abs(v) >= exactInt {
-			col.setExact(i, s)
-		}
-	}
-	// Counted only now: a batch that ends as text is counted by inferText, and nothing may be counted twice.
-	for i := range rows {
-		if !col.IsNull(i) {
-			inf.note(c.text[i])
-		}
-	}
-	if inf.class != classNone {
-		col.Num = num
-	}
-	return true
-}
-
-func (inf *inference) inferText(col *Column, c *cells, rows int, buf *colBuffer) {
-	col.Str = c.text
-	for i := range rows {
-		if c.null(i) {
-			if !col.IsNull(i) {
-				buf.setNull(col, i, rows)
-			}
-			continue
+		case inf.class != classText:
+			var class class
+			class, col.Num[i] = classify(c.text[i], c.kind(i), inf.class)
+			inf.class = join(inf.class, class)
 		}
 		inf.note(c.text[i])
 	}
-	buf.blankNulls(col, rows)
-}
-
-func (inf *inference) declaredColumn(col *Column, c *cells, rows int, buf *colBuffer) {
-	col.Type = inf.declared
-	if !inf.declared.Numeric() {
-		col.Str = c.text
-		for i := range rows {
-			if c.null(i) {
-				buf.setNull(col, i, rows)
-			}
-		}
-		buf.blankNulls(col, rows)
-		return
+	if inf.class == classText || inf.class == classNone {
+		col.Num = nil
+		col.setText(rows)
 	}
-	col.Num = buf.nums(rows)
-	for i := range rows {
-		col.Num[i] = 0
-		if c.null(i) {
-			buf.setNull(col, i, rows)
-			continue
-		}
-		buf.parseDeclared(col, i, rows, c.text[i])
-	}
+	col.Type = inf.batchType()
 }
 
 // nativeColumn adopts typed values, or reads them again as the declared type through their text.
-func (inf *inference) nativeColumn(c *cells, rows int, buf *colBuffer) Column {
-	src := Column{Name: inf.name, Type: c.native, Nulls: c.nulls, Num: c.num, Str: c.str, Exact: c.exact}
-	if inf.declared == "" {
-		if c.str != nil {
-			inf.class = classText
-			for i := range rows {
-				if !src.IsNull(i) {
-					inf.note(c.str[i])
-				}
+func (inf *inference) nativeColumn(c *cells, rows int) Column {
+	src := Column{Name: inf.name, Type: c.native, Nulls: c.nulls, Num: c.num, Str: c.str, exact: c.exact}
+	switch {
+	case inf.declared == "" && c.str != nil:
+		inf.class = classText
+		for i := range rows {
+			if !src.IsNull(i) {
+				inf.note(c.str[i])
 			}
-			src.Type = inf.batchType()
-		} else {
-			inf.class = classOf(c.native)
 		}
-		return src
-	}
-	if inf.declared == c.native || (!inf.declared.Numeric() && c.str != nil) || (inf.declared == Number && c.native == Integer) {
+		src.Type = inf.batchType()
+	case inf.declared == "":
+		inf.class = classOf(c.native)
+	case inf.declared == c.native, !inf.declared.Numeric() && c.str != nil, inf.declared == Number && c.native == Integer:
 		src.Type = inf.declared
-		return src
-	}
-	col := Column{Name: inf.name, Type: inf.declared}
-	text := make([]string, rows)
-	for i := range rows {
-		text[i] = src.Text(i)
-	}
-	col.text = text
-	if inf.declared.Numeric() {
-		col.Num = buf.nums(rows)
-	} else {
-		col.Str = text
-	}
-	for i := range rows {
-		if src.IsNull(i) {
-			buf.setNull(&col, i, rows)
-			text[i] = ""
-		} else if inf.declared.Numeric() {
-			buf.parseDeclared(&col, i, rows, text[i])
+	default:
+		col := Column{Name: inf.name, text: make([]string, rows)}
+		for i := range rows {
+			col.text[i] = src.Text(i)
 		}
+		col.read(inf.declared, rows, src.IsNull)
+		return col
 	}
-	return col
+	return src
 }
 
 func classOf(t Type) class {
@@ -302,66 +232,46 @@ func classOf(t Type) class {
 	return classText
 }
 
-func (c *Column) setExact(i int, s string) {
-	if c.Exact == nil {
-		c.Exact = map[int]string{}
+// read fills c from its text with values of a declared type; null tells the rows that have none.
+func (c *Column) read(t Type, rows int, null func(i int) bool) {
+	c.Type = t
+	if t.Numeric() {
+		c.Num = make([]float64, rows)
 	}
-	c.Exact[i] = s
-}
-
-// colBuffer is the memory of one column, reused from batch to batch.
-type colBuffer struct {
-	num   []float64
-	nulls []bool
-	str   []string
-}
-
-func (b *colBuffer) nums(rows int) []float64 {
-	if cap(b.num) < rows {
-		b.num = make([]float64, rows)
-	}
-	return b.num[:rows]
-}
-
-func (b *colBuffer) setNull(col *Column, i, rows int) {
-	if col.Nulls == nil {
-		if cap(b.nulls) < rows {
-			b.nulls = make([]bool, rows)
-		}
-		col.Nulls = b.nulls[:rows]
-		clear(col.Nulls)
-	}
-	col.Nulls[i] = true
-}
-
-// blankNulls gives a text column its own values where some are null, so that a null token is never taken for a value.
-func (b *colBuffer) blankNulls(col *Column, rows int) {
-	if col.Nulls == nil {
-		return
-	}
-	if cap(b.str) < rows {
-		b.str = make([]string, rows)
-	}
-	str := b.str[:rows]
 	for i := range rows {
-		str[i] = col.text[i]
-		if col.Nulls[i] {
-			str[i] = ""
+		if null(i) {
+			c.setNull(i, rows)
+		} else if t.Numeric() {
+			var ok bool
+			if c.Num[i], ok = parseAs(t, c.text[i]); !ok {
+				c.Num[i] = 0
+				c.setNull(i, rows)
+				c.Invalid = append(c.Invalid, i)
+			}
 		}
 	}
-	col.Str = str
+	if !t.Numeric() {
+		c.setText(rows)
+	}
 }
 
-func (b *colBuffer) parseDeclared(col *Column, i, rows int, s string) {
-	v, ok := parseAs(col.Type, s)
-	if !ok {
-		b.setNull(col, i, rows)
-		col.Num[i] = 0
-		col.Invalid = append(col.Invalid, i)
+func (c *Column) setNull(i, rows int) {
+	if c.Nulls == nil {
+		c.Nulls = make([]bool, rows)
+	}
+	c.Nulls[i] = true
+}
+
+// setText gives a text column its values: its own ones where some are null, so that a null token is never taken for a value.
+func (c *Column) setText(rows int) {
+	c.Str = c.text
+	if c.Nulls == nil {
 		return
 	}
-	col.Num[i] = v
-	if col.Type == Integer && math.Abs(v) >= exactInt {
-		col.setExact(i, s)
+	c.Str = make([]string, rows)
+	for i, null := range c.Nulls {
+		if !null {
+			c.Str[i] = c.text[i]
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package tabular
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -13,96 +14,60 @@ import (
 // Numbers keep their spelling, nested values are the text they were written as. Repeated keys, text behind the object and lone
 // surrogates are refused: every reader of such a line may see another row.
 type jsonlSource struct {
-	lines
+	in      *input
+	text    *bufio.Reader
+	limits  Limits
 	header  []string
 	index   map[string]int
 	stamp   []int64 // by column: the last row that had it
-	row     int64
-	arena   []byte
-	ends    []int
-	lineOf  []int64
-	pending error
+	row     int64   // the row being read, from 1
+	line    int64   // physical line being read, from 1
+	pending error   // a bad row after good ones: given once those are handed out
 }
 
-func openJSONL(in *input, limits Limits) source {
-	return &jsonlSource{lines: newLines(in, limits), index: map[string]int{}}
+func openJSONL(in *input, limits Limits) (*jsonlSource, error) {
+	text, err := openText(in)
+	return &jsonlSource{in: in, text: text, limits: limits, index: map[string]int{}}, err
 }
 
 func (s *jsonlSource) names() []string { return s.header }
 
 func (s *jsonlSource) close() error { return nil }
 
-func (s *jsonlSource) fail(row, line int64, column string, err error) error {
-	return &Error{File: s.in.path, Row: row, Line: line, Column: column, Err: err}
-}
-
 func (s *jsonlSource) fill(f *frame) error {
-	if s.pending != nil {
-		return s.pending
-	}
-	if err := s.gather(); err != nil {
-		s.pending = err
-	}
-	if len(s.ends) == 0 {
-		return s.pending
-	}
-	// One string for all lines: every cell without escapes is a slice of it.
-	text := string(s.arena)
-	from := 0
-	for i, to := range s.ends {
-		line := text[from:to]
-		s.row++
-		if err := s.parse(f, line); err != nil {
-			var placed *Error
-			if !errors.As(err, &placed) {
-				err = s.fail(s.row, s.lineOf[i], "", err)
-			} else {
-				placed.Row, placed.Line = s.row, s.lineOf[i]
-			}
+	for size := 0; s.pending == nil && f.rows < BatchRows && size < batchBytes; {
+		s.line++
+		line, err := readLine(s.text, s.limits.RowBytes)
+		if err == nil && len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		if err == io.EOF { //nolint:errorlint // only the bare value is the end of the input.
 			s.pending = err
 			break
 		}
-		f.lines = append(f.lines, line)
+		s.row++
+		row := string(line) // every cell without escapes is a slice of it
+		if err == nil {
+			err = s.parse(f, row)
+		}
+		if err != nil {
+			var placed *Error
+			if !errors.As(err, &placed) {
+				placed = &Error{Err: err}
+			}
+			placed.File, placed.Row, placed.Line = s.in.path, s.row, s.line
+			s.pending = placed
+			break
+		}
+		f.lines = append(f.lines, row)
 		f.rows++
-		from = to
+		size += len(row)
 	}
 	if f.rows == 0 {
 		return s.pending
 	}
 	for c := range f.cells { // drop what a bad row had added
 		f.cells[c].text, f.cells[c].kinds = f.cells[c].text[:f.rows], f.cells[c].kinds[:f.rows]
-	}
-	return nil
-}
-
-// gather reads the lines of the next batch.
-func (s *jsonlSource) gather() error {
-	s.arena, s.ends, s.lineOf = s.arena[:0], s.ends[:0], s.lineOf[:0]
-	if s.row == 0 && s.line == 1 {
-		if err := s.skipBOM(); err != nil {
-			return s.fail(0, 0, "", err)
-		}
-	}
-	for len(s.ends) < BatchRows && len(s.arena) < batchBytes {
-		line, next, err := s.physicalLine()
-		at := s.line
-		if err == nil && len(line) > s.limits.RowBytes {
-			err = limitf("row bytes", "the row has %d bytes, more than %d", len(line), s.limits.RowBytes)
-		}
-		if err == io.EOF { //nolint:errorlint // only the bare value is the end of the input.
-			return err
-		}
-		if err != nil {
-			return s.fail(s.row+int64(len(s.ends))+1, at, "", err)
-		}
-		s.pos = next
-		s.line++
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
-		s.arena = append(s.arena, line...)
-		s.ends = append(s.ends, len(s.arena))
-		s.lineOf = append(s.lineOf, at)
 	}
 	return nil
 }
@@ -132,7 +97,7 @@ func (s *jsonlSource) parse(f *frame, line string) error {
 			return err
 		}
 		if len(text) > s.limits.FieldBytes {
-			return &Error{File: s.in.path, Column: key, Err: limitf("field bytes", "the value has %d bytes, more than %d", len(text), s.limits.FieldBytes)}
+			return &Error{Column: key, Err: limitf("field bytes", "the value has %d bytes, more than %d", len(text), s.limits.FieldBytes)}
 		}
 		guess = c + 1
 		f.cells[c].text = append(f.cells[c].text, text)
@@ -176,7 +141,7 @@ func (s *jsonlSource) member(p *jsonScanner) (key, text string, k kind, err erro
 	}
 	p.space()
 	if text, k, err = p.value(); err != nil {
-		return "", "", 0, &Error{File: s.in.path, Column: key, Err: err}
+		return "", "", 0, &Error{Column: key, Err: err}
 	}
 	return key, text, k, nil
 }
@@ -189,7 +154,7 @@ func (s *jsonlSource) column(f *frame, key string, guess int) (int, error) {
 	}
 	if ok {
 		if s.stamp[c] == s.row {
-			return 0, &Error{File: s.in.path, Column: key, Err: errors.New("the key stands twice in the row; keep one")}
+			return 0, &Error{Column: key, Err: errors.New("the key stands twice in the row; keep one")}
 		}
 		s.stamp[c] = s.row
 		return c, nil

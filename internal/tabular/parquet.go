@@ -246,5 +246,5 @@ func (c *columnCursor) cause(err error) error {
 }
 
 func (c *columnCursor) decoder() valueDecoder {
-	return valueDecoder{leafType: typeOfLeaf(&c.leaf.element), texts: c.texts, shared: c.shared, limits: c.limits}
+	return valueDecoder{leafType: c.leaf.leafType, texts: c.texts, shared: c.shared, limits: c.limits}
 }

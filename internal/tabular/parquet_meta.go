@@ -22,6 +22,7 @@ const virtualStart = 4
 
 // parquetLeaf is one leaf column of the schema.
 type parquetLeaf struct {
+	leafType
 	name     string
 	element  format.SchemaElement
 	maxRep   int
@@ -183,8 +184,8 @@ func (w *schemaWalk) element(e *format.SchemaElement) error {
 		if g.left > 0 {
 			return fmt.Errorf("column %s is both a value and a group", clip(e.Name))
 		}
-		if err := checkLeafType(e); err != nil {
-			return fmt.Errorf("column %s: %w", clip(e.Name), err)
+		if e.Type.V == format.FixedLenByteArray && e.TypeLength.V == 0 {
+			return fmt.Errorf("column %s: its values have a fixed length that is not told; the file is damaged", clip(e.Name))
 		}
 		if len(w.leaves) == w.limits.Columns {
 			return limitf("columns", "it has more than %d columns", w.limits.Columns)
@@ -304,7 +305,7 @@ func (m *parquetMeta) open(md *format.FileMetaData) error {
 	}
 	m.schema = empty.Schema()
 	m.text = m.schema.String()
-	return nil
+	return setTypes(m.leaves, m.file.Root())
 }
 
 func openVirtual(md *format.FileMetaData) (*parquet.File, error) {

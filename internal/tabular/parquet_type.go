@@ -1,12 +1,10 @@
 package tabular
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/parquet-go/parquet-go/deprecated"
+	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/format"
 )
 
@@ -32,9 +30,14 @@ const (
 	leafBytes // text if it is UTF-8, else base64
 )
 
-// typeOfLeaf reads the logical type, or the older converted type. https://github.com/apache/parquet-format/blob/master/LogicalTypes.md
-func typeOfLeaf(e *format.SchemaElement) leafType {
-	switch lt := e.LogicalType.Value.(type) {
+// typeOfLeaf reads the logical type, or the one that the library makes of an older converted type.
+// https://github.com/apache/parquet-format/blob/master/LogicalTypes.md
+func typeOfLeaf(e *format.SchemaElement, t parquet.Type) leafType {
+	logical := e.LogicalType.Value
+	if l := t.LogicalType(); logical == nil && l != nil {
+		logical = l.Value
+	}
+	switch lt := logical.(type) {
 	case *format.DecimalType:
 		return leafType{native: Number, kind: leafDecimal, scale: int(lt.Scale)}
 	case *format.DateType:
@@ -53,22 +56,6 @@ func typeOfLeaf(e *format.SchemaElement) leafType {
 	case *format.StringType, *format.EnumType, *format.JsonType:
 		return leafType{native: String, kind: leafText}
 	}
-	if e.ConvertedType.Valid {
-		switch e.ConvertedType.V {
-		case deprecated.UTF8, deprecated.Enum, deprecated.Json:
-			return leafType{native: String, kind: leafText}
-		case deprecated.Decimal:
-			return leafType{native: Number, kind: leafDecimal, scale: int(e.Scale.V)}
-		case deprecated.Date:
-			return leafType{native: Timestamp, kind: leafDate}
-		case deprecated.TimestampMillis:
-			return leafType{native: Timestamp, kind: leafTimestamp, unit: time.Millisecond}
-		case deprecated.TimestampMicros:
-			return leafType{native: Timestamp, kind: leafTimestamp, unit: time.Microsecond}
-		case deprecated.Uint8, deprecated.Uint16, deprecated.Uint32, deprecated.Uint64:
-			return leafType{native: Integer, kind: leafUnsigned}
-		}
-	}
 	switch e.Type.V {
 	case format.Boolean:
 		return leafType{native: Bool}
@@ -82,63 +69,34 @@ func typeOfLeaf(e *format.SchemaElement) leafType {
 	return leafType{native: String, kind: leafBytes}
 }
 
-// checkLeafType holds the logical type to the physical types that the specification allows it; the library takes it on trust.
-func checkLeafType(e *format.SchemaElement) error {
-	var allowed []format.Type
-	length := int32(0) // that a fixed-length array must have
-	switch e.LogicalType.Value.(type) {
-	case nil, *format.NullType:
-		return checkConvertedType(e)
-	case *format.StringType, *format.EnumType, *format.JsonType, *format.BsonType, *format.GeometryType, *format.GeographyType:
-		allowed = []format.Type{format.ByteArray}
-	case *format.DecimalType:
-		allowed = []format.Type{format.Int32, format.Int64, format.ByteArray, format.FixedLenByteArray}
-	case *format.DateType:
-		allowed = []format.Type{format.Int32}
-	case *format.TimeType, *format.IntType:
-		allowed = []format.Type{format.Int32, format.Int64}
-	case *format.TimestampType:
-		allowed = []format.Type{format.Int64}
-	case *format.UUIDType:
-		allowed, length = []format.Type{format.FixedLenByteArray}, 16
-	case *format.Float16Type:
-		allowed, length = []format.Type{format.FixedLenByteArray}, 2
+// setTypes gives the leaves their types, and holds what the library takes their values for to what the schema says they are, which it takes on trust: a text in a column of
+// integers would be read from memory that is not there.
+func setTypes(leaves []parquetLeaf, root *parquet.Column) error {
+	types := leafTypes(root, nil)
+	if len(types) != len(leaves) {
+		return fmt.Errorf("the library sees %d columns, not %d", len(types), len(leaves))
 	}
-	if !slices.Contains(allowed, e.Type.V) || (length > 0 && e.TypeLength.V != length) {
-		return fmt.Errorf("the logical type %s does not fit the physical type %s; the file is damaged", e.LogicalType.String(), e.Type.V)
-	}
-	return checkFixed(e)
-}
-
-func checkConvertedType(e *format.SchemaElement) error {
-	if !e.ConvertedType.Valid || e.LogicalType.Value != nil {
-		return checkFixed(e)
-	}
-	var allowed []format.Type
-	switch e.ConvertedType.V {
-	case deprecated.UTF8, deprecated.Enum, deprecated.Json, deprecated.Bson:
-		allowed = []format.Type{format.ByteArray}
-	case deprecated.Decimal:
-		allowed = []format.Type{format.Int32, format.Int64, format.ByteArray, format.FixedLenByteArray}
-	case deprecated.Date, deprecated.TimeMillis, deprecated.Int8, deprecated.Int16, deprecated.Int32, deprecated.Uint8, deprecated.Uint16, deprecated.Uint32:
-		allowed = []format.Type{format.Int32}
-	case deprecated.TimeMicros, deprecated.TimestampMillis, deprecated.TimestampMicros, deprecated.Int64, deprecated.Uint64:
-		allowed = []format.Type{format.Int64}
-	case deprecated.Interval:
-		allowed = []format.Type{format.FixedLenByteArray}
-	}
-	if !slices.Contains(allowed, e.Type.V) {
-		return fmt.Errorf("the converted type %d does not fit the physical type %s; the file is damaged", e.ConvertedType.V, e.Type.V)
-	}
-	return checkFixed(e)
-}
-
-// checkFixed asks for the length of fixed-length values, without which they cannot be told apart.
-func checkFixed(e *format.SchemaElement) error {
-	if e.Type.V == format.FixedLenByteArray && e.TypeLength.V <= 0 {
-		return errors.New("its values have a fixed length that is not told; the file is damaged")
+	for i, t := range types {
+		e := &leaves[i].element
+		leaves[i].leafType = typeOfLeaf(e, t)
+		if _, null := e.LogicalType.Value.(*format.NullType); null {
+			continue // of no type, and so never read as one
+		}
+		if kind := format.Type(t.Kind()); kind != e.Type.V || (kind == format.FixedLenByteArray && t.Length() != int(e.TypeLength.V)) {
+			return fmt.Errorf("column %s: the type %s does not fit the physical type %s; the file is damaged", clip(leaves[i].name), t, e.Type.V)
+		}
 	}
 	return nil
+}
+
+func leafTypes(c *parquet.Column, out []parquet.Type) []parquet.Type {
+	if c.Leaf() {
+		return append(out, c.Type())
+	}
+	for _, child := range c.Columns() {
+		out = leafTypes(child, out)
+	}
+	return out
 }
 
 func unitOf(u format.TimeUnit) time.Duration {

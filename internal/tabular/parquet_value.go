@@ -132,11 +132,7 @@ func (t leafType) integer(n int64) scalar {
 		if part < 0 {
 			sec, part = sec-1, part+perSecond
 		}
-		s := scalar{num: float64(sec) + float64(part)/float64(perSecond)}
-		if unit == 1 && part%1000 != 0 {
-			s.exact = time.Unix(sec, part).UTC().Format(time.RFC3339Nano)
-		}
-		return s
+		return timestamp(sec, part*unit)
 	case leafUnsigned:
 		s := scalar{num: float64(uint64(n))}
 		if uint64(n) >= exactInt {
@@ -155,10 +151,10 @@ func (t leafType) integer(n int64) scalar {
 func int96Time(v deprecated.Int96) scalar {
 	nanos := int64(uint64(v[0]) | uint64(v[1])<<32)
 	days := int64(int32(v[2])) - 2440588
-	return leafType{kind: leafTimestamp, unit: time.Nanosecond}.parts(days*86400+nanos/1e9, nanos%1e9)
+	return timestamp(days*86400+nanos/1e9, nanos%1e9)
 }
 
-func (t leafType) parts(sec, nanos int64) scalar {
+func timestamp(sec, nanos int64) scalar {
 	s := scalar{num: float64(sec) + float64(nanos)/1e9}
 	if nanos%1000 != 0 {
 		s.exact = time.Unix(sec, nanos).UTC().Format(time.RFC3339Nano)

@@ -1,13 +1,7 @@
 package tabular
 
-import (
-	"fmt"
-
-	"github.com/apache/datasketches-go/tdigest"
-)
-
-// Profile describes a table without its rows: JSON-serialisable, of bounded size, and mergeable, so that profiles of parts make the profile
-// of the whole. Equal rows in equal order give equal bytes.
+// Profile describes a table without its rows: JSON-serialisable, of bounded size, and with sketches that merge, so that whoever has
+// the profiles of parts can make that of the whole. Equal rows in equal order give equal bytes.
 type Profile struct {
 	Rows    int64           `json:"rows"`
 	Columns []ColumnProfile `json:"columns"`
@@ -43,7 +37,7 @@ type ColumnProfile struct {
 	// is not listed occurs at most TopError times. Numeric columns of more than 1,000 spellings have none.
 	Top      []ValueCount `json:"top,omitempty"`
 	TopError int64        `json:"top_error,omitempty"`
-	// HLL and TDigest are the sketches in Apache DataSketches' format, from which Merge goes on.
+	// HLL and TDigest are the sketches in Apache DataSketches' format, which its libraries merge.
 	HLL     []byte `json:"hll,omitempty"`
 	TDigest []byte `json:"tdigest,omitempty"`
 }
@@ -72,72 +66,3 @@ const (
 	topCap     = 1000
 	topLength  = 256 // bytes of a value that are kept to name it
 )
-
-// QuantileAt returns the value at rank q of 0 to 1 from the sketch (t-digest, Dunning and Ertl 2019). It errors on a column without one.
-func (c *ColumnProfile) QuantileAt(q float64) (float64, error) {
-	if len(c.TDigest) == 0 {
-		return 0, fmt.Errorf("column %s has no numeric values", clip(c.Name))
-	}
-	d, err := tdigest.DecodeDouble(c.TDigest)
-	if err != nil {
-		return 0, fmt.Errorf("decode quantile sketch of column %s: %w", clip(c.Name), err)
-	}
-	v, err := d.Quantile(q)
-	if err != nil {
-		return 0, fmt.Errorf("quantile %g of column %s: %w", q, clip(c.Name), err)
-	}
-	return v, nil
-}
-
-// Merge returns the profile of the rows of both. Columns are matched by name; a column that one side lacks counts as null there.
-func Merge(a, b Profile) (Profile, error) {
-	out := Profile{Rows: a.Rows + b.Rows}
-	for _, c := range a.Columns {
-		other := b.Column(c.Name)
-		if other == nil {
-			c.Nulls += b.Rows
-			out.Columns = append(out.Columns, c)
-			continue
-		}
-		m, err := mergeColumns(c, *other)
-		if err != nil {
-			return Profile{}, fmt.Errorf("merge profiles of column %s: %w", clip(c.Name), err)
-		}
-		out.Columns = append(out.Columns, m)
-	}
-	for _, c := range b.Columns {
-		if a.Column(c.Name) == nil {
-			c.Nulls += a.Rows
-			out.Columns = append(out.Columns, c)
-		}
-	}
-	return out, nil
-}
-
-func mergeColumns(a, b ColumnProfile) (ColumnProfile, error) {
-	left, err := restoreStats(a)
-	if err != nil {
-		return ColumnProfile{}, err
-	}
-	right, err := restoreStats(b)
-	if err != nil {
-		return ColumnProfile{}, err
-	}
-	if err := left.merge(right); err != nil {
-		return ColumnProfile{}, err
-	}
-	return left.profile(mergedType(a, b))
-}
-
-// mergedType is the narrowest type that holds the values of both.
-func mergedType(a, b ColumnProfile) Type {
-	switch {
-	case a.Type == b.Type || b.Count == 0:
-		return a.Type
-	case a.Count == 0:
-		return b.Type
-	case a.Type.satisfies(Number) && b.Type.satisfies(Number):
-		return Number
-	}
-	return String
-}

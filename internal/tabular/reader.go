@@ -66,7 +66,6 @@ type Reader struct {
 	schema     *parquet.Schema // of the first Parquet file
 	schemaText string
 	infer      []*inference
-	buffers    []*colBuffer
 	frame      frame
 	batch      Batch
 	ready      bool // batch was read by Open and not handed out yet
@@ -221,32 +220,33 @@ func (r *Reader) openNext() error {
 		return err
 	}
 	r.in, r.fileRow = in, 0
-	switch r.format {
-	case formatCSV:
-		var c *csvSource
-		if c, err = openCSV(in, r.limits); err == nil {
-			r.src = c
-		}
-	case formatJSONL:
-		r.src = openJSONL(in, r.limits)
-	default:
-		var p *parquetSource
-		if p, err = openParquet(in, compression, r.limits, r.opts.TempDir, r.opts.keepRows); err == nil {
-			r.src = p
-			if r.schema == nil {
-				r.schema, r.schemaText = p.meta.schema, p.meta.text
-			}
-			err = r.sameSchema(p)
-		}
-	}
+	src, err := r.open(compression)
 	if err != nil {
 		if cerr := in.changed(); cerr != nil {
 			return cerr
 		}
 		return r.atFile(err)
 	}
+	r.src = src
 	r.align() // a table without rows has columns all the same
+	if p, ok := src.(*parquetSource); ok {
+		if r.schema == nil {
+			r.schema, r.schemaText = p.meta.schema, p.meta.text
+		}
+		return r.sameSchema(p)
+	}
 	return r.sameColumns()
+}
+
+// open starts to read the open file.
+func (r *Reader) open(compression string) (source, error) {
+	switch r.format {
+	case formatCSV:
+		return openCSV(r.in, r.limits)
+	case formatJSONL:
+		return openJSONL(r.in, r.limits)
+	}
+	return openParquet(r.in, compression, r.limits, r.opts.TempDir, r.opts.keepRows)
 }
 
 // sameColumns compares the open file's columns with the first file's. JSON Lines is let through: there an absent key is a null.
@@ -315,14 +315,14 @@ func (r *Reader) finish() error {
 		at[n] = i
 	}
 	columns := r.batch.Columns[:0]
-	for i, inf := range r.infer {
+	for _, inf := range r.infer {
 		var c *cells
 		if j, ok := at[inf.name]; ok && j < len(f.cells) {
 			c = &f.cells[j]
 		} else {
 			c = absentCells(f.rows)
 		}
-		columns = append(columns, inf.column(c, f.rows, r.buffers[i]))
+		columns = append(columns, inf.column(c, f.rows))
 	}
 	r.batch = Batch{Rows: f.rows, Columns: columns, File: r.in.path, Row: r.fileRow + 1, lines: f.lines, rows: f.raw, schema: r.schema}
 	r.fileRow += int64(f.rows)
@@ -338,7 +338,6 @@ func (r *Reader) align() {
 	for _, n := range r.src.names() {
 		if !known[n] {
 			r.infer = append(r.infer, newInference(n, r.opts.Declared))
-			r.buffers = append(r.buffers, &colBuffer{})
 		}
 	}
 }

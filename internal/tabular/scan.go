@@ -200,10 +200,6 @@ func (c *compiler) cell(r rule, column, what string, nulls bool, bad func(*Colum
 	c.out = append(c.out, &cellCheck{rule: r, column: column, what: what, nulls: nulls, bad: bad})
 }
 
-func (c *compiler) judge(r rule, column string, judge func(*tableCheck, *Result) (string, error)) {
-	c.out = append(c.out, &tableCheck{rule: r, column: column, judge: judge})
-}
-
 func (c *compiler) key(r rule, columns []string, most int64, sides bool) {
 	if slices.Contains(columns, "*") {
 		columns = nil
@@ -308,39 +304,5 @@ func (c *compiler) rows(e Expectation) {
 			c.fail(at("no_overlap"), "there are %d splits; declare at least two", len(c.scan.opts.Splits))
 		}
 		c.key(at("no_overlap"), e.NoOverlap, 0, true)
-	}
-}
-
-// table compiles the rules that look at the table as a whole.
-func (c *compiler) table(e Expectation) {
-	at := func(name string) rule { return rule{e.Name, name, e.Severity} }
-	if e.Columns != nil {
-		c.judge(at("columns"), "", judgeColumns(e.Columns))
-	}
-	if e.RowCount != nil {
-		c.judge(at("row_count"), "", judgeRowCount(*e.RowCount))
-	}
-	for _, col := range slices.Sorted(maps.Keys(e.Mean)) {
-		c.judge(at("mean"), col, judgeMean(e.Mean[col]))
-	}
-	for _, col := range slices.Sorted(maps.Keys(e.Quantile)) {
-		for _, q := range e.Quantile[col] {
-			if !(q.Q >= 0 && q.Q <= 1) {
-				c.fail(at("quantile"), "column %s: rank %g is not between 0 and 1", clip(col), q.Q)
-			}
-			c.judge(at("quantile"), col, judgeQuantile(q))
-		}
-	}
-	for _, col := range slices.Sorted(maps.Keys(e.NullShare)) {
-		c.judge(at("null_share"), col, judgeNullShare(e.NullShare[col]))
-	}
-	for _, col := range slices.Sorted(maps.Keys(e.DistinctCount)) {
-		c.judge(at("distinct_count"), col, judgeDistinct(e.DistinctCount[col]))
-	}
-	if e.Freshness != nil {
-		if c.scan.opts.Now.IsZero() {
-			c.fail(at("freshness"), "no time given to measure against")
-		}
-		c.judge(at("freshness"), e.Freshness.Column, judgeFreshness(*e.Freshness, c.scan.opts.Now))
 	}
 }

@@ -48,7 +48,6 @@ func TestEveryRuleFindsWhatBreaksItAndNothingElse(t *testing.T) {
 		"row_count":      {Expectation{RowCount: &MinMax{ptr(7.0), ptr(7.0)}}, Expectation{RowCount: &MinMax{Min: ptr(8.0)}}, Finding{Rule: "row_count", Count: 1}},
 		"mean":           {Expectation{Mean: map[string]MinMax{"score": {ptr(0.69), ptr(0.71)}}}, Expectation{Mean: map[string]MinMax{"score": {Max: ptr(0.69)}}}, Finding{Rule: "mean", Column: "score", Count: 1}},
 		"mean of text":   {Expectation{}, Expectation{Mean: map[string]MinMax{"city": {}}}, Finding{Rule: "mean", Column: "city", Count: 1}},
-		"quantile":       {Expectation{Quantile: map[string][]QuantileBound{"score": {{0.5, MinMax{ptr(0.65), ptr(0.8)}}}}}, Expectation{Quantile: map[string][]QuantileBound{"score": {{0.5, MinMax{Max: ptr(0.6)}}}}}, Finding{Rule: "quantile", Column: "score", Count: 1}},
 		"null_share":     {Expectation{NullShare: map[string]float64{"age": 0.2}}, Expectation{NullShare: map[string]float64{"age": 0.1}}, Finding{Rule: "null_share", Column: "age", Count: 1}},
 		"distinct_count": {Expectation{DistinctCount: map[string]MinMax{"city": {ptr(3.0), ptr(3.0)}}}, Expectation{DistinctCount: map[string]MinMax{"city": {Max: ptr(2.0)}}}, Finding{Rule: "distinct_count", Column: "city", Count: 1}},
 		"max_duplicates": {Expectation{MaxDuplicates: ptr(1)}, Expectation{MaxDuplicates: dup}, Finding{Rule: "max_duplicates", Column: "*", Count: 1, Samples: []SampleRow{at(7, "same as row 6")}}},
@@ -115,7 +114,6 @@ func TestRulesThatMakeNoSenseAreErrors(t *testing.T) {
 		"unknown type":       {Expect: []Expectation{{Name: "e", Type: map[string]Type{"id": "int"}}}},
 		"the unknown type":   {Columns: []ColumnRule{{Name: "id", Type: "int"}}},
 		"no time given":      {Expect: []Expectation{{Name: "e", Freshness: &Freshness{"seen", 1}}}},
-		"rank 2":             {Expect: []Expectation{{Name: "e", Quantile: map[string][]QuantileBound{"id": {{Q: 2}}}}}},
 		"fraction 0":         {SplitDir: "d", Splits: []Split{{Name: "a"}}},
 		"fraction NaN":       {SplitDir: "d", Splits: []Split{{Name: "a", Fraction: math.NaN()}}},
 		"sum to 1.1":         {SplitDir: "d", Splits: []Split{{Name: "a", Fraction: 0.6}, {Name: "b", Fraction: 0.5}}},
@@ -356,52 +354,6 @@ func TestProfileIsRightAndSurvivesJSON(t *testing.T) {
 	}
 }
 
-func TestMergedProfilesDescribeTheWhole(t *testing.T) {
-	var parts []string
-	whole := "n,c\n"
-	for p := range 4 {
-		part := ""
-		for i := range 3000 {
-			part += fmt.Sprintf("%g,c%d\n", float64((p*3000+i)*37%5000)/2, (p+i)%5)
-		}
-		parts = append(parts, write(t, "p.csv", "n,c\n"+part))
-		whole += part
-	}
-	scan := func(path string) Profile {
-		res, err := Scan(context.Background(), []string{path}, ScanOptions{})
-		must(t, err)
-		return res.Profile
-	}
-	want := scan(write(t, "whole.csv", whole))
-	got := scan(parts[0])
-	for _, p := range parts[1:] {
-		var err error
-		got, err = Merge(got, scan(p))
-		must(t, err)
-	}
-	g, w := got.Column("n"), want.Column("n")
-	if got.Rows != want.Rows || g.Count != w.Count || *g.Min != *w.Min || *g.Max != *w.Max || math.Abs(*g.Mean-*w.Mean) > 1e-9 || math.Abs(*g.Std-*w.Std) > 1e-6 {
-		t.Errorf("%+v\n%+v", g, w)
-	}
-	for _, q := range g.Quantiles {
-		if math.Abs(q.Value-q.Q*2500) > 25 {
-			t.Errorf("quantile %g is %g, not %g", q.Q, q.Value, q.Q*2500)
-		}
-	}
-	if math.Abs(float64(g.Distinct-w.Distinct)) > 250 {
-		t.Errorf("distinct %d, not %d", g.Distinct, w.Distinct)
-	}
-	if d := cmp.Diff(want.Column("c").Top, got.Column("c").Top); d != "" {
-		t.Error(d)
-	}
-	// A column that one side lacks is null there.
-	m, err := Merge(want, scan(write(t, "other.csv", "z\n1\n")))
-	must(t, err)
-	if m.Column("z").Nulls != want.Rows || m.Column("n").Nulls != 1 {
-		t.Errorf("%+v", m.Column("z"))
-	}
-}
-
 func TestTopCountsAreWithinTheirError(t *testing.T) {
 	c := newTopCounter()
 	truth := map[string]int64{}
@@ -413,7 +365,7 @@ func TestTopCountsAreWithinTheirError(t *testing.T) {
 			v = fmt.Sprint("often", x/4%5)
 		}
 		truth[v]++
-		c.add(v, 1, false)
+		c.add(v, false)
 	}
 	top, bound := c.list(10)
 	for i, v := range top {

@@ -1,7 +1,6 @@
 package tabular
 
 import (
-	"errors"
 	"math"
 	"slices"
 
@@ -48,7 +47,7 @@ func (s *columnStats) add(c *Column, rows int) error {
 		if err := s.distinct.UpdateString(text); err != nil {
 			return err
 		}
-		s.top.add(text, 1, c.Num != nil)
+		s.top.add(text, c.Num != nil)
 		if c.Num == nil {
 			continue
 		}
@@ -81,41 +80,6 @@ func (s *columnStats) flush() error {
 		}
 	}
 	s.pending = s.pending[:0]
-	return nil
-}
-
-// merge adds the values of o, with Chan, Golub and LeVeque's pairwise update of the moments (1979).
-func (s *columnStats) merge(o *columnStats) error {
-	if err := errors.Join(s.flush(), o.flush()); err != nil {
-		return err
-	}
-	s.count, s.nulls, s.infinite = s.count+o.count, s.nulls+o.nulls, s.infinite+o.infinite
-	s.invalid += o.invalid
-	if n := s.n + o.n; n > 0 {
-		delta := o.mean - s.mean
-		s.mean += delta * float64(o.n) / float64(n)
-		s.m2 += o.m2 + delta*delta*float64(s.n)*float64(o.n)/float64(n)
-		s.n = n
-	}
-	s.min, s.max = min(s.min, o.min), max(s.max, o.max)
-	if !o.digest.IsEmpty() {
-		if err := s.digest.Merge(o.digest); err != nil {
-			return err
-		}
-	}
-	union, err := hll.NewUnion(hllLogK)
-	if err != nil {
-		return err
-	}
-	for _, sketch := range []hll.HllSketch{s.distinct, o.distinct} {
-		if err := union.UpdateSketch(sketch); err != nil {
-			return err
-		}
-	}
-	if s.distinct, err = union.GetResult(hll.TgtHllTypeHll8); err != nil {
-		return err
-	}
-	s.top.merge(o.top)
 	return nil
 }
 
@@ -162,31 +126,4 @@ func (s *columnStats) profile(t Type) (ColumnProfile, error) {
 	var err error
 	p.TDigest, err = tdigest.EncodeDouble(s.digest, true)
 	return p, err
-}
-
-// restoreStats is the inverse of profile, as far as a profile tells.
-func restoreStats(p ColumnProfile) (*columnStats, error) {
-	s, err := newStats(p.Name)
-	if err != nil {
-		return nil, err
-	}
-	s.count, s.nulls, s.infinite, s.invalid = p.Count, p.Nulls, p.Infinite, p.Invalid
-	if p.Mean != nil && p.Min != nil && p.Max != nil {
-		s.n, s.mean, s.min, s.max = p.Count-p.Infinite, *p.Mean, *p.Min, *p.Max
-		if p.Std != nil {
-			s.m2 = *p.Std * *p.Std * float64(s.n-1)
-		}
-	}
-	if len(p.TDigest) > 0 {
-		if s.digest, err = tdigest.DecodeDouble(p.TDigest); err != nil {
-			return nil, err
-		}
-	}
-	if len(p.HLL) > 0 {
-		if s.distinct, err = hll.NewHllSketchFromSlice(p.HLL, true); err != nil {
-			return nil, err
-		}
-	}
-	s.top.restore(p)
-	return s, nil
 }

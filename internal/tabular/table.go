@@ -12,20 +12,13 @@ import (
 // Table is a whole table in memory, sampled when it has more rows than the cap.
 type Table struct {
 	Schema  Schema
-	Columns []Column // parallel to Schema; Text gives the source's spelling of text and of inexact numbers only
+	Columns []Column // parallel to Schema; numbers have lost their source's spelling
 	Rows    int      // rows held
 	Total   int64    // rows read; more than Rows when the table was sampled
 }
 
 // Column returns the column named name, or nil.
-func (t *Table) Column(name string) *Column {
-	for i := range t.Columns {
-		if t.Columns[i].Name == name {
-			return &t.Columns[i]
-		}
-	}
-	return nil
-}
+func (t *Table) Column(name string) *Column { return named(t.Columns, name) }
 
 // Load reads paths as one table. Above Options.MaxRows it keeps the rows whose hashes are smallest, in file order. What is hashed is the
 // row's number, not its values: values repeat, and all copies of a value share one hash, so that a sample by value would hold every copy of
@@ -151,17 +144,13 @@ func (b *tableBuilder) append(at int, src *Column) {
 	dst := &b.table.Columns[at]
 	held := b.table.Rows
 	if src.Nulls != nil || dst.Nulls != nil {
-		for len(dst.Nulls) < held {
-			dst.Nulls = append(dst.Nulls, false)
-		}
+		dst.Nulls = padded(dst.Nulls, held)
 		for _, i := range b.keep {
 			dst.Nulls = append(dst.Nulls, src.IsNull(i))
 		}
 	}
 	if b.text[src.Name] || (src.Num == nil && dst.Num == nil) {
-		for len(dst.Str) < held {
-			dst.Str = append(dst.Str, "")
-		}
+		dst.Str = padded(dst.Str, held)
 		for _, i := range b.keep {
 			s := ""
 			if !src.IsNull(i) {
@@ -171,36 +160,23 @@ func (b *tableBuilder) append(at int, src *Column) {
 		}
 		return
 	}
-	if src.Num == nil && !allNull(src, len(src.Str)) {
+	if src.Num == nil && (src.Nulls == nil || slices.Contains(src.Nulls, false)) {
 		b.widened = true
 		return
 	}
-	if src.Num != nil && dst.Num == nil && dst.Str != nil {
-		dst.Str = nil // all null so far, or it would be text
-	}
-	for len(dst.Num) < held {
-		dst.Num = append(dst.Num, 0)
-	}
-	for at, i := range b.keep {
-		if src.Num == nil {
-			dst.Num = append(dst.Num, 0)
-			continue
+	dst.Str = nil // all null so far, or it would be text
+	dst.Num = padded(dst.Num, held)
+	for _, i := range b.keep {
+		v := 0.0
+		if src.Num != nil {
+			v = src.Num[i]
 		}
-		dst.Num = append(dst.Num, src.Num[i])
-		if s, ok := src.Exact[i]; ok {
-			dst.setExact(held+at, s)
-		}
+		dst.Num = append(dst.Num, v)
 	}
 }
 
-func allNull(c *Column, rows int) bool {
-	for i := range rows {
-		if !c.IsNull(i) {
-			return false
-		}
-	}
-	return true
-}
+// padded is s with zero values behind it up to n.
+func padded[T any](s []T, n int) []T { return append(s, make([]T, n-len(s))...) }
 
 // shared returns one copy of s per column for the first values, so that a category costs its text once; others are copied away from their
 // batch, whose arena they would keep alive.
@@ -242,24 +218,11 @@ func (b *tableBuilder) shrink() {
 		}
 	}
 	for i := range b.table.Columns {
-		compact(&b.table.Columns[i], keep)
+		c := &b.table.Columns[i]
+		c.Nulls, c.Num, c.Str = pick(c.Nulls, keep), pick(c.Num, keep), pick(c.Str, keep)
 	}
 	b.numbers = pick(b.numbers, keep)
 	b.table.Rows = len(keep)
-}
-
-func compact(c *Column, keep []int) {
-	c.Nulls, c.Num, c.Str = pick(c.Nulls, keep), pick(c.Num, keep), pick(c.Str, keep)
-	if c.Exact == nil {
-		return
-	}
-	exact := map[int]string{}
-	for to, from := range keep {
-		if s, ok := c.Exact[from]; ok {
-			exact[to] = s
-		}
-	}
-	c.Exact = exact
 }
 
 func pick[T any](s []T, keep []int) []T {
@@ -282,12 +245,9 @@ func (b *tableBuilder) finish(schema Schema) {
 		c := &b.table.Columns[i]
 		c.Type = f.Type
 		if f.Type.Numeric() {
-			if c.Num == nil {
-				c.Num = make([]float64, b.table.Rows)
-			}
-			c.Str = nil
-		} else if c.Str == nil {
-			c.Str = make([]string, b.table.Rows)
+			c.Num, c.Str = padded(c.Num, b.table.Rows), nil
+		} else {
+			c.Str = padded(c.Str, b.table.Rows)
 		}
 	}
 }

@@ -13,8 +13,9 @@ import (
 type thriftWalker struct {
 	b        []byte
 	at       int
-	elements int // list elements that may still come
-	depth    int // nesting that may still come
+	elements int   // list elements that may still come
+	depth    int   // nesting that may still come
+	err      error // what is wrong, after which nothing is read
 }
 
 // maxThriftElements bounds the list elements of one footer: a million of the largest, the column chunks, take about half a gigabyte.
@@ -25,152 +26,119 @@ var errThrift = errors.New("the Thrift metadata is damaged")
 // thriftLength returns the length of the one struct that b starts with, or io.ErrUnexpectedEOF (wrapped) if b ends before it does.
 func thriftLength(b []byte) (int, error) {
 	w := thriftWalker{b: b, elements: maxThriftElements, depth: 32}
-	if err := w.structure(); err != nil {
-		return 0, err
-	}
-	return w.at, nil
+	w.nested(w.structure)
+	return w.at, w.err
 }
 
-func (w *thriftWalker) byte() (byte, error) {
+func (w *thriftWalker) fail(format string, args ...any) {
+	if w.err == nil {
+		w.err = fmt.Errorf("%w: %w", errThrift, fmt.Errorf(format, args...))
+	}
+	w.at = len(w.b)
+}
+
+// byte returns the next byte, or 0 after an error.
+func (w *thriftWalker) byte() byte {
 	if w.at >= len(w.b) {
-		return 0, fmt.Errorf("%w: %w", errThrift, io.ErrUnexpectedEOF)
+		w.fail("%w", io.ErrUnexpectedEOF)
+		return 0
 	}
 	w.at++
-	return w.b[w.at-1], nil
+	return w.b[w.at-1]
 }
 
-func (w *thriftWalker) uvarint() (uint64, error) {
+func (w *thriftWalker) uvarint() uint64 {
 	v, n := binary.Uvarint(w.b[w.at:])
 	switch {
 	case n == 0:
-		return 0, fmt.Errorf("%w: %w", errThrift, io.ErrUnexpectedEOF)
+		w.fail("%w", io.ErrUnexpectedEOF)
 	case n < 0:
-		return 0, fmt.Errorf("%w: a number is too long", errThrift)
+		w.fail("a number is too long")
+	default:
+		w.at += n
 	}
-	w.at += n
-	return v, nil
+	return v
 }
 
-func (w *thriftWalker) skip(n uint64) error {
+func (w *thriftWalker) skip(n uint64) {
 	if n > uint64(len(w.b)-w.at) {
-		return fmt.Errorf("%w: %d bytes are claimed where %d are left: %w", errThrift, n, len(w.b)-w.at, io.ErrUnexpectedEOF)
+		w.fail("%d bytes are claimed where %d are left: %w", n, len(w.b)-w.at, io.ErrUnexpectedEOF)
+		return
 	}
 	w.at += int(n)
-	return nil
 }
 
-func (w *thriftWalker) structure() error {
-	if w.depth--; w.depth < 0 {
-		return fmt.Errorf("%w: it is nested too deep", errThrift)
+// nested runs walk one level deeper.
+func (w *thriftWalker) nested(walk func()) {
+	if w.depth == 0 {
+		w.fail("it is nested too deep")
+		return
 	}
-	defer func() { w.depth++ }()
+	w.depth--
+	walk()
+	w.depth++
+}
+
+func (w *thriftWalker) structure() {
 	for {
-		head, err := w.byte()
-		if err != nil {
-			return err
-		}
+		head := w.byte()
 		if head == 0 {
-			return nil
+			return
 		}
 		if head>>4 == 0 { // the field number follows in full
-			if _, err := w.uvarint(); err != nil {
-				return err
-			}
+			w.uvarint()
 		}
 		if kind := head & 0xF; kind != 1 && kind != 2 { // a bool field is its own value
-			if err := w.value(kind); err != nil {
-				return err
-			}
+			w.value(kind)
 		}
 	}
 }
 
-func (w *thriftWalker) value(kind byte) error {
+func (w *thriftWalker) value(kind byte) {
 	switch kind {
 	case 1, 2, 3: // a bool in a list, a byte
-		return w.skip(1)
+		w.skip(1)
 	case 4, 5, 6:
-		_, err := w.uvarint()
-		return err
+		w.uvarint()
 	case 7:
-		return w.skip(8)
+		w.skip(8)
 	case 8:
-		n, err := w.uvarint()
-		if err != nil {
-			return err
-		}
-		return w.skip(n)
+		w.skip(w.uvarint())
 	case 9, 10:
-		return w.list()
+		head := w.byte()
+		n := uint64(head >> 4)
+		if n == 15 {
+			n = w.uvarint()
+		}
+		w.elementsOf(n, head&0xF)
 	case 11:
-		return w.mapping()
+		if n := w.uvarint(); n > 0 {
+			kinds := w.byte()
+			w.elementsOf(n, kinds>>4, kinds&0xF)
+		}
 	case 12:
-		return w.structure()
+		w.nested(w.structure)
+	default:
+		w.fail("it has the unknown type %d", kind)
 	}
-	return fmt.Errorf("%w: it has the unknown type %d", errThrift, kind)
 }
 
-// claim takes n elements off the budget; each is at least a byte, so more than what is left in b is a lie.
-func (w *thriftWalker) claim(n uint64) error {
-	if n > uint64(len(w.b)-w.at) {
-		return fmt.Errorf("%w: a list claims %d elements where %d bytes are left: %w", errThrift, n, len(w.b)-w.at, io.ErrUnexpectedEOF)
-	}
-	if n > uint64(w.elements) {
-		return limitf("metadata", "the metadata has more than %d list elements", maxThriftElements)
+// elementsOf walks n elements, each of the given kinds. Each takes a byte at least, so more than what is left in b is a lie.
+func (w *thriftWalker) elementsOf(n uint64, kinds ...byte) {
+	switch {
+	case n > uint64(len(w.b)-w.at):
+		w.fail("a list claims %d elements where %d bytes are left: %w", n, len(w.b)-w.at, io.ErrUnexpectedEOF)
+		return
+	case n > uint64(w.elements):
+		w.err, w.at = limitf("metadata", "the metadata has more than %d list elements", maxThriftElements), len(w.b)
+		return
 	}
 	w.elements -= int(n)
-	return nil
-}
-
-func (w *thriftWalker) list() error {
-	head, err := w.byte()
-	if err != nil {
-		return err
-	}
-	n := uint64(head >> 4)
-	if n == 15 {
-		if n, err = w.uvarint(); err != nil {
-			return err
+	w.nested(func() {
+		for i := uint64(0); i < n && w.err == nil; i++ {
+			for _, kind := range kinds {
+				w.value(kind)
+			}
 		}
-	}
-	if err := w.claim(n); err != nil {
-		return err
-	}
-	if w.depth--; w.depth < 0 {
-		return fmt.Errorf("%w: it is nested too deep", errThrift)
-	}
-	defer func() { w.depth++ }()
-	for range n {
-		if err := w.value(head & 0xF); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *thriftWalker) mapping() error {
-	n, err := w.uvarint()
-	if err != nil || n == 0 {
-		return err
-	}
-	kinds, err := w.byte()
-	if err != nil {
-		return err
-	}
-	if err := w.claim(n); err != nil {
-		return err
-	}
-	if w.depth--; w.depth < 0 {
-		return fmt.Errorf("%w: it is nested too deep", errThrift)
-	}
-	defer func() { w.depth++ }()
-	for range n {
-		if err := w.value(kinds >> 4); err != nil {
-			return err
-		}
-		if err := w.value(kinds & 0xF); err != nil {
-			return err
-		}
-	}
-	return nil
+	})
 }

@@ -17,7 +17,7 @@ func newTopCounter() *topCounter { return &topCounter{counts: map[string]int64{}
 
 func (t *topCounter) exact() bool { return !t.off && t.err == 0 }
 
-func (t *topCounter) add(value string, n int64, numeric bool) {
+func (t *topCounter) add(value string, numeric bool) {
 	if t.off {
 		return
 	}
@@ -25,14 +25,14 @@ func (t *topCounter) add(value string, n int64, numeric bool) {
 		value = value[:topLength] + "…" // two long values with one beginning count as one
 	}
 	if have, ok := t.counts[value]; ok {
-		t.counts[value] = have + n
+		t.counts[value] = have + 1
 		return
 	}
 	if numeric && len(t.counts) >= topCap {
 		t.counts, t.off = nil, true
 		return
 	}
-	t.counts[strings.Clone(value)] = n
+	t.counts[strings.Clone(value)] = 1
 	if len(t.counts) > 2*topCap {
 		t.evict(topCap)
 	}
@@ -53,20 +53,6 @@ func (t *topCounter) evict(keep int) {
 		} else {
 			t.counts[v] = n - cut
 		}
-	}
-}
-
-func (t *topCounter) merge(o *topCounter) {
-	if t.off || o.off {
-		t.counts, t.off = nil, true
-		return
-	}
-	t.err += o.err
-	for v, n := range o.counts {
-		t.counts[v] += n
-	}
-	if len(t.counts) > 2*topCap {
-		t.evict(topCap)
 	}
 }
 
@@ -91,15 +77,4 @@ func (t *topCounter) list(most int) ([]ValueCount, int64) {
 		return nil, 0
 	}
 	return out, bound
-}
-
-func (t *topCounter) restore(p ColumnProfile) {
-	if p.Count > 0 && p.Top == nil {
-		t.counts, t.off = nil, true
-		return
-	}
-	for _, v := range p.Top {
-		t.counts[v.Value] = v.Count
-	}
-	t.err = p.TopError
 }

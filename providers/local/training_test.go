@@ -66,7 +66,7 @@ func TestATrainingMakesAVersionOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Verify(v.Digest.Hex()); err != nil {
+	if err := store.Checkout(v.Digest.Hex(), t.TempDir()+"/model"); err != nil {
 		t.Error(err)
 	}
 }
