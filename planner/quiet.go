@@ -15,7 +15,7 @@ import (
 func quiet(s *subject, probe *Probe) bool {
 	k, rec := s.blk.Kind, s.rec
 	if rec == nil || rec.Phase != resource.PhaseReady || rec.Provider != s.blk.Provider ||
-		len(s.vals.unknown) > 0 || k.PinAttr != "" || len(s.blk.Feedback) > 0 {
+		len(s.vals.unknown) > 0 || k.PinAttr != "" || k.KeepAttr != "" || len(s.blk.Feedback) > 0 {
 		return false
 	}
 	if k.Triggers != nil {
