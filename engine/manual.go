@@ -15,12 +15,12 @@ import (
 
 // RollbackOptions say where to and who asks.
 type RollbackOptions struct {
-	To       int // 0 = the newest passed version below the one that serves
+	To       int // 0 = the newest good version below the one that serves
 	Who, Why string
 }
 
 // Rollback moves an object to an earlier version at once and pins it there,
-// until Unpin. It refuses a version that never passed.
+// until Unpin. It refuses a version that never passed, where versions are judged.
 func (s *Session) Rollback(ctx context.Context, addr resource.Address, o RollbackOptions) (*Applied, *state.Version, error) {
 	v, err := s.rollbackTarget(addr, o.To)
 	if err != nil {
@@ -65,15 +65,18 @@ func (s *Session) rollbackTarget(addr resource.Address, to int) (*state.Version,
 		return nil, err
 	}
 	versions := s.now.snapshot().Versions[training]
+	// Where nothing ever judged a version, there is no gate to have passed.
+	judged := slices.ContainsFunc(versions, func(v *state.Version) bool { return len(v.Verdicts) > 0 })
 	var best *state.Version
 	for _, v := range versions {
+		good := v.Passed() || !judged
 		switch {
 		case to > 0 && v.Number == to:
-			if !v.Passed() {
+			if !good {
 				return nil, fmt.Errorf("version %d of %s never passed its validation; choose one that did (ml versions %s)", to, training, training)
 			}
 			return v, nil
-		case to == 0 && v.Number < current && v.Passed():
+		case to == 0 && v.Number < current && good && s.now.quarantined(addr, v.Digest) == nil:
 			best = v
 		}
 	}
@@ -81,7 +84,7 @@ func (s *Session) rollbackTarget(addr resource.Address, to int) (*state.Version,
 		if to > 0 {
 			return nil, fmt.Errorf("%s has no version %d; ml versions %s lists them", training, to, training)
 		}
-		return nil, fmt.Errorf("%s serves version %d, and no earlier version of %s passed; ml versions %s lists them", addr, current, training, training)
+		return nil, fmt.Errorf("%s serves version %d, and no earlier version of %s is good; ml versions %s lists them", addr, current, training, training)
 	}
 	return best, nil
 }

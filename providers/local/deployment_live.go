@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/continuo-ml/continuo/internal/gateway"
@@ -58,12 +57,12 @@ func (d *deployment) object(req providers.ReadRequest, op rolloutOp, live gatewa
 	o.Quarantined = refusedSince(req, op, live)
 	switch live.Phase {
 	case gateway.PhaseStarting, gateway.PhaseRolling:
-		o.Phase, o.Message = resource.PhaseRunning, firstLine(live.Message)
+		o.Phase, o.Message = resource.PhaseRunning, brief(live.Message)
 	case gateway.PhaseHeld:
 		o.Phase, o.Message = resource.PhaseRunning, heldMessage(live)
 	case gateway.PhaseFailed, gateway.PhaseAborted, gateway.PhaseReady, gateway.PhaseStopped:
 		if live.Current.Number == 0 {
-			o.Phase, o.Message = resource.PhaseFailed, firstLine(live.Message)
+			o.Phase, o.Message = resource.PhaseFailed, brief(live.Message)
 		}
 	}
 	if why := crashing(live); why != "" {
@@ -86,16 +85,13 @@ func goneMessage(live gateway.Live) string {
 	return "the gateway died"
 }
 
-// heldMessage says what a rollout waits for.
+// heldMessage says which version waits, where, and for what.
 func heldMessage(live gateway.Live) string {
-	_, text, ok := strings.Cut(firstLine(live.Message), ": ")
-	if !ok {
-		text = live.Message
-	}
+	text := brief(live.Message)
 	if live.Shadow != nil {
 		return text + "; waits for a decision: roll out with another strategy, or take the version back"
 	}
-	return fmt.Sprintf("%s; waits for traffic", text)
+	return text + "; waits for traffic"
 }
 
 // replicas counts the predictors of the version that serves, "1 of 2 ready".
@@ -123,7 +119,7 @@ func crashing(live gateway.Live) string {
 			return ""
 		}
 		if s.Restarts > 0 && s.LastError != "" {
-			why = firstLine(s.LastError)
+			why = brief(s.LastError)
 		}
 	}
 	return why
@@ -170,6 +166,6 @@ func refusedSince(req providers.ReadRequest, op rolloutOp, live gateway.Live) []
 	if r == nil || !r.when.After(req.Record.Updated) {
 		return nil
 	}
-	r.reason = firstLine(r.reason)
+	r.reason = brief(r.reason)
 	return []state.Quarantine{r.quarantine(req.Address)}
 }
