@@ -21,6 +21,7 @@ type RollbackOptions struct {
 
 // Rollback moves an object to an earlier version at once and pins it there,
 // until Unpin. It refuses a version that never passed, where versions are judged.
+// One that does not hold (Applied.Bad) is not pinned.
 func (s *Session) Rollback(ctx context.Context, addr resource.Address, o RollbackOptions) (*Applied, *state.Version, error) {
 	v, err := s.rollbackTarget(addr, o.To)
 	if err != nil {
@@ -33,6 +34,10 @@ func (s *Session) Rollback(ctx context.Context, addr resource.Address, o Rollbac
 	raw, err := state.EncodeValue(model)
 	if err != nil {
 		return nil, nil, err
+	}
+	before := state.Op{PutPin: s.now.snapshot().Pins[addr]}
+	if before.PutPin == nil {
+		before.DeletePin = &addr
 	}
 	ops := []state.Op{{PutPin: &state.Pin{Address: addr, Version: v.Number, Model: raw, Who: o.Who, Why: o.Why, When: s.e.Now().UTC()}}}
 	if q := s.now.quarantined(addr, v.Digest); q != nil {
@@ -48,6 +53,9 @@ func (s *Session) Rollback(ctx context.Context, addr resource.Address, o Rollbac
 		return nil, v, err
 	}
 	out, err := s.Apply(ctx, p)
+	if err == nil && out.Bad[addr] != nil { // the old version serves, so the old pin stands
+		err = s.commit(ctx, before)
+	}
 	return out, v, err
 }
 
