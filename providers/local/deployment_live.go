@@ -65,6 +65,9 @@ func (d *deployment) object(req providers.ReadRequest, op rolloutOp, live gatewa
 			o.Phase, o.Message = resource.PhaseFailed, brief(live.Message)
 		}
 	}
+	if o.Message == "" {
+		o.Message = sinkMessage(live.Sink)
+	}
 	if why := crashing(live); why != "" {
 		o.Phase, o.Message = resource.PhaseFailed, fmt.Sprintf("%s does not stay up: %s", live.Current, why)
 	}
@@ -88,10 +91,25 @@ func goneMessage(live gateway.Live) string {
 // heldMessage says which version waits, where, and for what.
 func heldMessage(live gateway.Live) string {
 	text := brief(live.Message)
-	if live.Shadow != nil {
-		return text + "; waits for a decision: roll out with another strategy, or take the version back"
+	if live.Shadow == nil {
+		return text + "; waits for traffic"
 	}
-	return text + "; waits for traffic"
+	if len(live.Shadow.Examples) > 0 {
+		x := live.Shadow.Examples[0]
+		text += fmt.Sprintf(", such as %s of request %s: %s became %s", x.Where, x.ID, x.Current, x.Candidate)
+	}
+	return fmt.Sprintf("%s; waits for a decision: strategy = \"rolling\" takes it, `ml rollback %s -to %d` takes it back", text, live.Address, live.Current.Number)
+}
+
+// sinkMessage says that a sink is away, and what that does.
+func sinkMessage(s *gateway.SinkStatus) string {
+	switch {
+	case s == nil || s.Failure == "" || s.Unsent == 0:
+		return ""
+	case s.Full:
+		return fmt.Sprintf("requests get 503: %d answers wait for the sink (%s)", s.Unsent, s.Failure)
+	}
+	return fmt.Sprintf("%d answers wait for the sink (%s)", s.Unsent, s.Failure)
 }
 
 // replicas counts the predictors of the version that serves, "1 of 2 ready".

@@ -294,6 +294,9 @@ func TestDeleteKeepsWhatTheSinkNeverTook(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	s.until("a word of the sink", func(o providers.Object) bool {
+		return o.Phase == resource.PhaseReady && strings.HasPrefix(o.Message, "3 answers wait for the sink (send record 1: ")
+	})
 	var said []string
 	req := providers.DeleteRequest{OpID: "d", Address: s.addr, Record: s.record, Emit: func(e resource.Event) { said = append(said, e.Message) }}
 	file := filepath.Join(s.root, ".ml", "unsent", "deployment.tumors-d.jsonl")
@@ -517,6 +520,20 @@ func TestAMessageIsOneLineWithTheLastWordOfTheServer(t *testing.T) {
 		if got := brief(message); got != want {
 			t.Errorf("%q is %q, want %q", message, got, want)
 		}
+	}
+}
+
+func TestAHeldRolloutSaysWhatItWaitsForAndWhatToDo(t *testing.T) {
+	t.Parallel()
+	live := gateway.Live{Address: "deployment.t", Message: "version 2: shadow: 9 answers compared, 1 differed", Current: gateway.Version{Number: 1}}
+	if got, want := heldMessage(live), live.Message+"; waits for traffic"; got != want {
+		t.Errorf("a canary: %q, want %q", got, want)
+	}
+	live.Shadow = &gateway.Comparison{Examples: []gateway.Difference{{ID: "a1", Where: "$.predictions[0]", Current: "1", Candidate: "2"}}}
+	want := live.Message + ", such as $.predictions[0] of request a1: 1 became 2; waits for a decision: " +
+		"strategy = \"rolling\" takes it, `ml rollback deployment.t -to 1` takes it back"
+	if got := heldMessage(live); got != want {
+		t.Errorf("a shadow: %q, want %q", got, want)
 	}
 }
 
