@@ -17,12 +17,13 @@ import (
 
 // RollbackOptions say where to and who asks.
 type RollbackOptions struct {
-	To       int // 0 = the newest passed version below the one that serves
+	To       int // 0 = the newest good version below the one that serves
 	Who, Why string
 }
 
 // Rollback moves an object to an earlier version at once and pins it there,
-// until Unpin. It refuses a version that never passed.
+// until Unpin. It refuses a version that never passed, where versions are judged.
+// One that does not hold (Applied.Bad) is not pinned.
 func (s *Session) Rollback(ctx context.Context, addr resource.Address, o RollbackOptions) (*Applied, *state.Version, error) {
 	v, err := s.rollbackTarget(addr, o.To)
 	if err != nil {
@@ -35,6 +36,10 @@ func (s *Session) Rollback(ctx context.Context, addr resource.Address, o Rollbac
 	raw, err := state.EncodeValue(model)
 	if err != nil {
 		return nil, nil, err
+	}
+	before := state.Op{PutPin: s.now.snapshot().Pins[addr]}
+	if before.PutPin == nil {
+		before.DeletePin = &addr
 	}
 	ops := []state.Op{{PutPin: &state.Pin{Address: addr, Version: v.Number, Model: raw, Who: o.Who, Why: o.Why, When: s.e.Now().UTC()}}}
 	if q := s.now.quarantined(addr, v.Digest); q != nil {
@@ -50,6 +55,9 @@ func (s *Session) Rollback(ctx context.Context, addr resource.Address, o Rollbac
 		return nil, v, err
 	}
 	out, err := s.Apply(ctx, p)
+	if err == nil && out.Bad[addr] != nil { // the old version serves, so the old pin stands
+		err = s.commit(ctx, before)
+	}
 	return out, v, err
 }
 
@@ -78,15 +86,18 @@ func (s *Session) rollbackTarget(addr resource.Address, to int) (*state.Version,
 		return nil, err
 	}
 	versions := s.now.snapshot().Versions[training]
+	// Where nothing ever judged a version, there is no gate to have passed.
+	judged := slices.ContainsFunc(versions, func(v *state.Version) bool { return len(v.Verdicts) > 0 })
 	var best *state.Version
 	for _, v := range versions {
+		good := v.Passed() || !judged
 		switch {
 		case to > 0 && v.Number == to:
-			if !v.Passed() {
+			if !good {
 				return nil, fmt.Errorf("version %d of %s never passed its validation; choose one that did (ml versions %s)", to, training, training)
 			}
 			return v, nil
-		case to == 0 && v.Number < current && v.Passed():
+		case to == 0 && v.Number < current && good && s.now.quarantined(addr, v.Digest) == nil:
 			best = v
 		}
 	}
@@ -94,7 +105,7 @@ func (s *Session) rollbackTarget(addr resource.Address, to int) (*state.Version,
 		if to > 0 {
 			return nil, fmt.Errorf("%s has no version %d; ml versions %s lists them", training, to, training)
 		}
-		return nil, fmt.Errorf("%s serves version %d, and no earlier version of %s passed; ml versions %s lists them", addr, current, training, training)
+		return nil, fmt.Errorf("%s serves version %d, and no earlier version of %s is good; ml versions %s lists them", addr, current, training, training)
 	}
 	return best, nil
 }

@@ -216,6 +216,41 @@ func TestRollbackRefusesAVersionThatNeverPassed(t *testing.T) {
 	}
 }
 
+func TestRollbackWithoutAnyGateTakesAnEarlierVersion(t *testing.T) {
+	b := newBench(t, `
+dataset "d" { source = "d.csv" }
+training "m" {
+  command = ["train"]
+  inputs  = { train = dataset.d }
+}
+deployment "m" {
+  model   = training.m.model
+  command = ["serve"]
+}
+`)
+	for _, data := range []string{"one", "two!", "three"} {
+		b.w.sources["d.csv"] = data
+		b.apply()
+	}
+	for to, want := range map[int]int{0: 2, 1: 1} {
+		s, err := b.engine().Begin(context.Background(), "rollback")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := resource.Address{Kind: "deployment", Name: "m"}
+		if _, v, err := s.Rollback(context.Background(), addr, RollbackOptions{To: to}); err != nil || v.Number != want {
+			t.Errorf("to %d: version %v, %v", to, v, err)
+		}
+		if err := s.Unpin(context.Background(), addr); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b.apply()
+	}
+}
+
 func TestAPlanThatNoLongerMatchesStopsItsStep(t *testing.T) {
 	b := loopBench(t)
 	b.apply()

@@ -25,6 +25,8 @@ type StatusRow struct {
 	LastRun  *time.Time        `json:"last_run,omitempty"`
 	NextDue  *time.Time        `json:"next_due,omitempty"`
 	Pinned   int               `json:"pinned,omitempty"`
+
+	live bool // Message is of now, and worth a word although all is well
 }
 
 // Alarm says whether a signal is bad, or cannot be told.
@@ -49,7 +51,7 @@ func (r StatusRow) Note() string {
 	if r.Pinned > 0 {
 		out = append(out, fmt.Sprintf("pinned at %d", r.Pinned))
 	}
-	if r.Message != "" && (r.Phase != resource.PhaseReady || r.Verdict == "failed") {
+	if r.Message != "" && (r.Phase != resource.PhaseReady || r.Verdict == "failed" || r.live) {
 		out = append(out, r.Message)
 	}
 	return strings.Join(out, " · ")
@@ -81,8 +83,10 @@ func (e *Engine) statusRow(snap *state.Snapshot, rec *state.Record, live planner
 	switch {
 	case o.Err != "":
 		row.Message = o.Err
+	case o.Phase == resource.PhaseReady && o.Message != "" && rec.Verdict.Bad():
+		row.Message += "; " + o.Message
 	case o.Phase != "":
-		row.Phase, row.Message = o.Phase, o.Message
+		row.Phase, row.Message, row.live = o.Phase, o.Message, o.Message != ""
 	}
 	outputs := rec.Outputs
 	if o.Outputs != nil {

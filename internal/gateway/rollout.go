@@ -138,7 +138,7 @@ func decideStep(r Rollout, p Progress, o observation) decision {
 				d.move, d.weight = promote, 100
 			}
 		case AbortIt:
-			d.move = abort
+			d.move, d.message = abort, fmt.Sprintf("%s came within %v", at, r.MaxWait)
 		default:
 			d.move, d.progress.Holding = hold, true
 		}

@@ -86,6 +86,14 @@ func TestX4AJumpOfTheClockGivesNoVerdict(t *testing.T) {
 
 // Whatever happens, a candidate gets all the traffic for good only with a
 // good verdict at every step, and no verdict is given on too few requests.
+func TestAnAbortWithoutTrafficSaysWhatDidNotCome(t *testing.T) {
+	r := policy(func(r *Rollout) { r.OnNoTraffic = AbortIt })
+	d := decide(r, Progress{StepStarted: epoch}, observation{now: epoch.Add(r.MaxWait), ready: true})
+	if want := "canary at 10 %: 0 of the 20 requests that a verdict needs came within 5m0s"; d.message != want {
+		t.Errorf("%q, want %q", d.message, want)
+	}
+}
+
 func TestNoHistoryPromotesABadCandidate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := policy(func(r *Rollout) {

@@ -80,7 +80,7 @@ func (d *deployment) Apply(ctx context.Context, spec config.Deployment, req prov
 		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
 	}
 	live, err := gateway.Wait(ctx, dir, op.Generation, func(message string) {
-		req.Emit(resource.Event{Time: d.Now(), Type: resource.EventProgress, Address: req.Address.String(), Action: req.Action, Message: firstLine(message)})
+		req.Emit(resource.Event{Time: d.Now(), Type: resource.EventProgress, Address: req.Address.String(), Action: req.Action, Message: brief(message)})
 	})
 	if err != nil {
 		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
@@ -165,12 +165,12 @@ func (d *deployment) outcome(dir string, op rolloutOp, live gateway.Live) (provi
 	case gateway.PhaseAborted, gateway.PhaseFailed:
 		q := refused(op, live)
 		if q == nil && live.Current.Number > 0 {
-			return providers.Result{}, failure("%s; what served before serves on", firstLine(live.Message))
+			return providers.Result{}, failure("%s; what served before serves on", brief(live.Message))
 		}
 		if q == nil {
-			return providers.Result{}, failure("%s", firstLine(live.Message))
+			return providers.Result{}, failure("%s", brief(live.Message))
 		}
-		q.reason = firstLine(q.reason)
+		q.reason = brief(q.reason)
 		res.Quarantined = append(res.Quarantined, q.quarantine(op.Address))
 		res.Verdict = &resource.Verdict{
 			Message: fmt.Sprintf("version %d was taken back: %s; %s serves on", q.version, q.reason, live.Current),
@@ -306,8 +306,20 @@ func recordedDrain(spec json.RawMessage) time.Duration {
 	return drain
 }
 
-// firstLine is a gateway's message without the log lines that it may quote.
-func firstLine(message string) string {
-	line, _, _ := strings.Cut(message, "\n")
-	return strings.TrimSuffix(strings.TrimSuffix(line, ":"), "; its last lines")
+// longestLastWord bounds what a message quotes of a server's log, in bytes.
+const longestLastWord = 160
+
+// brief is a gateway's message in one line: of the log lines that it may quote only the last, which says most.
+func brief(message string) string {
+	line, quoted, _ := strings.Cut(message, "\n")
+	line = strings.TrimSuffix(strings.TrimSuffix(line, ":"), "; its last lines")
+	quoted = strings.TrimSpace(quoted)
+	last := strings.TrimSpace(quoted[strings.LastIndexByte(quoted, '\n')+1:])
+	if last == "" {
+		return line
+	}
+	if len(last) > longestLastWord {
+		last = strings.ToValidUTF8(last[:longestLastWord], "") + "…"
+	}
+	return line + ": " + last
 }

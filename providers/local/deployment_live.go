@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/continuo-ml/continuo/internal/gateway"
@@ -58,13 +57,16 @@ func (d *deployment) object(req providers.ReadRequest, op rolloutOp, live gatewa
 	o.Quarantined = refusedSince(req, op, live)
 	switch live.Phase {
 	case gateway.PhaseStarting, gateway.PhaseRolling:
-		o.Phase, o.Message = resource.PhaseRunning, firstLine(live.Message)
+		o.Phase, o.Message = resource.PhaseRunning, brief(live.Message)
 	case gateway.PhaseHeld:
 		o.Phase, o.Message = resource.PhaseRunning, heldMessage(live)
 	case gateway.PhaseFailed, gateway.PhaseAborted, gateway.PhaseReady, gateway.PhaseStopped:
 		if live.Current.Number == 0 {
-			o.Phase, o.Message = resource.PhaseFailed, firstLine(live.Message)
+			o.Phase, o.Message = resource.PhaseFailed, brief(live.Message)
 		}
+	}
+	if o.Message == "" {
+		o.Message = sinkMessage(live.Sink)
 	}
 	if why := crashing(live); why != "" {
 		o.Phase, o.Message = resource.PhaseFailed, fmt.Sprintf("%s does not stay up: %s", live.Current, why)
@@ -86,16 +88,28 @@ func goneMessage(live gateway.Live) string {
 	return "the gateway died"
 }
 
-// heldMessage says what a rollout waits for.
+// heldMessage says which version waits, where, and for what.
 func heldMessage(live gateway.Live) string {
-	_, text, ok := strings.Cut(firstLine(live.Message), ": ")
-	if !ok {
-		text = live.Message
+	text := brief(live.Message)
+	if live.Shadow == nil {
+		return text + "; waits for traffic"
 	}
-	if live.Shadow != nil {
-		return text + "; waits for a decision: roll out with another strategy, or take the version back"
+	if len(live.Shadow.Examples) > 0 {
+		x := live.Shadow.Examples[0]
+		text += fmt.Sprintf(", such as %s of request %s: %s became %s", x.Where, x.ID, x.Current, x.Candidate)
 	}
-	return fmt.Sprintf("%s; waits for traffic", text)
+	return fmt.Sprintf("%s; waits for a decision: strategy = \"rolling\" takes it, `ml rollback %s -to %d` takes it back", text, live.Address, live.Current.Number)
+}
+
+// sinkMessage says that a sink is away, and what that does.
+func sinkMessage(s *gateway.SinkStatus) string {
+	switch {
+	case s == nil || s.Failure == "" || s.Unsent == 0:
+		return ""
+	case s.Full:
+		return fmt.Sprintf("requests get 503: %d answers wait for the sink (%s)", s.Unsent, s.Failure)
+	}
+	return fmt.Sprintf("%d answers wait for the sink (%s)", s.Unsent, s.Failure)
 }
 
 // replicas counts the predictors of the version that serves, "1 of 2 ready".
@@ -123,7 +137,7 @@ func crashing(live gateway.Live) string {
 			return ""
 		}
 		if s.Restarts > 0 && s.LastError != "" {
-			why = firstLine(s.LastError)
+			why = brief(s.LastError)
 		}
 	}
 	return why
@@ -170,6 +184,6 @@ func refusedSince(req providers.ReadRequest, op rolloutOp, live gateway.Live) []
 	if r == nil || !r.when.After(req.Record.Updated) {
 		return nil
 	}
-	r.reason = firstLine(r.reason)
+	r.reason = brief(r.reason)
 	return []state.Quarantine{r.quarantine(req.Address)}
 }

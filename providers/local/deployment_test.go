@@ -100,7 +100,7 @@ func TestACanaryWithoutTrafficIsHeldAndGoesOnByItself(t *testing.T) {
 	spec := s.canary(s.model(2, "2"))
 	spec.Rollout.MaxWait = 200 * time.Millisecond
 	res, out := s.mustDeploy(spec)
-	if !res.Held || out.Version != 1 || res.Message != "canary at 50 %: 0 of the 10 requests that a verdict needs; waits for traffic" {
+	if !res.Held || out.Version != 1 || res.Message != "version 2: canary at 50 %: 0 of the 10 requests that a verdict needs; waits for traffic" {
 		t.Fatalf("held %v, %+v, message %q", res.Held, out, res.Message)
 	}
 	if o := s.look(); o.Phase != resource.PhaseRunning || o.Message != res.Message {
@@ -294,6 +294,9 @@ func TestDeleteKeepsWhatTheSinkNeverTook(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	s.until("a word of the sink", func(o providers.Object) bool {
+		return o.Phase == resource.PhaseReady && strings.HasPrefix(o.Message, "3 answers wait for the sink (send record 1: ")
+	})
 	var said []string
 	req := providers.DeleteRequest{OpID: "d", Address: s.addr, Record: s.record, Emit: func(e resource.Event) { said = append(said, e.Message) }}
 	file := filepath.Join(s.root, ".ml", "unsent", "deployment.tumors-d.jsonl")
@@ -498,11 +501,39 @@ func TestWhatALiveGatewaySaysOfItself(t *testing.T) {
 		}
 	}
 	down := gateway.ServerStatus{Version: 1, Restarts: 3, LastError: "ended (exit status 1); its last lines:\nboom"}
-	if why := crashing(gateway.Live{Current: v1, Servers: []gateway.ServerStatus{down}}); why != "ended (exit status 1)" {
+	if why := crashing(gateway.Live{Current: v1, Servers: []gateway.ServerStatus{down}}); why != "ended (exit status 1): boom" {
 		t.Errorf("a server that ends again and again: %q", why)
 	}
 	if why := crashing(gateway.Live{Current: v1, Servers: []gateway.ServerStatus{down, {Version: 1, Ready: true}}}); why != "" {
 		t.Errorf("one of two: %q", why)
+	}
+}
+
+func TestAMessageIsOneLineWithTheLastWordOfTheServer(t *testing.T) {
+	t.Parallel()
+	for message, want := range map[string]string{
+		"ready": "ready",
+		"version 2: server ended (exit status 1), without output":                                                  "version 2: server ended (exit status 1), without output",
+		"version 2: server ended (exit status 1); its last lines:\nTraceback:\n  File x\nImportError: sklearn\n\n": "version 2: server ended (exit status 1): ImportError: sklearn",
+		"ended; its last lines:\n" + strings.Repeat("ä", 200):                                                      "ended: " + strings.Repeat("ä", 80) + "…",
+	} {
+		if got := brief(message); got != want {
+			t.Errorf("%q is %q, want %q", message, got, want)
+		}
+	}
+}
+
+func TestAHeldRolloutSaysWhatItWaitsForAndWhatToDo(t *testing.T) {
+	t.Parallel()
+	live := gateway.Live{Address: "deployment.t", Message: "version 2: shadow: 9 answers compared, 1 differed", Current: gateway.Version{Number: 1}}
+	if got, want := heldMessage(live), live.Message+"; waits for traffic"; got != want {
+		t.Errorf("a canary: %q, want %q", got, want)
+	}
+	live.Shadow = &gateway.Comparison{Examples: []gateway.Difference{{ID: "a1", Where: "$.predictions[0]", Current: "1", Candidate: "2"}}}
+	want := live.Message + ", such as $.predictions[0] of request a1: 1 became 2; waits for a decision: " +
+		"strategy = \"rolling\" takes it, `ml rollback deployment.t -to 1` takes it back"
+	if got := heldMessage(live); got != want {
+		t.Errorf("a shadow: %q, want %q", got, want)
 	}
 }
 
