@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -25,22 +26,27 @@ func (b *builder) changes(m *moduleInst) {
 
 func (b *builder) moved(m *moduleInst, blk *hclsyntax.Block) {
 	attrs := b.fields(blk, []string{"from", "to"})
-	from, ok1 := b.address(m, blk, attrs, "from")
-	to, ok2 := b.address(m, blk, attrs, "to")
+	from, ok1 := b.address(m, blk, attrs, "from", true)
+	to, ok2 := b.address(m, blk, attrs, "to", true)
 	if !ok1 || !ok2 {
 		return
 	}
 	switch {
 	case from == to:
-		b.add(errAt(blk.DefRange(), "Nothing moved", "from and to are both %s.", from))
+		b.add(errAt(blk.DefRange(), "Nothing moved", "from and to are both %s. Name the old address and the new one.", shown(from)))
 		return
+	case from.Kind == "" || to.Kind == "":
+		if from.Kind != to.Kind {
+			b.add(errAt(blk.DefRange(), "Nothing moved", "A module moves to a module, and a block to a block."))
+			return
+		}
 	case from.Kind != to.Kind:
 		b.add(errAt(blk.DefRange(), "Nothing moved", "A %s cannot become a %s; only its name, key or module can change.", from.Kind, to.Kind))
 		return
 	}
 	for _, other := range b.p.Moved {
-		if other.From == from {
-			b.add(errAt(blk.DefRange(), "Moved twice", "%s is moved to %s already, at %s; remove one.", from, other.To, other.Range))
+		if other.From == from || other.To == to {
+			b.add(errAt(blk.DefRange(), "Moved twice", "%s is moved to %s already, at %s; remove one.", shown(other.From), shown(other.To), other.Range))
 			return
 		}
 	}
@@ -49,7 +55,7 @@ func (b *builder) moved(m *moduleInst, blk *hclsyntax.Block) {
 
 func (b *builder) removed(m *moduleInst, blk *hclsyntax.Block) {
 	attrs := b.fields(blk, []string{"from"}, "lifecycle")
-	from, ok := b.address(m, blk, attrs, "from")
+	from, ok := b.address(m, blk, attrs, "from", true)
 	if !ok {
 		return
 	}
@@ -69,7 +75,7 @@ func (b *builder) removed(m *moduleInst, blk *hclsyntax.Block) {
 
 func (b *builder) imported(m *moduleInst, blk *hclsyntax.Block) {
 	attrs := b.fields(blk, []string{"to", "id"})
-	to, ok := b.address(m, blk, attrs, "to")
+	to, ok := b.address(m, blk, attrs, "to", false)
 	if attrs["id"] == nil {
 		b.add(errAt(blk.DefRange(), "Missing attribute", "Add id = \"…\": how the provider calls the object that is adopted."))
 		return
@@ -85,13 +91,13 @@ func (b *builder) imported(m *moduleInst, blk *hclsyntax.Block) {
 // what is imported is declared.
 func (b *builder) settled() {
 	for _, mv := range b.p.Moved {
-		if b.p.byAddr[mv.From] != nil {
-			b.add(errAt(mv.Range, "Still declared", "%s is said to have moved to %s, but is declared still. Remove its block, or this one.", mv.From, mv.To))
+		if b.declares(mv.From, mv.To) {
+			b.add(errAt(mv.Range, "Still declared", "%s is said to have moved to %s, but is declared still. Remove its block, or this one.", shown(mv.From), shown(mv.To)))
 		}
 	}
 	for _, rm := range b.p.Removed {
-		if b.p.byAddr[rm.From] != nil {
-			b.add(errAt(rm.Range, "Still declared", "%s is said to be removed, but is declared still. Remove its block, or this one.", rm.From))
+		if b.declares(rm.From, resource.Address{}) {
+			b.add(errAt(rm.Range, "Still declared", "%s is said to be removed, but is declared still. Remove its block, or this one.", shown(rm.From)))
 		}
 	}
 	seen := map[resource.Address]bool{}
@@ -106,26 +112,45 @@ func (b *builder) settled() {
 	}
 }
 
-// address reads an attribute that names a block: a plain traversal.
-func (b *builder) address(m *moduleInst, blk *hclsyntax.Block, attrs map[string]*hclsyntax.Attribute, name string) (resource.Address, bool) {
+// declares says whether a block, or a block in a module, is in the files. What
+// is within except counts as gone: a module may become an instance of itself.
+func (b *builder) declares(a, except resource.Address) bool {
+	if a.Kind != "" {
+		return b.p.byAddr[a] != nil
+	}
+	return slices.ContainsFunc(b.p.Blocks, func(blk *Block) bool {
+		_, in := resource.WithinModule(blk.Addr.Module, a.Module)
+		_, out := resource.WithinModule(blk.Addr.Module, except.Module)
+		return in && !out
+	})
+}
+
+// shown is an address, or that of a module.
+func shown(a resource.Address) string {
+	if a.Kind == "" {
+		return a.Module
+	}
+	return a.String()
+}
+
+// address reads an attribute that names a block, or where modules may stand a
+// module: a plain traversal.
+func (b *builder) address(m *moduleInst, blk *hclsyntax.Block, attrs map[string]*hclsyntax.Attribute, name string, modules bool) (resource.Address, bool) {
 	a := attrs[name]
 	if a == nil {
 		b.add(errAt(blk.DefRange(), "Missing attribute", "Add %s = KIND.NAME to the %s block.", name, blk.Type))
 		return resource.Address{}, false
 	}
 	text, ok := traversalText(a.Expr)
-	var addr resource.Address
-	if ok {
-		var err error
-		if addr, err = resource.ParseAddress(text); err != nil {
-			ok = false
-		}
+	addr, err := resource.ParseAddress(text)
+	if err != nil && modules {
+		addr.Module, err = resource.ParseModule(text)
 	}
-	if !ok {
+	if !ok || err != nil {
 		b.add(errAt(a.Expr.Range(), "Invalid address", "%s takes an address such as training.churn or module.eu.training.churn[\"de\"], without quotes.", name))
 		return addr, false
 	}
-	if b.kinds[addr.Kind] == nil {
+	if addr.Kind != "" && b.kinds[addr.Kind] == nil {
 		b.add(errAt(a.Expr.Range(), "Invalid address", "There is no kind %q.%s", addr.Kind, didYouMean(addr.Kind, b.kinds.Names())))
 		return addr, false
 	}

@@ -93,7 +93,7 @@ func newLoader(opts Options) (*loader, hcl.Diagnostics) {
 		opts: opts, kinds: kinds, index: index, specs: map[string]*bodySpec{},
 		modules: map[string]*moduleConfig{}, funcNames: map[string]struct{}{},
 	}
-	l.funcs = funcs.Table(funcs.Files{ReadFile: index.ReadFile, Glob: index.Glob, Scan: scanTemplate}, funcs.Limits{ValueBytes: MaxValueBytes})
+	l.funcs = funcs.Table(funcs.Files{ReadFile: l.readFile, Glob: index.Glob, Scan: scanTemplate}, funcs.Limits{ValueBytes: MaxValueBytes})
 	for n := range l.funcs {
 		l.funcNames[n] = struct{}{}
 	}
@@ -115,6 +115,27 @@ func newLoader(opts Options) (*loader, hcl.Diagnostics) {
 		l.specs[name] = spec
 	}
 	return l, nil
+}
+
+// readFile reads a file for a function. What is in .ml is refused, but for
+// modules: the project's key is in it, and values end up in plans and comments.
+func (l *loader) readFile(name string, limit int64) ([]byte, error) {
+	modules, err := l.modulesDir()
+	if err != nil {
+		return nil, err
+	}
+	inside := path.Clean(name)
+	if to, err := filepath.EvalSymlinks(filepath.Join(l.opts.Dir, filepath.FromSlash(name))); err == nil {
+		if top, err := filepath.EvalSymlinks(l.opts.Dir); err == nil {
+			if rel, err := filepath.Rel(top, to); err == nil {
+				inside = filepath.ToSlash(rel)
+			}
+		}
+	} // what is not there, or outside, is refused below
+	if first, _, _ := strings.Cut(inside, "/"); strings.EqualFold(first, ".ml") && !strings.HasPrefix(inside, modules+"/") {
+		return nil, fmt.Errorf("%s is in .ml, which holds the project's key and state; no expression can read it", name)
+	}
+	return l.index.ReadFile(name, limit)
 }
 
 // module reads the files of one folder, once.

@@ -133,13 +133,15 @@ type Output struct {
 	expr              hcl.Expression
 }
 
-// Moved says that an address has a new name.
+// Moved says that an address has a new name, or all that is in a module: then
+// From and To have nothing but the module.
 type Moved struct {
 	From, To resource.Address
 	Range    hcl.Range
 }
 
-// Removed says that an address is forgotten (Destroy false) or destroyed.
+// Removed says that an address, or all that is in a module, is forgotten
+// (Destroy false) or destroyed.
 type Removed struct {
 	From    resource.Address
 	Destroy bool

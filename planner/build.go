@@ -41,6 +41,7 @@ type builder struct {
 	results map[resource.Address]*result
 	records map[resource.Address]*state.Record    // after moves
 	moved   map[resource.Address]resource.Address // new → old
+	now     map[resource.Address]resource.Address // the other way round
 	steps   map[resource.Address]*Step
 	targets map[resource.Address]bool // nil = everything
 	replace map[resource.Address]bool

@@ -126,7 +126,7 @@ func (b *builder) removal(a resource.Address, rec *state.Record) *Step {
 		reason = resource.Reason{Code: resource.ReasonRequested, Message: "asked for with destroy"}
 	}
 	for _, r := range b.in.Project.Removed {
-		if r.From == a || r.From == a.Block() {
+		if _, in := resource.WithinModule(a.Module, r.From.Module); r.From == a || r.From == a.Block() || r.From.Kind == "" && in {
 			reason.Message = "a removed block says so"
 			if !r.Destroy {
 				st.Action = resource.Forget

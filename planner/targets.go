@@ -1,59 +1,79 @@
 package planner
 
 import (
+	"maps"
+	"slices"
+	"strings"
+
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/resource"
-	"github.com/continuo-ml/continuo/state"
 )
 
-// applyMoves lets the plan see each record under its new address.
+// applyMoves lets the plan see each record under its new address. Moves chain:
+// what moved twice over the years is found wherever its record still is.
 func (b *builder) applyMoves() {
 	b.records = b.in.Prior.Records
-	b.moved = map[resource.Address]resource.Address{}
+	b.moved, b.now = map[resource.Address]resource.Address{}, map[resource.Address]resource.Address{}
+	if len(b.in.Project.Moved) == 0 {
+		return
+	}
+	exact := make(map[resource.Address]resource.Address, len(b.in.Project.Moved))
+	var modules []config.Moved
 	for _, m := range b.in.Project.Moved {
-		for from := range b.in.Prior.Records {
-			to, ok := movedTo(from, m)
+		exact[m.From] = m.To
+		if m.From.Kind == "" {
+			modules = append(modules, m)
+		}
+	}
+	for _, from := range slices.SortedFunc(maps.Keys(b.in.Prior.Records), resource.Address.Compare) {
+		to := from
+		for range b.in.Project.Moved { // a circle of moves ends here
+			next, ok := movedTo(to, exact, modules)
 			if !ok {
-				continue
+				break
 			}
-			if _, taken := b.in.Prior.Records[to]; taken {
-				continue
-			}
-			b.moved[to] = from
+			to = next
+		}
+		if _, taken := b.in.Prior.Records[to]; taken {
+			continue
+		}
+		if _, taken := b.moved[to]; !taken {
+			b.moved[to], b.now[from] = from, to
 		}
 	}
 	if len(b.moved) == 0 {
 		return
 	}
-	b.records = make(map[resource.Address]*state.Record, len(b.in.Prior.Records))
-	for a, r := range b.in.Prior.Records {
-		b.records[a] = r
-	}
+	b.records = maps.Clone(b.in.Prior.Records)
 	for to, from := range b.moved {
 		b.records[to] = b.records[from]
 		delete(b.records, from)
 	}
 }
 
-// movedTo applies one moved statement; a statement without a key moves every instance.
-func movedTo(from resource.Address, m config.Moved) (resource.Address, bool) {
-	if from == m.From {
-		return m.To, true
-	}
-	if m.From.Key == "" && m.To.Key == "" && from.Block() == m.From {
-		to := m.To
-		to.Key = from.Key
+// movedTo applies the move that fits best: of this very address, of the block
+// with all its instances, of the module around it.
+func movedTo(a resource.Address, exact map[resource.Address]resource.Address, modules []config.Moved) (resource.Address, bool) {
+	if to, ok := exact[a]; ok {
 		return to, true
 	}
-	return resource.Address{}, false
+	if to, ok := exact[a.Block()]; ok && to.Key == "" {
+		to.Key = a.Key
+		return to, true
+	}
+	for _, m := range modules {
+		if rest, in := resource.WithinModule(a.Module, m.From.Module); in && !(strings.HasPrefix(rest, "[") && strings.HasSuffix(m.To.Module, "]")) {
+			a.Module = m.To.Module + rest
+			return a, true
+		}
+	}
+	return a, false
 }
 
 // addressNow is where the files have what is recorded at a.
 func (b *builder) addressNow(a resource.Address) resource.Address {
-	for to, from := range b.moved {
-		if from == a {
-			return to
-		}
+	if to, ok := b.now[a]; ok {
+		return to
 	}
 	return a
 }

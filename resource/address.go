@@ -2,6 +2,7 @@ package resource
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -157,17 +158,48 @@ func ParseAddress(s string) (Address, error) {
 		return Address{}, fmt.Errorf("%q is not an address: %w; an address looks like training.churn or module.eu.training.churn[\"de\"]", s, err)
 	}
 	var a Address
-	var module []string
-	for len(steps) >= 2 && steps[0].name == "module" && steps[0].key == "" {
-		module = append(module, "module."+steps[1].name+steps[1].key)
-		steps = steps[2:]
-	}
-	a.Module = strings.Join(module, ".")
+	a.Module, steps = modulePath(steps)
 	if len(steps) != 2 || steps[0].key != "" {
 		return Address{}, fmt.Errorf("%q is not an address: it needs a kind and a name; an address looks like training.churn or module.eu.training.churn[\"de\"]", s)
 	}
 	a.Kind, a.Name, a.Key = steps[0].name, steps[1].name, steps[1].key
 	return a, nil
+}
+
+// ParseModule reads the address of a module, such as module.eu["de"].
+func ParseModule(s string) (string, error) {
+	steps, err := splitAddress(s)
+	if err == nil {
+		if module, rest := modulePath(steps); len(rest) == 0 && module != "" {
+			return module, nil
+		}
+		err = errors.New("it names no module")
+	}
+	return "", fmt.Errorf("%q is not the address of a module: %w; one looks like module.eu[\"de\"]", s, err)
+}
+
+// modulePath takes the modules off the front of an address.
+func modulePath(steps []addressStep) (string, []addressStep) {
+	var module []string
+	for len(steps) >= 2 && steps[0].name == "module" && steps[0].key == "" {
+		module = append(module, "module."+steps[1].name+steps[1].key)
+		steps = steps[2:]
+	}
+	return strings.Join(module, "."), steps
+}
+
+// WithinModule gives what follows a module's address in that of a module at or
+// below it, with whether there is one: "" for the module itself, `["de"]` for an
+// instance of it, ".module.x" for one inside.
+func WithinModule(module, outer string) (rest string, ok bool) {
+	rest, ok = strings.CutPrefix(module, outer)
+	switch {
+	case !ok || outer == "":
+		return "", false
+	case rest == "" || rest[0] == '.':
+		return rest, true
+	}
+	return rest, rest[0] == '[' && !strings.HasSuffix(outer, "]")
 }
 
 type addressStep struct{ name, key string }

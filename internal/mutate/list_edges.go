@@ -169,6 +169,18 @@ func ofInputs() []mutation {
 			Package: "./config", Test: "TestH7AnExponentThatTakesMinutesToPrint",
 		},
 		{
+			Name: "language: an expression reads the project's key", File: "config/load.go",
+			Old:     `strings.EqualFold(first, ".ml") &&`,
+			New:     `strings.EqualFold(first, ".never") &&`,
+			Package: "./config", Test: "TestNoExpressionReadsTheProjectsKey",
+		},
+		{
+			Name: "language: any host is trusted over ssh", File: "config/gitauth.go",
+			Old:     "auth.HostKeyCallback, auth.HostKeyAlgorithms = db.HostKeyCallback(), db.",
+			New:     "auth.HostKeyCallback, auth.HostKeyAlgorithms = ssh.InsecureIgnoreHostKey(), db.",
+			Package: "./config", Test: "TestSSHFailsWithTheRemedyAndNeverAsks",
+		},
+		{
 			Name: "parser: files have no limit", File: "config/internal/syntax/scan.go",
 			Old:     "if len(src) > lim.Bytes {",
 			New:     "if false {",

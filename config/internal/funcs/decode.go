@@ -22,12 +22,12 @@ const (
 )
 
 var (
-	jsonDecode = checked(stdlib.JSONDecodeFunc, checkJSON)
-	yamlDecode = checked(ctyyaml.YAMLDecodeFunc, checkYAML)
+	jsonDecode = checked(stdlib.JSONDecodeFunc, "JSON", checkJSON)
+	yamlDecode = checked(ctyyaml.YAMLDecodeFunc, "YAML", checkYAML)
 )
 
 // checked looks at the text before a decoder does.
-func checked(f function.Function, check func(s string) error) function.Function {
+func checked(f function.Function, form string, check func(s string) error) function.Function {
 	look := func(args []cty.Value) error {
 		v, _ := args[0].Unmark()
 		if !v.IsKnown() || v.IsNull() {
@@ -41,7 +41,11 @@ func checked(f function.Function, check func(s string) error) function.Function 
 			if err := look(args); err != nil {
 				return cty.NilType, err
 			}
-			return f.ReturnTypeForValues(args)
+			t, err := f.ReturnTypeForValues(args)
+			if err != nil {
+				return t, fmt.Errorf("the text is not %s: %w", form, err)
+			}
+			return t, nil
 		},
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return f.Call(args) },
 	})

@@ -45,8 +45,11 @@ func (c *cache) get(p string) ([]byte, error) {
 		return b, nil
 	}
 	b, err := c.read(p, c.max)
-	if err == nil {
+	switch {
+	case err == nil:
 		c.files[p] = b
+	case errors.Is(err, fs.ErrNotExist):
+		err = fmt.Errorf("%w; a path is relative to the project folder: write ${path.module}/NAME for a file beside this one", err)
 	}
 	return b, err
 }
@@ -177,16 +180,27 @@ func (f Files) render(src []byte, name string, vars cty.Value, table map[string]
 	}
 	expr, diags := hclsyntax.ParseTemplate(src, name, start)
 	if diags.HasErrors() {
-		return cty.DynamicVal, diags
+		return cty.DynamicVal, inTemplate(diags)
 	}
 	plain, marks := vars.Unmark()
 	if plain.IsNull() || !plain.Type().IsObjectType() && !plain.Type().IsMapType() {
 		return cty.DynamicVal, errors.New("the variables of a template are an object: templatefile(\"x.tpl\", { name = \"a\" })")
 	}
 	ctx := &hcl.EvalContext{Functions: table, Variables: plain.AsValueMap()}
+	for _, used := range expr.Variables() {
+		if _, ok := ctx.Variables[used.RootName()]; !ok {
+			return cty.DynamicVal, fmt.Errorf("%s:%d uses %q, which it is not given: templatefile(%q, { %s = … })", name, used.SourceRange().Start.Line, used.RootName(), name, used.RootName())
+		}
+	}
 	v, diags := expr.Value(ctx)
 	if diags.HasErrors() {
-		return cty.DynamicVal, errors.New(diags[0].Summary + ": " + diags[0].Detail)
+		return cty.DynamicVal, inTemplate(diags)
 	}
 	return v.WithMarks(marks), nil
+}
+
+// inTemplate is the first fault of a template as an error, with its place.
+func inTemplate(diags hcl.Diagnostics) error {
+	d := diags[0]
+	return fmt.Errorf("%s:%d: %s: %s", d.Subject.Filename, d.Subject.Start.Line, d.Summary, strings.TrimSuffix(d.Detail, "."))
 }

@@ -22,3 +22,20 @@ moved {
 }
 removed { from = chek.x }                         # ERROR: Invalid address
 import { to = check.new }                         # ERROR: Missing attribute
+moved { # ERROR: Nothing moved
+  from = module.old
+  to   = check.new
+}
+moved {
+  from = check.p
+  to   = check.goal
+}
+moved { # ERROR: Moved twice
+  from = check.q
+  to   = check.goal
+}
+removed { from = module }                         # ERROR: Invalid address
+import {
+  to = module.m # ERROR: Invalid address
+  id = "x"
+}

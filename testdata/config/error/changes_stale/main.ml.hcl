@@ -16,3 +16,9 @@ import { # ERROR: Imported twice
   to = check.new
   id = "y"
 }
+module "still" { source = "./m" }
+moved { # ERROR: Still declared
+  from = module.still
+  to   = module.other
+}
+removed { from = module.still }                   # ERROR: Still declared
