@@ -115,6 +115,27 @@ func TestANotifierThatIsDownIsToldLater(t *testing.T) {
 	b.wantCalls(append(told("a", "bad/2", "good/2"), append(told("b", "good/2"), "run training.m", "run validation.m", "update deployment.m")...)...)
 }
 
+func TestAnAlertIsOwedBeforeItIsSent(t *testing.T) {
+	b := alertBench(t)
+	seen := 0
+	b.w.onTell = func() { // a crash here finds this record
+		snap, err := b.store.Snapshot(context.Background())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		s := snap.Signal(resource.Address{Kind: "monitor", Name: "m"}, "drift")
+		if s.Epoch != 1 || strings.Join(s.Owed, " ") != "notifier.a notifier.b" {
+			t.Errorf("recorded %+v", s)
+		}
+		seen++
+	}
+	b.see(resource.SignalBad, 1)
+	if seen != 2 {
+		t.Errorf("%d were told", seen)
+	}
+}
+
 func TestAnAlertIsNotOwedToWhomNoFileNames(t *testing.T) {
 	b := alertBench(t)
 	b.w.deaf["http://b"] = true

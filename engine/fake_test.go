@@ -43,6 +43,7 @@ type world struct {
 	nan          map[string]bool                 // addresses that measure what is no number
 	sees         map[string]resource.SignalState // what a monitor sees now; else it follows from its epoch
 	deaf         map[string]bool                 // notifiers that cannot be reached
+	onTell       func()                          // called before a notifier takes an alert
 	sameModel    bool                            // every training makes the same bytes each time
 }
 
@@ -129,8 +130,11 @@ func (d *fakeDriver) Observe(_ context.Context, req providers.ObserveRequest) ([
 
 func (d *fakeDriver) Notify(_ context.Context, req providers.NotifyRequest) error {
 	d.w.mu.Lock()
-	deaf := d.w.deaf[req.Spec.GetAttr("url").AsString()]
+	deaf, hook := d.w.deaf[req.Spec.GetAttr("url").AsString()], d.w.onTell
 	d.w.mu.Unlock()
+	if hook != nil {
+		hook()
+	}
 	if deaf {
 		return errBoom
 	}

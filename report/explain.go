@@ -35,8 +35,10 @@ func Explain(w io.Writer, p *planner.Plan, a resource.Address, h History, s Styl
 		v.follows(o, a)
 	} else {
 		chain := v.chain(st)
-		v.causes(o, chain)
-		o.line(span{"In this order:", Strong})
+		if len(chain) > 1 || acts(st) { // else the step itself says it all
+			v.causes(o, chain)
+			o.line(span{"In this order:", Strong})
+		}
 		blocks := make([]block, len(chain))
 		for i, c := range chain {
 			blocks[i] = v.blockOf(c)
@@ -45,7 +47,7 @@ func Explain(w io.Writer, p *planner.Plan, a resource.Address, h History, s Styl
 		v.gates(o, st, chain, h)
 		v.follows(o, a)
 	}
-	v.signals(o, h)
+	v.signals(o, a, h)
 	v.pastRuns(o, a, h)
 	return o.writeTo(w)
 }
@@ -214,4 +216,7 @@ func (v *view) pastRuns(o *out, a resource.Address, h History) {
 			Cell{Text: strings.Join(codes, ", ")}, Cell{Text: Metrics(r.Metrics, 4)})
 	}
 	t.render(o)
+	if last := h.Runs[len(h.Runs)-1]; last.Phase == resource.PhaseFailed {
+		o.line(span{"  ml logs " + a.String() + " shows what the last one said.", Faint})
+	}
 }

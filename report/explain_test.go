@@ -33,6 +33,12 @@ func history() History {
 	}
 }
 
+func failedBefore() *planner.Plan {
+	st := step("training.tumors", resource.Noop)
+	st.Reasons = []resource.Reason{because(resource.ReasonFailedBefore, "failed on these inputs (exit code 3); run it again with -replace training.tumors")}
+	return newPlan(st)
+}
+
 func TestExplanations(t *testing.T) {
 	uni := Style{Unicode: true, Width: 100}
 	for _, tt := range []struct {
@@ -50,8 +56,9 @@ func TestExplanations(t *testing.T) {
 			addr("deployment.tumors"): {Deps: addrs("training.tumors", "validation.tumors")},
 			addr("validation.tumors"): {Verdict: badVerdict()},
 		}}},
+		{"a run that failed waits for a request", failedBefore(), "training.tumors", History{Now: planTime, Runs: history().Runs[:1]}},
 		{"a monitor has signals", newPlan(), "monitor.tumors", History{Now: planTime, Signals: []*state.Signal{
-			{Name: "drift", State: resource.SignalBad, Message: "drift: 17 of 30 columns drifted", Time: planTime.Add(-time.Minute)},
+			{Name: "drift", State: resource.SignalBad, Message: "drift: 17 of 30 columns drifted", Evidence: []byte(`{}`), Time: planTime.Add(-time.Minute)},
 			{Name: "latency", State: resource.SignalTooFew, Message: "12 of 30 instances"},
 		}}},
 		{"a signal is a cause of its own", everything(), "training.prices", History{}},

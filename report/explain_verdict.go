@@ -110,12 +110,14 @@ func (v *view) verdictRows(a resource.Address, last *resource.Verdict, again boo
 }
 
 // signals says how a monitor's windows were judged.
-func (v *view) signals(o *out, h History) {
+func (v *view) signals(o *out, a resource.Address, h History) {
 	if len(h.Signals) == 0 {
 		return
 	}
 	var rows []row
+	grounds := false
 	for _, s := range h.Signals {
+		grounds = grounds || len(s.Evidence) > 0
 		tone := Plain
 		switch s.State { //nolint:exhaustive // the other states are plain
 		case resource.SignalBad, resource.SignalError:
@@ -128,6 +130,9 @@ func (v *view) signals(o *out, h History) {
 			text += " " + Ago(s.Time, h.Now)
 		}
 		rows = append(rows, row{label: s.Name, tone: tone, value: []span{{join(text, ": ", strings.TrimPrefix(s.Message, s.Name+": ")), Plain}}, long: true})
+	}
+	if grounds {
+		rows = append(rows, row{label: "all of it", value: []span{{"ml monitor " + a.String() + " -json has every column, statistic and bound", Plain}}, long: true})
 	}
 	o.line()
 	o.line(span{"Its signals:", Strong})

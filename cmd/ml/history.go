@@ -36,7 +36,9 @@ type versionView struct {
 	Passed  bool               `json:"passed"`
 	Current bool               `json:"current"`
 	Serves  []string           `json:"serves,omitempty"`
-	Run     string             `json:"run"`
+	// Quarantined are the deployments that took it back and do not try it again.
+	Quarantined []string `json:"quarantined,omitempty"`
+	Run         string   `json:"run"`
 	// Inputs are what it was made from, by path: digests, parameters, the command.
 	Inputs map[string]json.RawMessage `json:"inputs"`
 	// measured are the metrics for people: the training's own, else what judged it.
@@ -58,6 +60,13 @@ func versionViews(snap *state.Snapshot, addr resource.Address) []versionView {
 		for _, a := range sortedAddresses(snap.Records) {
 			if a.Kind != "training" && a.Kind != "validation" && strings.Contains(string(snap.Records[a].Outputs), string(v.Digest)) {
 				w.Serves = append(w.Serves, a.String())
+			}
+		}
+		for _, a := range sortedAddresses(snap.Quarantines) {
+			for _, q := range snap.Quarantines[a] {
+				if q.Digest == v.Digest {
+					w.Quarantined = append(w.Quarantined, a.String())
+				}
 			}
 		}
 		out = append(out, w)
@@ -105,6 +114,9 @@ func (a *app) versions(snap *state.Snapshot, addr resource.Address) error {
 		note := strings.Join(v.Serves, " ")
 		if v.Current {
 			note = strings.TrimSpace("current " + note)
+		}
+		if len(v.Quarantined) > 0 {
+			note = strings.TrimSpace(note + " (quarantined by " + strings.Join(v.Quarantined, ", ") + ")")
 		}
 		t.Text(fmt.Sprint(v.Version), v.Digest.Short(), report.ShortAgo(v.Created, time.Now()), v.passedText(), note, report.Metrics(v.measured, 0))
 	}

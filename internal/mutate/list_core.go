@@ -104,6 +104,12 @@ func ofEngine() []mutation {
 			Package: "./engine", Test: "TestANotifierThatIsDownIsToldLater",
 		},
 		{
+			Name: "alerts: a crash loses one", File: "engine/alerts.go",
+			Old:     "ops = append(ops, state.Op{PutSignal: &now})",
+			New:     "later := now\n\t\t\tlater.Owed = nil\n\t\t\tdefer func() { _ = s.alert(ctx, &now) }()\n\t\t\tops = append(ops, state.Op{PutSignal: &later})",
+			Package: "./engine", Test: "TestAnAlertIsOwedBeforeItIsSent",
+		},
+		{
 			Name: "alerts: a turn is told again after an error", File: "engine/alerts.go",
 			Old:     "(old == nil || old.Epoch != now.Epoch)",
 			New:     "(old == nil || old.State != resource.SignalBad)",

@@ -87,6 +87,9 @@ func (t *track) add(o opinion) error {
 			s.Epoch++
 			break
 		}
+		if s.State != resource.SignalGood {
+			s.State = resource.SignalTooFew // there is data now, and not yet enough of it to say
+		}
 		s.Message = fmt.Sprintf("%s (window %d of the %d that confirm it)", o.message, s.Streak, t.confirm)
 	case resource.SignalTooFew, resource.SignalNoData, resource.SignalError:
 		if s.State != resource.SignalBad {

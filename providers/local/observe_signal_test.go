@@ -27,14 +27,15 @@ func TestASignalTurnsAfterEnoughWindows(t *testing.T) {
 		windows []resource.SignalState
 		want    string // state/epoch after each window
 	}{
-		"one bad window is enough without confirm":  {1, []resource.SignalState{good, bad}, "good/0 bad/1"},
-		"it stays bad, and its epoch rises once":    {1, []resource.SignalState{bad, bad, bad}, "bad/1 bad/1 bad/1"},
-		"two are needed":                            {2, []resource.SignalState{good, bad, bad}, "good/0 good/0 bad/1"},
-		"a good window between breaks the streak":   {2, []resource.SignalState{bad, good, bad, bad}, "too_few/0 good/0 good/0 bad/1"},
-		"a quiet window between does not":           {2, []resource.SignalState{bad, few, nodata, bad}, "too_few/0 too_few/0 no_data/0 bad/1"},
-		"a quiet window does not end an alarm":      {1, []resource.SignalState{bad, nodata, few, bad}, "bad/1 bad/1 bad/1 bad/1"},
-		"a good one does, and the next bad is anew": {1, []resource.SignalState{bad, good, bad}, "bad/1 good/1 bad/2"},
-		"quiet from the start":                      {1, []resource.SignalState{few, nodata, good, few}, "too_few/0 no_data/0 good/0 too_few/0"},
+		"one bad window is enough without confirm":   {1, []resource.SignalState{good, bad}, "good/0 bad/1"},
+		"it stays bad, and its epoch rises once":     {1, []resource.SignalState{bad, bad, bad}, "bad/1 bad/1 bad/1"},
+		"two are needed":                             {2, []resource.SignalState{good, bad, bad}, "good/0 good/0 bad/1"},
+		"a good window between breaks the streak":    {2, []resource.SignalState{bad, good, bad, bad}, "too_few/0 good/0 good/0 bad/1"},
+		"a quiet window between does not":            {2, []resource.SignalState{bad, few, nodata, bad}, "too_few/0 too_few/0 no_data/0 bad/1"},
+		"a quiet window does not end an alarm":       {1, []resource.SignalState{bad, nodata, few, bad}, "bad/1 bad/1 bad/1 bad/1"},
+		"a good one does, and the next bad is anew":  {1, []resource.SignalState{bad, good, bad}, "bad/1 good/1 bad/2"},
+		"bad after quiet is not quiet, and no alarm": {2, []resource.SignalState{nodata, bad, bad}, "no_data/0 too_few/0 bad/1"},
+		"quiet from the start":                       {1, []resource.SignalState{few, nodata, good, few}, "too_few/0 no_data/0 good/0 too_few/0"},
 	} {
 		tr, err := newTrack(resource.Address{Kind: "monitor", Name: "m"}, "drift", "v1", nil, c.confirm)
 		if err != nil {
