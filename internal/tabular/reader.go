@@ -109,7 +109,7 @@ func commonFormat(paths []string, format string) (string, error) {
 		return "", fmt.Errorf("open data: unknown format %q; use csv, jsonl or parquet", format)
 	}
 	for i, p := range paths {
-		f, _ := splitExt(p)
+		f, _ := FormatOf(p)
 		if f == "" {
 			return "", &Error{File: p, Err: fmt.Errorf("the extension %q is not a supported format; use .csv, .jsonl or .parquet, plain or with .gz or .zst, or name the format (archives such as zip and tar are to be unpacked first)", filepath.Ext(p))}
 		}
@@ -214,7 +214,7 @@ func (r *Reader) atFile(err error) error {
 func (r *Reader) openNext() error {
 	path := r.paths[r.next]
 	r.next++
-	_, compression := splitExt(path)
+	_, compression := FormatOf(path)
 	in, err := openInput(r.ctx, path, compression, r.limits)
 	if err != nil {
 		return err
