@@ -128,8 +128,8 @@ func ofInputs() []mutation {
 		},
 		{
 			Name: "tabular: columns of Parquet have no limit", File: "internal/tabular/parquet_meta.go",
-			Old:     "if len(w.leaves) == w.limits.Columns {",
-			New:     "if false {",
+			Old:     "case len(w.leaves) == w.limits.Columns:",
+			New:     "case false:",
 			Package: "./internal/tabular", Test: "TestD4AMillionColumns",
 		},
 		{

@@ -18,8 +18,7 @@ type keyCheck struct {
 	set     keySet
 	missed  string
 	row     int64
-	files   *fileIndex
-	side    func(i int) uint8 // the split of row i of the batch
+	scan    *scan // knows the files, and the split of each row of the batch
 }
 
 func (k *keyCheck) batch(b *Batch) error {
@@ -36,7 +35,7 @@ func (k *keyCheck) batch(b *Batch) error {
 		}
 		side := uint8(noSide)
 		if k.sides {
-			if side = k.side(i); side == noSide {
+			if side = k.scan.split.sides[i]; side == noSide {
 				continue
 			}
 		}
@@ -77,14 +76,14 @@ func (k *keyCheck) findings(r *Result) ([]Finding, error) {
 	}
 	var samples []SampleRow
 	for _, p := range rows {
-		file, row := k.files.locate(p.again.row)
-		firstFile, firstRow := k.files.locate(p.first.row)
+		file, row := k.scan.files.locate(p.again.row)
+		firstFile, firstRow := k.scan.files.locate(p.first.row)
 		value := fmt.Sprintf("same as row %d", firstRow)
 		if firstFile != file {
 			value += " of " + firstFile
 		}
 		if k.sides {
-			value = fmt.Sprintf("in split %s, and in split %s: %s", r.splitNames[p.again.side], r.splitNames[p.first.side], value)
+			value = fmt.Sprintf("in split %s, and in split %s: %s", k.scan.opts.Splits[p.again.side].Name, k.scan.opts.Splits[p.first.side].Name, value)
 		}
 		samples = append(samples, SampleRow{Row: row, File: file, Value: value})
 	}

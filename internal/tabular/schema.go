@@ -131,8 +131,8 @@ const (
 	formatParquet = "parquet"
 )
 
-// splitExt returns the format that the extension of path names ("" if none) and its compression ("", "gz" or "zst").
-func splitExt(path string) (format, compression string) {
+// FormatOf returns the format that the extension of path names ("csv", "jsonl", "parquet" or "" if none) and its compression ("", "gz" or "zst").
+func FormatOf(path string) (format, compression string) {
 	p := strings.ToLower(path)
 	switch {
 	case strings.HasSuffix(p, ".gz"):

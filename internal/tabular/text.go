@@ -20,7 +20,7 @@ func openText(r io.Reader) (*bufio.Reader, error) {
 	case string(head) == "\ufeff":
 		_, err = b.Discard(len(head))
 	}
-	if err == io.EOF { //nolint:errorlint // a bare io.EOF is a short file; a wrapped one would be a cut-off stream.
+	if err == io.EOF { // a bare io.EOF is a short file; a wrapped one would be a cut-off stream.
 		err = nil
 	}
 	return b, err
@@ -37,7 +37,7 @@ func readLine(b *bufio.Reader, most int) ([]byte, error) {
 			line = append(line, more...)
 		}
 	}
-	if err == io.EOF && len(line) > 0 { //nolint:errorlint // a bare io.EOF ends the last line; a wrapped one would be a cut-off stream.
+	if err == io.EOF && len(line) > 0 { // a bare io.EOF ends the last line; a wrapped one would be a cut-off stream.
 		err = nil
 	}
 	line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte{'\n'}), []byte{'\r'})

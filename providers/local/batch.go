@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/tabular"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 )
@@ -149,7 +150,7 @@ func (b *batchInference) execute(ctx context.Context, spec config.BatchInference
 
 // outputExt is the extension of the predictions without compression, which also says how their rows are counted.
 func outputExt(output string) string {
-	switch format, _ := formatOf(output); format {
+	switch format, _ := tabular.FormatOf(output); format {
 	case "":
 		return ".txt"
 	default:

@@ -14,6 +14,7 @@ import (
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/runner"
+	"github.com/continuo-ml/continuo/internal/tabular"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 )
@@ -195,7 +196,7 @@ func headerHint(ext string) string {
 
 // outputFormat is the format of which rows are counted: a line each where the extension says nothing.
 func outputFormat(ext string) string {
-	format, _ := formatOf("x" + ext)
+	format, _ := tabular.FormatOf("x" + ext)
 	return format
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/continuo-ml/continuo/internal/files"
+	"github.com/continuo-ml/continuo/internal/tabular"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -79,30 +80,11 @@ const (
 	formatParquet = "parquet"
 )
 
-// formatOf is the format that a file's extension names ("" = none) and its compression ("", "gz", "zst").
-func formatOf(name string) (format, compression string) {
-	name = strings.ToLower(name)
-	for _, c := range []string{"gz", "zst"} {
-		if n, ok := strings.CutSuffix(name, "."+c); ok {
-			name, compression = n, c
-		}
-	}
-	switch path.Ext(filepath.ToSlash(name)) {
-	case ".csv":
-		format = formatCSV
-	case ".jsonl", ".ndjson":
-		format = formatJSONL
-	case ".parquet", ".pq":
-		format = formatParquet
-	}
-	return format, compression
-}
-
 // commonFormat is the one format of all files, or "".
 func commonFormat(names []string) string {
 	format := ""
 	for i, n := range names {
-		f, _ := formatOf(n)
+		f, _ := tabular.FormatOf(n)
 		if f == "" || i > 0 && f != format {
 			return ""
 		}

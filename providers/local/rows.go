@@ -11,6 +11,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
+
+	"github.com/continuo-ml/continuo/internal/tabular"
 )
 
 // maxRowBytes bounds one row of text, as the reader of tables does.
@@ -43,7 +45,7 @@ func openTable(path, format string) (_ *tableReader, err error) {
 	if format == formatParquet {
 		return r, r.openParquet(f)
 	}
-	_, compression := formatOf(path)
+	_, compression := tabular.FormatOf(path)
 	var in io.Reader = f
 	switch compression {
 	case "gz":

@@ -15,6 +15,7 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/runner"
+	"github.com/continuo-ml/continuo/internal/tabular"
 )
 
 const smokeStage = "smoke"
@@ -116,7 +117,7 @@ func cutFile(from, to, format string, n int64) (copied int64, err error) {
 
 // compressed writes as the name's extension says.
 func compressed(w io.Writer, name string) (io.WriteCloser, error) {
-	switch _, c := formatOf(name); c {
+	switch _, c := tabular.FormatOf(name); c {
 	case "gz":
 		return gzip.NewWriter(w), nil
 	case "zst":
