@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -100,7 +102,11 @@ func awaitStart(ctx context.Context, f folder, child *os.Process, exited <-chan 
 			if _, alive := running(f); alive {
 				return nil // it found the other one
 			}
-			return errors.Join(fmt.Errorf("start gateway: it ended; the end of %s:\n%s", f.log(), logTail(f.log())), err)
+			text := logTail(f.log())
+			if why := lastWord(text); why != "" {
+				return fmt.Errorf("start gateway: %s", why)
+			}
+			return errors.Join(fmt.Errorf("start gateway: it ended; the end of %s:\n%s", f.log(), text), err)
 		case <-ctx.Done():
 			end()
 			return fmt.Errorf("start gateway: not up: %w; the end of %s:\n%s", ctx.Err(), f.log(), logTail(f.log()))
@@ -116,6 +122,16 @@ func running(f folder) (processFile, bool) {
 		return p, false
 	}
 	return p, p.Process.PID > 0 && p.Process.Alive()
+}
+
+// lastWord is why a gateway could not run, if its log ends with that.
+func lastWord(log string) string {
+	_, text, found := strings.Cut(log[strings.LastIndexByte(log, '\n')+1:], fmt.Sprintf("msg=%q error=", cannotRun))
+	why, err := strconv.Unquote(text)
+	if !found || err != nil {
+		return ""
+	}
+	return why
 }
 
 func logTail(name string) string {

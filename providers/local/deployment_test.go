@@ -18,6 +18,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/proc"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 const (
@@ -279,6 +280,15 @@ func TestDeleteLeavesNothing(t *testing.T) {
 	}
 	if o := s.look(); o.Phase != resource.PhaseMissing {
 		t.Errorf("what was deleted reads as %+v", o)
+	}
+}
+
+func TestADeploymentThatNeverStartedHasFailedAndIsNotGone(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.record = &state.Record{Address: s.addr, Phase: resource.PhaseFailed, Message: "port 80 is taken"}
+	if o := s.look(); o.Phase != resource.PhaseFailed || o.Message != "port 80 is taken" {
+		t.Errorf("read as %+v", o)
 	}
 }
 
