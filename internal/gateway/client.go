@@ -243,8 +243,7 @@ func Wait(ctx context.Context, dir string, generation int64, onEvent func(string
 			}
 		}
 		if !live.Alive {
-			f := folder(dir)
-			return live, fmt.Errorf("the gateway does not run, so nothing moves (%s); the end of %s:\n%s", live.Phase, f.log(), logTail(f.log()))
+			return live, &DownError{Doing: live.Message, Log: logTail(folder(dir).log())}
 		}
 		select {
 		case <-ctx.Done():
@@ -252,6 +251,17 @@ func Wait(ctx context.Context, dir string, generation int64, onEvent func(string
 		case <-tick.C:
 		}
 	}
+}
+
+// DownError is a gateway that is not there to carry out what was asked of it.
+type DownError struct {
+	Doing string // what it last said
+	Log   string // the end of its log
+}
+
+// Error says where it was, and how it goes on.
+func (e *DownError) Error() string {
+	return fmt.Sprintf("the gateway ended in the middle (%s); apply again, and it goes on from there", e.Doing)
 }
 
 // Stop ends the gateway on dir and its servers, after the requests in flight
