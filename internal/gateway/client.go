@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -100,7 +102,11 @@ func awaitStart(ctx context.Context, f folder, child *os.Process, exited <-chan 
 			if _, alive := running(f); alive {
 				return nil // it found the other one
 			}
-			return errors.Join(fmt.Errorf("start gateway: it ended; the end of %s:\n%s", f.log(), logTail(f.log())), err)
+			text := logTail(f.log())
+			if why := lastWord(text); why != "" {
+				return fmt.Errorf("start gateway: %s", why)
+			}
+			return errors.Join(fmt.Errorf("start gateway: it ended; the end of %s:\n%s", f.log(), text), err)
 		case <-ctx.Done():
 			end()
 			return fmt.Errorf("start gateway: not up: %w; the end of %s:\n%s", ctx.Err(), f.log(), logTail(f.log()))
@@ -116,6 +122,16 @@ func running(f folder) (processFile, bool) {
 		return p, false
 	}
 	return p, p.Process.PID > 0 && p.Process.Alive()
+}
+
+// lastWord is why a gateway could not run, if its log ends with that.
+func lastWord(log string) string {
+	_, text, found := strings.Cut(log[strings.LastIndexByte(log, '\n')+1:], fmt.Sprintf("msg=%q error=", cannotRun))
+	why, err := strconv.Unquote(text)
+	if !found || err != nil {
+		return ""
+	}
+	return why
 }
 
 func logTail(name string) string {
@@ -227,8 +243,7 @@ func Wait(ctx context.Context, dir string, generation int64, onEvent func(string
 			}
 		}
 		if !live.Alive {
-			f := folder(dir)
-			return live, fmt.Errorf("the gateway does not run, so nothing moves (%s); the end of %s:\n%s", live.Phase, f.log(), logTail(f.log()))
+			return live, &DownError{Doing: live.Message, Log: logTail(folder(dir).log())}
 		}
 		select {
 		case <-ctx.Done():
@@ -236,6 +251,17 @@ func Wait(ctx context.Context, dir string, generation int64, onEvent func(string
 		case <-tick.C:
 		}
 	}
+}
+
+// DownError is a gateway that is not there to carry out what was asked of it.
+type DownError struct {
+	Doing string // what it last said
+	Log   string // the end of its log
+}
+
+// Error says where it was, and how it goes on.
+func (e *DownError) Error() string {
+	return fmt.Sprintf("the gateway ended in the middle (%s); apply again, and it goes on from there", e.Doing)
 }
 
 // Stop ends the gateway on dir and its servers, after the requests in flight

@@ -113,7 +113,7 @@ func TestATakenPortIsSaidAndNothingIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = Start(t.Context(), []string{os.Args[0]}, r.dir)
-	if err == nil || !strings.Contains(err.Error(), "is taken by another program") {
+	if err == nil || !strings.HasPrefix(err.Error(), "start gateway: listen for requests: port ") || !strings.Contains(err.Error(), "is taken by another program") {
 		t.Errorf("error %v", err)
 	}
 	if err := l.Close(); err != nil {

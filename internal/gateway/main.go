@@ -36,6 +36,9 @@ const (
 	portCount = 10000
 )
 
+// cannotRun is what a gateway logs last when it cannot begin; Start looks for it.
+const cannotRun = "gateway cannot run"
+
 // Main is the gateway process on dir. It returns its exit code when it was
 // told to stop (SIGTERM, SIGINT), when its folder was deleted, when another gateway has the folder, or when
 // it cannot begin.
@@ -49,7 +52,7 @@ func Main(dir string) int {
 		log.Info("not needed", "reason", err)
 		return exitRunning
 	case err != nil:
-		log.Error("gateway cannot run", "error", err)
+		log.Error(cannotRun, "error", err)
 		return exitError
 	}
 	return exitOK

@@ -82,6 +82,13 @@ func (d *deployment) Apply(ctx context.Context, spec config.Deployment, req prov
 	live, err := gateway.Wait(ctx, dir, op.Generation, func(message string) {
 		req.Emit(resource.Event{Time: d.Now(), Type: resource.EventProgress, Address: req.Address.String(), Action: req.Action, Message: brief(message)})
 	})
+	var down *gateway.DownError
+	if errors.As(err, &down) {
+		lines := strings.Split(strings.TrimSpace(down.Log), "\n")
+		return providers.Result{}, &providers.RunError{
+			Err: fmt.Errorf("%s: %w", req.Address, err), Log: lines[max(0, len(lines)-errorLines):], Ref: d.ref(dir, live),
+		}
+	}
 	if err != nil {
 		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
 	}

@@ -32,6 +32,9 @@ func (d *deployment) Read(_ context.Context, req providers.ReadRequest) (provide
 	if err != nil {
 		return providers.Object{}, fmt.Errorf("%s: %w", req.Address, err)
 	}
+	if !live.Alive && live.Process.PID == 0 && req.Record.Phase == resource.PhaseFailed {
+		return providers.Object{Phase: resource.PhaseFailed, Message: req.Record.Message}, nil // nothing is gone: it never came
+	}
 	if !live.Alive {
 		return providers.Object{Phase: resource.PhaseMissing, Message: goneMessage(live)}, nil
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/proc"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 const (
@@ -165,6 +166,33 @@ func TestAKilledGatewayIsMissingAndComesBackOnItsPort(t *testing.T) {
 	}
 }
 
+func TestAGatewayKilledInARolloutIsToldInOneLineAndGoesOn(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.mustDeploy(s.spec(s.model(1, "1")))
+	spec := s.canary(s.model(2, "2"))
+	spec.Rollout.MaxWait = time.Minute
+	failed := make(chan error, 1)
+	go func() {
+		_, err := s.deploy(spec)
+		failed <- err
+	}()
+	s.until("a canary", func(o providers.Object) bool { return strings.Contains(o.Message, "requests that a verdict needs") })
+	if err := proc.Kill(s.live().Process, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	err := <-failed
+	var re *providers.RunError
+	if !errors.As(err, &re) || len(re.Log) == 0 || re.Ref == nil || strings.Contains(err.Error(), "\n") ||
+		!strings.Contains(err.Error(), "the gateway ended in the middle (version 2: canary at 50 %") || !strings.Contains(err.Error(), "apply again") {
+		t.Errorf("error %v, %+v", err, re)
+	}
+	spec.Rollout = nil
+	if _, out := s.mustDeploy(spec); out.Version != 2 {
+		t.Errorf("outputs %+v", out)
+	}
+}
+
 func TestAVersionThatNeverGetsReady(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -279,6 +307,15 @@ func TestDeleteLeavesNothing(t *testing.T) {
 	}
 	if o := s.look(); o.Phase != resource.PhaseMissing {
 		t.Errorf("what was deleted reads as %+v", o)
+	}
+}
+
+func TestADeploymentThatNeverStartedHasFailedAndIsNotGone(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.record = &state.Record{Address: s.addr, Phase: resource.PhaseFailed, Message: "port 80 is taken"}
+	if o := s.look(); o.Phase != resource.PhaseFailed || o.Message != "port 80 is taken" {
+		t.Errorf("read as %+v", o)
 	}
 }
 

@@ -10,12 +10,16 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 const (
 	sinkBatch   = 256
+	sinkWindow  = 32 // records between two moves of the cursor
+	sinkWorkers = 8  // records that are on their way at once
 	sinkTimeout = 10 * time.Second
 	sinkMinWait = 100 * time.Millisecond
 	sinkMaxWait = 30 * time.Second
@@ -30,9 +34,9 @@ type Target struct {
 	Stats *SinkStats
 }
 
-// Sink sends the captured 2xx answers on, in order and at least once: the
-// cursor moves after a record arrived, so a crash in between sends it again
-// with the same id. A record that the receiver refuses for good (4xx other
+// Sink sends the captured 2xx answers on, at least once and nearly in order
+// (Record.Seq tells it): the cursor moves after records arrived, so a crash in
+// between sends them again with the same ids. A record that the receiver refuses for good (4xx other
 // than 408 and 429) is skipped and counted, or it would hold up all others.
 type Sink struct {
 	dir    string // capture folder
@@ -72,7 +76,8 @@ func (s *SinkStats) note(err error) {
 // file cursor. With no cursor it starts at the oldest record there is.
 func NewSink(dir, cursor string, t Target, log *slog.Logger) *Sink {
 	s := &Sink{dir: dir, cursor: cursor, target: t, stats: t.Stats, log: log, client: &http.Client{
-		Timeout: sinkTimeout,
+		Timeout:   sinkTimeout,
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: sinkWorkers, IdleConnTimeout: time.Minute},
 		// A redirect could carry answers to a host that nobody named.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -93,6 +98,7 @@ func (s *Sink) Acked() uint64 { return s.acked.Load() }
 // Run sends until ctx ends. It looks for new records after each value on
 // fresh, and once a second.
 func (s *Sink) Run(ctx context.Context, fresh <-chan struct{}) {
+	defer s.client.CloseIdleConnections()
 	r := NewReader(s.dir, s.acked.Load()+1)
 	defer func() {
 		if err := r.Close(); err != nil {
@@ -142,6 +148,7 @@ func (s *Sink) collect(r *Reader) []Record {
 // Drain sends what there is, once Run has returned, until ctx ends or an
 // attempt fails: whoever stops does not wait for a receiver that is down.
 func (s *Sink) Drain(ctx context.Context) error {
+	defer s.client.CloseIdleConnections()
 	r := NewReader(s.dir, s.acked.Load()+1)
 	for {
 		batch := s.collect(r)
@@ -159,20 +166,38 @@ func (s *Sink) deliver(ctx context.Context, batch []Record, try func(func() erro
 	if s.target.File != "" {
 		return try(func() error { return s.appendBatch(batch) })
 	}
-	for i, rec := range batch {
-		if ok(rec) {
-			if err := try(func() error { return s.post(ctx, rec) }); err != nil {
-				// Keep what did arrive out of the next attempt.
-				return errors.Join(err, s.advance(rec.Seq-1))
-			}
+	for window := range slices.Chunk(batch, sinkWindow) {
+		if err := s.postAll(ctx, window, try); err != nil {
+			return err
 		}
-		if i == len(batch)-1 || i%32 == 31 {
-			if err := try(func() error { return s.advance(rec.Seq) }); err != nil {
-				return err
-			}
+		if err := try(func() error { return s.advance(window[len(window)-1].Seq) }); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// postAll posts several records at a time, so that a receiver far away does not
+// set the pace. After an error the cursor stands before the first that failed.
+func (s *Sink) postAll(ctx context.Context, window []Record, try func(func() error) error) error {
+	errs := make([]error, len(window))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(sinkWorkers, len(window)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(window); i = int(next.Add(1)) - 1 {
+				if ok(window[i]) {
+					errs[i] = try(func() error { return s.post(ctx, window[i]) })
+				}
+			}
+		})
+	}
+	wg.Wait()
+	first := slices.IndexFunc(errs, func(err error) bool { return err != nil })
+	if first < 0 {
+		return nil
+	}
+	return errors.Join(errs[first], s.advance(window[first].Seq-1))
 }
 
 func ok(r Record) bool { return r.Status >= 200 && r.Status < 300 }
