@@ -77,7 +77,10 @@ func (d *decoder) dynamic(blk *hclsyntax.Block, spec *bodySpec, ctx *hcl.EvalCon
 		unknown[dyn.name] = true
 		d.dynamicBody(dyn, bs, ctx, path, cty.DynamicVal, cty.DynamicVal)
 		return
-	case coll.IsNull() || !coll.CanIterateElements():
+	case coll.IsNull():
+		d.err(dyn.forEach.Expr.Range(), "Wrong type", "for_each is null; for no blocks at all write an empty list, [].")
+		return
+	case !coll.CanIterateElements():
 		d.err(dyn.forEach.Expr.Range(), "Wrong type", "for_each takes a list, set, map or object, not %s.", coll.Type().FriendlyName())
 		return
 	}
@@ -134,7 +137,7 @@ func (d *decoder) dynamicLabel(dyn dynamicBlock, bs *blockSpec, ctx *hcl.EvalCon
 	if !v.IsKnown() {
 		return cty.UnknownVal(cty.String)
 	}
-	if v.IsNull() || !v.CanIterateElements() || v.LengthInt() != 1 {
+	if v.IsNull() || !v.Type().IsListType() && !v.Type().IsTupleType() || v.LengthInt() != 1 {
 		d.err(dyn.labels.Expr.Range(), "Wrong number of labels", "labels is a list of one string, the %s: labels = [%s.key].", bs.Label, dyn.iterator)
 		return cty.UnknownVal(cty.String)
 	}
