@@ -27,11 +27,7 @@ func readDynamic(blk *hclsyntax.Block) (dynamicBlock, *hcl.Diagnostic) {
 	out.name, out.iterator = blk.Labels[0], blk.Labels[0]
 	out.forEach, out.labels = blk.Body.Attributes["for_each"], blk.Body.Attributes["labels"]
 	if it := blk.Body.Attributes["iterator"]; it != nil {
-		out.iterator = hcl.ExprAsKeyword(it.Expr)
-		if t, ok := it.Expr.(*hclsyntax.TemplateExpr); ok && t.IsStringLiteral() && isJSON(it.SrcRange.Filename) {
-			v, _ := t.Value(nil)
-			out.iterator = v.AsString()
-		}
+		out.iterator = hcl.ExprAsKeyword(written(it.Expr))
 		if out.iterator == "" {
 			return out, errAt(it.Expr.Range(), "Invalid dynamic block", "iterator is a plain name, without quotes: iterator = item.")
 		}

@@ -12,12 +12,3 @@ check "objects" {
   for_each = toset([{ a = 1 }]) # ERROR: Invalid for_each
   command  = ["true"]
 }
-training "t" { command = ["train"] }
-validation "open" { # ERROR: A validation needs a threshold
-  model = training.t.model
-  dynamic "threshold" {
-    for_each = training.t.metrics
-    labels   = [threshold.key]
-    content { min = threshold.value }
-  }
-}
