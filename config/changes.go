@@ -160,10 +160,7 @@ func (b *builder) address(m *moduleInst, blk *hclsyntax.Block, attrs map[string]
 
 // traversalText renders an expression that is nothing but a traversal.
 func traversalText(e hclsyntax.Expression) (string, bool) {
-	if s := literalString(e); s != "" {
-		return s, isJSON(e.Range().Filename)
-	}
-	t, ok := e.(*hclsyntax.ScopeTraversalExpr)
+	t, ok := written(e).(*hclsyntax.ScopeTraversalExpr)
 	if !ok {
 		return "", false
 	}

@@ -50,12 +50,17 @@ type moduleCall struct {
 	source    string
 	rng       hcl.Range
 	sourceRng hcl.Range
-	forEach   *formula
-	count     *formula
+	expansion
 	args      map[string]*formula
 	argRanges map[string]hcl.Range
-	dependsOn []ref
 	cfg       *moduleConfig
+}
+
+// expansion is what makes instances of a block or a module, and what they wait for.
+type expansion struct {
+	forEach   *formula
+	count     *formula
+	dependsOn []ref
 }
 
 type providerDecl struct {
@@ -71,12 +76,10 @@ type declaration struct {
 	spec *bodySpec
 	rng  hcl.Range
 
-	refs      []ref // of the body
-	condRefs  []ref // of preconditions and postconditions
-	forEach   *formula
-	count     *formula
+	refs     []ref // of the body
+	condRefs []ref // of preconditions and postconditions
+	expansion
 	provider  *formula
-	dependsOn []ref
 	lifecycle lifecycleDecl
 	pre, post []condition
 	feedback  []ref

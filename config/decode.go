@@ -175,11 +175,16 @@ func pathText(p cty.Path) string {
 		case cty.GetAttrStep:
 			b.WriteString("." + x.Name)
 		case cty.IndexStep:
-			if x.Key.Type() == cty.String {
-				b.WriteString("." + x.Key.AsString())
-				continue
+			switch key := x.Key; {
+			case !key.IsWhollyKnown() || key.IsNull(): // an element of a set
+				b.WriteString("[…]")
+			case key.Type() == cty.String:
+				b.WriteString("." + key.AsString())
+			case key.Type() == cty.Number:
+				b.WriteString("[" + key.AsBigFloat().Text('f', 0) + "]")
+			default:
+				b.WriteString("[…]")
 			}
-			b.WriteString("[" + x.Key.AsBigFloat().Text('f', 0) + "]")
 		}
 	}
 	return b.String()

@@ -116,7 +116,10 @@ func checkSteps(rollout cty.Value) []Problem {
 	}
 	last := 0.0
 	for _, s := range steps.AsValueSlice() {
-		n, _ := s.AsBigFloat().Float64()
+		n := 0.0
+		if !s.IsNull() {
+			n, _ = s.AsBigFloat().Float64()
+		}
 		if n <= last || n > 100 || n != float64(int(n)) {
 			return []Problem{{"rollout.steps", "Canary steps must rise to 100", "Write whole percentages from 1 to 100 in rising order, such as [10, 50, 100]; " + strconv.FormatFloat(n, 'g', -1, 64) + " is out of place."}}
 		}

@@ -27,11 +27,7 @@ func readDynamic(blk *hclsyntax.Block) (dynamicBlock, *hcl.Diagnostic) {
 	out.name, out.iterator = blk.Labels[0], blk.Labels[0]
 	out.forEach, out.labels = blk.Body.Attributes["for_each"], blk.Body.Attributes["labels"]
 	if it := blk.Body.Attributes["iterator"]; it != nil {
-		out.iterator = hcl.ExprAsKeyword(it.Expr)
-		if t, ok := it.Expr.(*hclsyntax.TemplateExpr); ok && t.IsStringLiteral() && isJSON(it.SrcRange.Filename) {
-			v, _ := t.Value(nil)
-			out.iterator = v.AsString()
-		}
+		out.iterator = hcl.ExprAsKeyword(written(it.Expr))
 		if out.iterator == "" {
 			return out, errAt(it.Expr.Range(), "Invalid dynamic block", "iterator is a plain name, without quotes: iterator = item.")
 		}
@@ -77,7 +73,10 @@ func (d *decoder) dynamic(blk *hclsyntax.Block, spec *bodySpec, ctx *hcl.EvalCon
 		unknown[dyn.name] = true
 		d.dynamicBody(dyn, bs, ctx, path, cty.DynamicVal, cty.DynamicVal)
 		return
-	case coll.IsNull() || !coll.CanIterateElements():
+	case coll.IsNull():
+		d.err(dyn.forEach.Expr.Range(), "Wrong type", "for_each is null; for no blocks at all write an empty list, [].")
+		return
+	case !coll.CanIterateElements():
 		d.err(dyn.forEach.Expr.Range(), "Wrong type", "for_each takes a list, set, map or object, not %s.", coll.Type().FriendlyName())
 		return
 	}
@@ -134,7 +133,7 @@ func (d *decoder) dynamicLabel(dyn dynamicBlock, bs *blockSpec, ctx *hcl.EvalCon
 	if !v.IsKnown() {
 		return cty.UnknownVal(cty.String)
 	}
-	if v.IsNull() || !v.CanIterateElements() || v.LengthInt() != 1 {
+	if v.IsNull() || !v.Type().IsListType() && !v.Type().IsTupleType() || v.LengthInt() != 1 {
 		d.err(dyn.labels.Expr.Range(), "Wrong number of labels", "labels is a list of one string, the %s: labels = [%s.key].", bs.Label, dyn.iterator)
 		return cty.UnknownVal(cty.String)
 	}

@@ -448,7 +448,7 @@ func TestVersionConstraints(t *testing.T) {
 			t.Errorf("%s: %v %v", c, got, err)
 		}
 	}
-	for _, c := range []string{"", "x", ">> 1", "1.2.3.4", "=>1", "> -1"} {
+	for _, c := range []string{"", "x", ">> 1", "=>1", "> -1"} {
 		if _, err := meets("0.3.1", c); err == nil {
 			t.Errorf("%q: accepted", c)
 		}

@@ -47,25 +47,8 @@ var lifecycleAttrs = []string{"prevent_destroy", "ignore_changes", "replace_trig
 // meta reads the meta-arguments of a block.
 func (d *declarer) meta(decl *declaration) {
 	attrs := decl.body.Attributes
-	if a := attrs["for_each"]; a != nil {
-		f := d.collect("for_each", a, false)
-		decl.forEach = &f
-	}
-	if a := attrs["count"]; a != nil {
-		f := d.collect("count", a, false)
-		decl.count = &f
-	}
-	if decl.forEach != nil && decl.count != nil {
-		d.add(errAt(attrs["count"].NameRange, "for_each and count exclude each other", "Remove one: count makes numbered instances, for_each named ones."))
-		decl.count = nil
-	}
-	if a := attrs["provider"]; a != nil {
-		f := d.collect("provider", a, false)
-		decl.provider = &f
-	}
-	if a := attrs["depends_on"]; a != nil {
-		decl.dependsOn = d.refList(a, "depends_on", "depends_on = [check.unit]", refBlock, refModule)
-	}
+	decl.expansion = d.expansion(attrs)
+	decl.provider = d.optional(attrs["provider"])
 	seen := false
 	for _, blk := range decl.body.Blocks {
 		switch blk.Type {
@@ -80,6 +63,28 @@ func (d *declarer) meta(decl *declaration) {
 			d.condition(decl, blk)
 		}
 	}
+}
+
+// expansion reads what blocks of a kind and module blocks have in common.
+func (d *declarer) expansion(attrs hclsyntax.Attributes) expansion {
+	e := expansion{forEach: d.optional(attrs["for_each"]), count: d.optional(attrs["count"])}
+	if e.forEach != nil && e.count != nil {
+		d.add(errAt(attrs["count"].NameRange, "for_each and count exclude each other", "Remove one: count makes numbered instances, for_each named ones."))
+		e.count = nil
+	}
+	if a := attrs["depends_on"]; a != nil {
+		e.dependsOn = d.refList(a, "depends_on", "depends_on = [check.unit]", refBlock, refModule)
+	}
+	return e
+}
+
+// optional reads an attribute that may be absent.
+func (d *declarer) optional(a *hclsyntax.Attribute) *formula {
+	if a == nil {
+		return nil
+	}
+	f := d.collect(a.Name, a, false)
+	return &f
 }
 
 func (d *declarer) lifecycle(decl *declaration, blk *hclsyntax.Block) {
@@ -104,7 +109,7 @@ func (d *declarer) lifecycle(decl *declaration, blk *hclsyntax.Block) {
 
 // ignoreChanges reads `all` or a list of attribute paths of the block.
 func (d *declarer) ignoreChanges(decl *declaration, a *hclsyntax.Attribute) []string {
-	if hcl.ExprAsKeyword(a.Expr) == "all" || literalString(a.Expr) == "all" {
+	if hcl.ExprAsKeyword(written(a.Expr)) == "all" {
 		return []string{"all"}
 	}
 	list, ok := a.Expr.(*hclsyntax.TupleConsExpr)
@@ -130,14 +135,7 @@ func (d *declarer) ignoreChanges(decl *declaration, a *hclsyntax.Attribute) []st
 }
 
 func ignorePath(e hclsyntax.Expression) (path, first string) {
-	if s := literalString(e); s != "" && isJSON(e.Range().Filename) {
-		inner, diags := hclsyntax.ParseExpression([]byte(s), e.Range().Filename, e.Range().Start)
-		if diags.HasErrors() {
-			return "", ""
-		}
-		e = inner
-	}
-	t, ok := e.(*hclsyntax.ScopeTraversalExpr)
+	t, ok := written(e).(*hclsyntax.ScopeTraversalExpr)
 	if !ok {
 		return "", ""
 	}
@@ -153,14 +151,19 @@ func ignorePath(e hclsyntax.Expression) (path, first string) {
 	return path, t.Traversal.RootName()
 }
 
-// literalString is the text of a string without interpolation, or "".
-func literalString(e hclsyntax.Expression) string {
+// written is the expression that a plain string of a JSON file spells, where no
+// text may stand: JSON has no other way to write one. Any other is itself.
+func written(e hclsyntax.Expression) hclsyntax.Expression {
 	t, ok := e.(*hclsyntax.TemplateExpr)
-	if !ok || !t.IsStringLiteral() {
-		return ""
+	if !ok || !t.IsStringLiteral() || !isJSON(e.Range().Filename) {
+		return e
 	}
 	v, _ := t.Value(nil)
-	return v.AsString()
+	inner, diags := hclsyntax.ParseExpression([]byte(v.AsString()), e.Range().Filename, e.Range().Start)
+	if diags.HasErrors() {
+		return e
+	}
+	return inner
 }
 
 // refList reads a list that may hold references only.

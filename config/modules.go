@@ -40,21 +40,7 @@ func (d *declarer) call(blk *hclsyntax.Block) {
 	} else {
 		d.add(errAt(blk.DefRange(), "Missing attribute", "Add source = \"./FOLDER\", or a git address such as \"git::https://host/repo.git//folder?ref=v1\"."))
 	}
-	if a := attrs["for_each"]; a != nil {
-		f := d.collect("for_each", a, false)
-		c.forEach = &f
-	}
-	if a := attrs["count"]; a != nil {
-		f := d.collect("count", a, false)
-		c.count = &f
-	}
-	if c.forEach != nil && c.count != nil {
-		d.add(errAt(attrs["count"].NameRange, "for_each and count exclude each other", "Remove one: count makes numbered instances, for_each named ones."))
-		c.count = nil
-	}
-	if a := attrs["depends_on"]; a != nil {
-		c.dependsOn = d.refList(a, "depends_on", "depends_on = [check.unit]", refBlock, refModule)
-	}
+	c.expansion = d.expansion(attrs)
 	for n, a := range attrs {
 		if !callArgs[n] {
 			f := d.collect("module."+name+"."+n, a, false)

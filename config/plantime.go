@@ -132,7 +132,7 @@ func (r *resolver) planTime(f *formula, in instance, what string) (cty.Value, bo
 		return cty.NilVal, false
 	}
 	switch {
-	case f.name == "for_each" && v.IsKnown():
+	case f.name == "for_each" && v.IsKnown() && (!v.Type().IsSetType() || v.IsWhollyKnown()): // the elements of a set are its keys
 		return v, true
 	case v.IsWhollyKnown():
 		return withoutOrigins(v), true

@@ -212,7 +212,6 @@ func (c *collector) fixed(r ref, want string) *hcl.Diagnostic {
 
 // direct reads an expression that is nothing but a reference to a block:
 // `dataset.x`, `dataset.x["a"].split.train`, `dataset.x[each.key].split`.
-// In JSON files, where there is no other way to write one, a plain string counts.
 func direct(kinds Kinds, e hclsyntax.Expression) (ref, bool) {
 	c := &collector{kinds: kinds}
 	var key *refKey
@@ -240,15 +239,4 @@ func direct(kinds Kinds, e hclsyntax.Expression) (ref, bool) {
 }
 
 // staticRef is direct for places that take references only, such as depends_on.
-func staticRef(kinds Kinds, e hclsyntax.Expression) (ref, bool) {
-	if t, ok := e.(*hclsyntax.TemplateExpr); ok && isJSON(e.Range().Filename) && t.IsStringLiteral() {
-		v, _ := t.Value(nil)
-		rng := e.Range()
-		inner, diags := hclsyntax.ParseExpression([]byte(v.AsString()), rng.Filename, rng.Start)
-		if diags.HasErrors() {
-			return ref{}, false
-		}
-		e = inner
-	}
-	return direct(kinds, e)
-}
+func staticRef(kinds Kinds, e hclsyntax.Expression) (ref, bool) { return direct(kinds, written(e)) }

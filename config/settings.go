@@ -1,11 +1,10 @@
 package config
 
 import (
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/hashicorp/go-version"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
@@ -135,65 +134,15 @@ func (r *resolver) requiredVersion(a *hclsyntax.Attribute, dir string) {
 	}
 }
 
-// meets says whether a version satisfies a constraint: comma-separated terms of
-// an operator (=, !=, >, >=, <, <=, ~>) and a version. A version that is not
-// released ("", "dev") meets every constraint.
-func meets(version, constraint string) (bool, error) {
-	have, err := parseVersion(version)
-	released := err == nil && version != ""
-	all := true
-	for term := range strings.SplitSeq(constraint, ",") {
-		term = strings.TrimSpace(term)
-		op := strings.TrimRight(term[:len(term)-len(strings.TrimLeft(term, "=!<>~"))], " ")
-		want, err := parseVersion(strings.TrimSpace(strings.TrimLeft(term, "=!<>~")))
-		if err != nil {
-			return false, err
-		}
-		if !slices.Contains([]string{"", "=", "!=", ">", ">=", "<", "<=", "~>"}, op) {
-			return false, fmt.Errorf("%q is not an operator", op)
-		}
-		all = all && (!released || compareVersion(have, op, want))
+// meets says whether a version satisfies a constraint. One that is not released
+// ("", "dev") meets every constraint, and a pre-release counts as its release.
+func meets(have, constraint string) (bool, error) {
+	want, err := version.NewConstraint(constraint)
+	if err != nil {
+		return false, err
 	}
-	return all, nil
-}
-
-func parseVersion(s string) ([]int, error) {
-	core, _, _ := strings.Cut(strings.TrimPrefix(s, "v"), "-")
-	core, _, _ = strings.Cut(core, "+")
-	parts := strings.Split(core, ".")
-	if len(parts) > 3 {
-		return nil, fmt.Errorf("%q is not a version", s)
-	}
-	var out []int
-	for _, p := range parts {
-		n, err := strconv.Atoi(p)
-		if err != nil || n < 0 {
-			return nil, fmt.Errorf("%q is not a version", s)
-		}
-		out = append(out, n)
-	}
-	return out, nil
-}
-
-func compareVersion(have []int, op string, want []int) bool {
-	pad := func(v []int) []int { return append(slices.Clone(v), 0, 0, 0)[:3] }
-	c := slices.Compare(pad(have), pad(want))
-	switch op {
-	case "!=":
-		return c != 0
-	case ">":
-		return c > 0
-	case ">=":
-		return c >= 0
-	case "<":
-		return c < 0
-	case "<=":
-		return c <= 0
-	case "~>":
-		fixed := max(len(want)-1, 1)
-		return c >= 0 && slices.Equal(pad(have)[:fixed], pad(want)[:fixed])
-	}
-	return c == 0
+	v, err := version.NewVersion(have)
+	return err != nil || want.Check(v.Core()), nil
 }
 
 // knownProvider checks a provider's name, without alias.

@@ -63,9 +63,11 @@ func validationKind() Kind {
 func checkValidation(v cty.Value) []Problem {
 	ps := execProblems(v)
 	if len(blocks(v, "threshold")) == 0 && len(blocks(v, "slice")) == 0 {
-		if a, ok := known(v, "threshold"); !ok || a.LengthInt() == 0 {
-			ps = append(ps, Problem{"", "A validation needs a threshold", "Add threshold \"METRIC\" { min = … }: a gate without a bound would let everything through."})
+		why := "Add threshold \"METRIC\" { min = … }: a gate without a bound would let everything through."
+		if _, ok := known(v, "threshold"); !ok && set(v, "threshold") {
+			why = "Its thresholds are known only after a run. Name them in the files, so that a plan shows what the gate asks for."
 		}
+		ps = append(ps, Problem{"", "A validation needs a threshold", why})
 	}
 	for _, t := range blocks(v, "threshold") {
 		if !set(t, "min") && !set(t, "max") && !set(t, "max_regression") {
@@ -82,7 +84,10 @@ func gateConditions(v cty.Value) []string {
 		out = append(out, conditions(b, "")...)
 	}
 	for _, s := range blocks(v, "slice") {
-		name, _ := known(s, "name")
+		name, ok := known(s, "name")
+		if !ok {
+			continue
+		}
 		for _, b := range blocks(s, "threshold") {
 			out = append(out, conditions(b, " in every "+name.AsString())...)
 		}

@@ -62,16 +62,7 @@ func (d *declarer) variable(blk *hclsyntax.Block) {
 }
 
 func (d *declarer) variableType(v *variable, a *hclsyntax.Attribute) {
-	expr := hclsyntax.Expression(a.Expr)
-	if s := literalString(expr); s != "" && isJSON(a.SrcRange.Filename) {
-		inner, diags := hclsyntax.ParseExpression([]byte(s), a.SrcRange.Filename, a.Expr.Range().Start)
-		if diags.HasErrors() {
-			d.add(diags...)
-			return
-		}
-		expr = inner
-	}
-	t, defaults, diags := typeexpr.TypeConstraintWithDefaults(expr)
+	t, defaults, diags := typeexpr.TypeConstraintWithDefaults(written(a.Expr))
 	if diags.HasErrors() {
 		for _, diag := range diags {
 			d.add(errAt(a.Expr.Range(), "Invalid type", "%s Types are string, number, bool, any, list(T), set(T), map(T), tuple([T, …]) and object({ name = T, other = optional(T) }).", diag.Detail))

@@ -59,6 +59,7 @@ func Build(in Input) *Plan {
 		Steps: []*Step{}, Drift: []DriftEntry{}, Diagnostics: []Diagnostic{},
 	}
 	b.aliases()
+	b.leftOut()
 	b.drift()
 	if in.Options.RefreshOnly {
 		b.finish()
@@ -80,11 +81,9 @@ func newBuilder(in Input) *builder {
 		in: in, results: make(map[resource.Address]*result, len(in.Project.Blocks)),
 		steps: map[resource.Address]*Step{}, replace: map[resource.Address]bool{},
 	}
-	for _, a := range in.Options.Replace {
-		b.replace[a] = true
-	}
 	b.applyMoves()
 	b.findTargets()
+	b.findReplaced()
 	return b
 }
 

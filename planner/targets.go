@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -112,6 +113,30 @@ func (b *builder) findTargets() {
 			if blk.Addr.Block() == t {
 				mark(blk.Addr)
 			}
+		}
+	}
+}
+
+// findReplaced lists what -replace names: an address, or all instances of a block.
+func (b *builder) findReplaced() {
+	for _, a := range b.in.Options.Replace {
+		b.replace[a] = true
+		for _, blk := range b.in.Project.Blocks {
+			if blk.Addr.Block() == a {
+				b.replace[blk.Addr] = true
+			}
+		}
+	}
+}
+
+// leftOut says which blocks are to be replaced, but are not among the targets.
+func (b *builder) leftOut() {
+	if len(b.replace) == 0 {
+		return
+	}
+	for _, blk := range b.in.Project.Blocks {
+		if b.replace[blk.Addr] && !b.targeted(blk.Addr) {
+			b.plan.Diagnostics = append(b.plan.Diagnostics, diagnostic(blk, "Replaced, but left out", fmt.Sprintf("-replace asks for %s, but no -target names or needs it. Add -target %s, or plan without -target.", blk.Addr, blk.Addr)))
 		}
 	}
 }

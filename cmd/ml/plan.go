@@ -65,6 +65,14 @@ func (f *planFlags) chooses() bool {
 
 func (f *planFlags) options() (engine.PlanOptions, error) {
 	o := engine.PlanOptions{NoRefresh: !f.refresh}
+	switch {
+	case f.refreshOnly && (f.destroy || len(f.replace) > 0):
+		return o, errors.New("-refresh-only changes nothing but the record; leave -destroy and -replace out, or leave -refresh-only out")
+	case f.refreshOnly && !f.refresh:
+		return o, errors.New("-refresh-only and -refresh=false contradict each other; leave one out")
+	case f.destroy && len(f.replace) > 0:
+		return o, errors.New("-destroy takes away what -replace would make anew; leave one out")
+	}
 	o.Destroy, o.RefreshOnly = f.destroy, f.refreshOnly
 	var err error
 	if o.Targets, err = addresses("target", f.targets); err != nil {
