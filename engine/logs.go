@@ -58,7 +58,7 @@ func (s *Session) Import(ctx context.Context, addr resource.Address, id string) 
 		return nil, fmt.Errorf("no file declares %s; write its block first, then import into it", addr)
 	}
 	if s.now.record(addr) != nil {
-		return nil, fmt.Errorf("%s is in the state already; ml state rm %s forgets it", addr, addr)
+		return nil, fmt.Errorf("%s is in the state already; ml state rm %s forgets it", addr, addr.Arg())
 	}
 	d, err := s.e.driver(ctx, blk.Provider, blk.Kind.Name)
 	if err != nil {

@@ -94,7 +94,7 @@ func (s *Session) rollbackTarget(addr resource.Address, to int) (*state.Version,
 		switch {
 		case to > 0 && v.Number == to:
 			if !good {
-				return nil, fmt.Errorf("version %d of %s never passed its validation; choose one that did (ml versions %s)", to, training, training)
+				return nil, fmt.Errorf("version %d of %s never passed its validation; choose one that did (ml versions %s)", to, training, training.Arg())
 			}
 			return v, nil
 		case to == 0 && v.Number < current && good && s.now.quarantined(addr, v.Digest) == nil:
@@ -103,9 +103,9 @@ func (s *Session) rollbackTarget(addr resource.Address, to int) (*state.Version,
 	}
 	if best == nil {
 		if to > 0 {
-			return nil, fmt.Errorf("%s has no version %d; ml versions %s lists them", training, to, training)
+			return nil, fmt.Errorf("%s has no version %d; ml versions %s lists them", training, to, training.Arg())
 		}
-		return nil, fmt.Errorf("%s serves version %d, and no earlier version of %s is good; ml versions %s lists them", addr, current, training, training)
+		return nil, fmt.Errorf("%s serves version %d, and no earlier version of %s is good; ml versions %s lists them", addr, current, training, training.Arg())
 	}
 	return best, nil
 }
@@ -145,7 +145,7 @@ func (e *Engine) Cancel(ctx context.Context, addr resource.Address) error {
 		}
 		return e.cancelIntent(ctx, in)
 	}
-	return fmt.Errorf("nothing is running at %s; ml runs %s shows what ran", addr, addr)
+	return fmt.Errorf("nothing is running at %s; ml runs %s shows what ran", addr, addr.Arg())
 }
 
 // CancelAll stops every run that an intent is open for.

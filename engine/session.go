@@ -98,7 +98,7 @@ func (s *Session) settle(ctx context.Context, in *state.Intent) error {
 	fault.Point(fault.EngineSettleBefore)
 	w, err := s.workOf(ctx, in)
 	if err != nil {
-		return fmt.Errorf("%w; or give it up with ml state rm %s: what it started goes on by itself", err, in.Address)
+		return fmt.Errorf("%w; or give it up with ml state rm %s: what it started goes on by itself", err, in.Address.Arg())
 	}
 	if in.Action == resource.Delete {
 		return s.deleteNow(ctx, w)

@@ -22,8 +22,6 @@ type result struct {
 	closed string
 	// absent says that the block never came to be and will not in this plan.
 	absent bool
-	// pending says that a verdict is still to come from this plan's own step.
-	pending bool
 	// recorded says that the outputs are those of the record.
 	recorded bool
 	// changes says that the step changes the object or makes a new version.

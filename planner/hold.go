@@ -24,7 +24,7 @@ func (b *builder) holdVersion(s *subject, v cty.Value) (cty.Value, bool) {
 		if m, err := state.DecodeValue(pin.Model, wanted.Type()); err == nil {
 			msg := fmt.Sprintf("pinned at version %d by %s", pin.Version, pin.Who)
 			if number != "" && number != fmt.Sprint(pin.Version) {
-				msg += fmt.Sprintf("; version %s is held until `ml unpin %s`", number, s.blk.Addr)
+				msg += fmt.Sprintf("; version %s is held until `ml unpin %s`", number, s.blk.Addr.Arg())
 			}
 			s.hold = append(s.hold, resource.Reason{Code: resource.ReasonPinned, Path: attr, Old: fmt.Sprint(pin.Version), New: number, Message: msg})
 			return withAttr(v, attr, m), true
@@ -41,7 +41,7 @@ func (b *builder) holdVersion(s *subject, v cty.Value) (cty.Value, bool) {
 	s.bad = fmt.Sprintf("%s: version %d is quarantined: %s", s.blk.Addr, q.Version, q.Reason)
 	s.hold = append(s.hold, resource.Reason{
 		Code: resource.ReasonQuarantined, Path: attr, New: number,
-		Message: fmt.Sprintf("version %d is quarantined (%s); a newer version or `ml rollback %s -to %d` takes its place", q.Version, q.Reason, s.blk.Addr, q.Version),
+		Message: fmt.Sprintf("version %d is quarantined (%s); a newer version or `ml rollback %s -to %d` takes its place", q.Version, q.Reason, s.blk.Addr.Arg(), q.Version),
 	})
 	return withAttr(v, attr, prior), true
 }

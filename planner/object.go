@@ -139,12 +139,20 @@ func (b *builder) object(d *decision, s *subject, action resource.Action, reason
 }
 
 // carriesVerdict says whether the step's own outcome may close the gate behind
-// it: a dataset with expectations, any run.
+// it: a dataset with rules, of its own or of a column's, and any run.
 func (b *builder) carriesVerdict(s *subject) bool {
 	if s.blk.Kind.Class == resource.Run {
 		return true
 	}
-	return s.blk.Kind.Body().Block("expect") != nil
+	if s.blk.Kind.Body().Block("expect") == nil {
+		return false
+	}
+	for _, name := range []string{"expect", "column"} {
+		if rules := attrOf(s.value, name); !rules.IsNull() && (!rules.IsKnown() || rules.LengthInt() > 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // planned are the outputs as far as they are known before the step ran.

@@ -26,7 +26,6 @@ func (b *builder) offer(blk *config.Block, rec *state.Record, d *decision) *resu
 		r.lazy = rec
 	}
 	if d.verdict {
-		r.pending = true
 		r.gates = []resource.Address{blk.Addr}
 	}
 	return r

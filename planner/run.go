@@ -94,7 +94,7 @@ func (b *builder) failed(d *decision, s *subject, inputs resource.Digest, asked 
 		return true
 	}
 	st := newStep(s.blk, resource.Noop)
-	st.Reasons = append(st.Reasons, resource.Reason{Code: resource.ReasonFailedBefore, Message: fmt.Sprintf("failed on these inputs (%s); run it again with -replace %s", s.rec.Message, s.blk.Addr)})
+	st.Reasons = append(st.Reasons, resource.Reason{Code: resource.ReasonFailedBefore, Message: fmt.Sprintf("failed on these inputs (%s); run it again with -replace %s", s.rec.Message, s.blk.Addr.Arg())})
 	d.step = st
 	if !holds(s.blk.Kind) || !b.heldOutputs(s.blk.Kind, s.rec) {
 		if !s.blk.Kind.Versioned || s.rec.Version == 0 {

@@ -217,6 +217,6 @@ func (v *view) pastRuns(o *out, a resource.Address, h History) {
 	}
 	t.render(o)
 	if last := h.Runs[len(h.Runs)-1]; last.Phase == resource.PhaseFailed {
-		o.line(span{"  ml logs " + a.String() + " shows what the last one said.", Faint})
+		o.line(span{"  ml logs " + a.Arg() + " shows what the last one said.", Faint})
 	}
 }

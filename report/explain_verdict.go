@@ -67,8 +67,8 @@ func (v *view) judged(o *out, a resource.Address, h History) {
 	rows := v.verdictRows(a, rec.Verdict, false, h.Now)
 	if rec.Verdict.Bad() && len(h.Runs) > 0 {
 		rows = append(rows,
-			row{label: "its output", value: []span{{"ml logs " + a.String(), Plain}}},
-			row{label: "once more", value: []span{{"ml apply -replace " + a.String() + " runs it on the same inputs", Plain}}})
+			row{label: "its output", value: []span{{"ml logs " + a.Arg(), Plain}}},
+			row{label: "once more", value: []span{{"ml apply -replace " + a.Arg() + " runs it on the same inputs", Plain}}})
 	}
 	o.line()
 	o.line(span{"The verdict of " + a.String() + ":", Strong})
@@ -132,7 +132,7 @@ func (v *view) signals(o *out, a resource.Address, h History) {
 		rows = append(rows, row{label: s.Name, tone: tone, value: []span{{join(text, ": ", strings.TrimPrefix(s.Message, s.Name+": ")), Plain}}, long: true})
 	}
 	if grounds {
-		rows = append(rows, row{label: "all of it", value: []span{{"ml monitor " + a.String() + " -json has every column, statistic and bound", Plain}}, long: true})
+		rows = append(rows, row{label: "all of it", value: []span{{"ml monitor " + a.Arg() + " -json has every column, statistic and bound", Plain}}, long: true})
 	}
 	o.line()
 	o.line(span{"Its signals:", Strong})

@@ -37,7 +37,7 @@ func (v *view) findingRows(a resource.Address, w *resource.Verdict) []row {
 	}
 	rows := v.limited(bad, maxChanges)
 	if len(rows) < len(bad) {
-		rows[maxChanges].value[0].text += "; ml show " + a.String() + " lists all"
+		rows[maxChanges].value[0].text += "; ml show " + a.Arg() + " lists all"
 	}
 	return rows
 }

@@ -103,11 +103,11 @@ func (v *view) onlyDeletes(done []resource.Address) bool {
 func (v *view) afterwards(r Result) string {
 	switch {
 	case len(r.Running) > 0:
-		return "Next: ml apply collects what goes on; ml cancel " + sorted(r.Running)[0].String() + " stops it."
+		return "Next: ml apply collects what goes on; ml cancel " + sorted(r.Running)[0].Arg() + " stops it."
 	case len(r.Failed) > 0:
 		a := sorted(r.Failed)[0]
 		if st := v.step(a); st != nil && st.Action == resource.RunIt {
-			return "Next: ml logs " + a.String() + " shows its output; ml apply goes on from here."
+			return "Next: ml logs " + a.Arg() + " shows its output; ml apply goes on from here."
 		}
 		return "Next: mend the cause; ml apply goes on from here."
 	case len(r.NotStarted) > 0:
@@ -119,7 +119,7 @@ func (v *view) afterwards(r Result) string {
 				worst = a
 			}
 		}
-		return "What served before goes on serving. Next: ml explain " + worst.String() + " shows what opens the gate."
+		return "What served before goes on serving. Next: ml explain " + worst.Arg() + " shows what opens the gate."
 	case len(r.Done) > 0 && v.onlyDeletes(r.Done):
 		return "Model versions stay until ml prune; ml apply brings back what the files declare."
 	case len(r.Done) > 0:

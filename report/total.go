@@ -124,7 +124,7 @@ func (v *view) nextText() string {
 	case Failed(v.p):
 		return "Next: mend the errors above, then ml plan again."
 	case doing == 0 && blocked != nil:
-		return "Next: ml explain " + blocked.Address.String() + " shows what opens the gate."
+		return "Next: ml explain " + blocked.Address.Arg() + " shows what opens the gate."
 	case doing == 0:
 		return ""
 	}
@@ -141,7 +141,7 @@ func (v *view) nextText() string {
 	if blocked != nil {
 		run = blocked
 	}
-	return text + "; ml explain " + run.Address.String() + " tells the whole story."
+	return text + "; ml explain " + run.Address.Arg() + " tells the whole story."
 }
 
 func isNew(st *planner.Step) bool {

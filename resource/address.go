@@ -32,6 +32,15 @@ func (a Address) String() string {
 	return s
 }
 
+// Arg is the address as a shell takes it for an argument: quoted where it has
+// brackets and quotes, which a shell would keep for itself.
+func (a Address) Arg() string {
+	if s := a.String(); strings.ContainsAny(s, `["`) {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	return a.String()
+}
+
 // Trim is text without the address at its start, "smoke run failed" of
 // "training.t: smoke run failed": an error names the address wherever it may be
 // read alone, and views print it before the text anyway.

@@ -130,3 +130,20 @@ func TestATextLosesTheAddressAtItsStartAndNothingElse(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAddressIsQuotedForAShellWhereItMustBe(t *testing.T) {
+	for text, want := range map[string]string{
+		"training.t":                       "training.t",
+		`training.t["de"]`:                 `'training.t["de"]'`,
+		"check.unit[0]":                    "'check.unit[0]'",
+		`module.eu["it's"].training.churn`: `'module.eu["it'\''s"].training.churn'`,
+	} {
+		a, err := ParseAddress(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Arg(); got != want {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+}

@@ -104,7 +104,7 @@ func (a *app) rollback(ctx context.Context, p *project, s *engine.Session, addr 
 	if a.json {
 		return a.printJSON(map[string]any{"address": addr, "version": v.Number, "pinned": true})
 	}
-	return a.done("%s serves version %d and is pinned there. Newer versions wait until: ml unpin %s", addr, v.Number, addr)
+	return a.done("%s serves version %d and is pinned there. Newer versions wait until: ml unpin %s", addr, v.Number, addr.Arg())
 }
 
 func (a *app) unpinCmd() *cobra.Command {

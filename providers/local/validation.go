@@ -87,7 +87,7 @@ func (v *validation) Judge(_ context.Context, req providers.ApplyRequest, run *s
 			return providers.Result{}, err
 		}
 		if m == nil {
-			m = &measured{Version: champion.Number, Problem: fmt.Sprintf("the champion, version %d, has no metrics on these inputs; measure both with -replace %s", champion.Number, req.Address)}
+			m = &measured{Version: champion.Number, Problem: fmt.Sprintf("the champion, version %d, has no metrics on these inputs; measure both with -replace %s", champion.Number, req.Address.Arg())}
 		}
 		d.Champion = m
 	}
