@@ -58,7 +58,10 @@ func parseNumber(s string) (n numeral, ok bool) {
 			return parseInf(s)
 		}
 	}
-	whole := strings.TrimLeft(s, "+-")
+	whole := s
+	if s != "" && (s[0] == '+' || s[0] == '-') {
+		whole = s[1:]
+	}
 	n.padded = len(whole) > 1 && whole[0] == '0' && whole[1]-'0' <= 9
 	// Below 10^15 mantissa and power are exact, so one IEEE operation rounds correctly (Clinger 1990), in a third of strconv's time.
 	if short && digits > 0 && digits < len(pow10) {
