@@ -44,6 +44,8 @@ type Engine struct {
 	VirtualEnv string
 	// Parallel bounds the steps that run at once; 0 = DefaultParallelism.
 	Parallel int
+	// LockTimeout is how long Begin waits for another holder; 0 = hardly.
+	LockTimeout time.Duration
 	// Retry bounds how often a retryable error is tried again.
 	Retry RetryPolicy
 

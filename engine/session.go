@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/continuo-ml/continuo/internal/fault"
 	"github.com/continuo-ml/continuo/providers"
@@ -24,10 +25,15 @@ type Session struct {
 	lost map[resource.Address]error // what settling found failed
 }
 
-// Begin takes the lease, waiting until ctx's deadline, and settles what an
-// earlier session left open. It errors with state.ErrLocked naming the holder.
+// lockTry is the least wait for the lease: a holder that is about to end is none.
+const lockTry = 200 * time.Millisecond
+
+// Begin takes the lease, waiting for LockTimeout at most, and reads the state. It
+// errors with state.ErrLocked naming the holder.
 func (e *Engine) Begin(ctx context.Context, doing string) (*Session, error) {
-	epoch, release, err := e.Store.Acquire(ctx, doing)
+	wait, cancel := context.WithTimeout(ctx, max(e.LockTimeout, lockTry))
+	epoch, release, err := e.Store.Acquire(wait, doing)
+	cancel()
 	if err != nil {
 		return nil, err
 	}

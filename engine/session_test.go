@@ -147,6 +147,26 @@ func TestOneSessionAtATime(t *testing.T) {
 	}
 }
 
+// slowStore takes the lease only when the wait for it is over, as on a slow disk.
+type slowStore struct{ state.Store }
+
+func (s slowStore) Acquire(ctx context.Context, doing string) (int64, func() error, error) {
+	<-ctx.Done()
+	return s.Store.Acquire(context.WithoutCancel(ctx), doing)
+}
+
+func TestTheWaitForTheLeaseBoundsNothingElse(t *testing.T) {
+	b := loopBench(t)
+	b.store = slowStore{b.store}
+	s, err := b.engine().Begin(context.Background(), "apply")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestRetryableErrorsAreTriedAgainWithinBounds(t *testing.T) {
 	policy := RetryPolicy{Attempts: 3, Base: time.Millisecond, Max: 2 * time.Millisecond}
 	tries, told := 0, 0

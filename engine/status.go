@@ -83,8 +83,6 @@ func (e *Engine) statusRow(snap *state.Snapshot, rec *state.Record, live planner
 	switch {
 	case o.Err != "":
 		row.Message = o.Err
-	case o.Phase == resource.PhaseReady && o.Message != "" && rec.Verdict.Bad():
-		row.Message += "; " + o.Message
 	case o.Phase != "":
 		row.Phase, row.Message, row.live = o.Phase, o.Message, o.Message != ""
 	}
@@ -109,6 +107,9 @@ func (e *Engine) statusRow(snap *state.Snapshot, rec *state.Record, live planner
 		row.Verdict = "failed"
 		if row.Phase == resource.PhaseReady { // what the run said of itself is not why
 			row.Message = rec.Verdict.Message
+			if row.live {
+				row.Message += "; " + o.Message
+			}
 		}
 	case rec.Verdict != nil:
 		row.Verdict = "passed"

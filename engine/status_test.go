@@ -19,7 +19,7 @@ func TestAStatusNotesWhatALiveObjectSaysThoughItIsReady(t *testing.T) {
 	}{
 		"what was said when it was applied": {rec: state.Record{Message: "version 1 serves"}, want: ""},
 		"what is so now":                    {state.Record{Message: "version 1 serves"}, planner.Object{Phase: resource.PhaseReady, Message: "3 answers wait"}, "3 answers wait"},
-		"beside a bad verdict":              {state.Record{Message: "taken back", Verdict: bad}, planner.Object{Phase: resource.PhaseReady, Message: "3 answers wait"}, "taken back; 3 answers wait"},
+		"beside a bad verdict":              {state.Record{Message: "taken back", Verdict: bad}, planner.Object{Phase: resource.PhaseReady, Message: "3 answers wait"}, "version 2 was taken back; 3 answers wait"},
 	} {
 		c.rec.Address, c.rec.Phase = addr, resource.PhaseReady
 		live := planner.Live{Objects: map[resource.Address]planner.Object{addr: c.live}}

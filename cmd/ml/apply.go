@@ -91,9 +91,7 @@ type savedArg struct {
 // applyLocked holds the lease from before the plan until after the apply, so
 // that what was approved is what runs.
 func (a *app) applyLocked(ctx context.Context, p *project, f planFlags, o engine.PlanOptions, auto bool, saved savedArg) (err error) {
-	wait, cancel := deadline(ctx, a.lockTimeout)
-	s, err := p.engine.Begin(wait, "apply")
-	cancel()
+	s, err := p.engine.Begin(ctx, "apply")
 	if err != nil {
 		return lockHint(err)
 	}

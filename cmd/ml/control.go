@@ -34,9 +34,7 @@ func (a *app) withLease(ctx context.Context, doing string, fn func(ctx context.C
 	}
 	defer func() { err = joinClose(err, p.close()) }()
 	return a.interrupts(ctx, "Stopping.", nil, func(ctx context.Context) (err error) {
-		lockCtx, cancel := deadline(ctx, a.lockTimeout)
-		s, err := p.engine.Begin(lockCtx, doing)
-		cancel()
+		s, err := p.engine.Begin(ctx, doing)
 		if err != nil {
 			return lockHint(err)
 		}

@@ -163,8 +163,8 @@ func (a *app) open(ctx context.Context) (*project, error) {
 	p.engine = &engine.Engine{
 		Project: conf, Store: p.store, Now: time.Now, Hash: hasher(p.key), Commit: git.commit(),
 		Dirty:    func() bool { return git.dirty(conf.Files) },
-		Parallel: conf.Settings.Parallelism,
-		Connect:  p.connect, Prefetched: ahead, VirtualEnv: os.Getenv("VIRTUAL_ENV"),
+		Parallel: conf.Settings.Parallelism, LockTimeout: a.lockTimeout,
+		Connect: p.connect, Prefetched: ahead, VirtualEnv: os.Getenv("VIRTUAL_ENV"),
 	}
 	return p, nil
 }

@@ -259,8 +259,3 @@ func (a *app) tell(text string) {
 	}
 	fmt.Fprintf(a.Err, "\n%s\n", text)
 }
-
-// deadline bounds a wait; 0 is no wait beyond the first try.
-func deadline(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, max(d, 200*time.Millisecond))
-}

@@ -159,6 +159,40 @@ func TestTwoStoresOneLease(t *testing.T) {
 	}
 }
 
+func TestALeaseThatIsOursIsWrittenHoweverLongTheDiskTakes(t *testing.T) {
+	s := newStore(t)
+	commit(t, s, state.Op{PutRecord: small(1)})
+	s.file.RLock()
+	first := make(chan error, 1)
+	go func() {
+		_, err := s.Commit(t.Context(), 1, state.Op{PutRecord: small(2)})
+		first <- err
+	}()
+	queued := func(n int) func() bool {
+		return func() bool {
+			s.queue.mu.Lock()
+			defer s.queue.mu.Unlock()
+			return s.queue.busy && len(s.queue.waiting) == n
+		}
+	}
+	waitFor(t, queued(0))
+	ctx, cancel := context.WithCancel(t.Context())
+	second := make(chan error, 1)
+	go func() {
+		_, release, err := s.Acquire(ctx, "apply")
+		if err == nil {
+			err = release()
+		}
+		second <- err
+	}()
+	waitFor(t, queued(1))
+	cancel() // the wait is over, but the lock was free
+	s.file.RUnlock()
+	if err := errors.Join(<-first, <-second); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAHolderWhoseLockFileWasDeletedIsFenced(t *testing.T) {
 	a := newStore(t)
 	b := Open(a.path, Options{Holder: "bob@host"})

@@ -36,6 +36,7 @@ func (s *Store) Acquire(ctx context.Context, doing string) (int64, func() error,
 	if err != nil {
 		return 0, nil, err
 	}
+	ctx = context.WithoutCancel(ctx) // it bounded the wait; a slow disk is no holder
 	lease := &state.Lease{PID: os.Getpid(), Holder: s.opts.Holder, Doing: doing, Since: s.opts.Now().UTC()}
 	lease.Expires = lease.Since.Add(leaseFor)
 	_, err = s.submit(ctx, state.Writer{Taking: true}, func(h state.Head) []state.Op {
