@@ -156,7 +156,7 @@ func (a *application) step(ctx context.Context, st *planner.Step) {
 		a.out.Failed = append(a.out.Failed, st.Address)
 		a.out.Errors[st.Address] = err
 		o = planner.Outcome{Failed: st.Address.Trim(err.Error())}
-		a.s.e.lastLines(st.Address, err)
+		a.s.lastLines(st.Address, err)
 		ev.Failed, ev.Message = true, st.Address.Trim(err.Error())
 	case o.Blocked != "":
 		a.out.Blocked = append(a.out.Blocked, st.Address)

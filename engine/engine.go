@@ -150,18 +150,6 @@ func (e *Engine) emit(ev resource.Event) {
 	e.Emit(ev)
 }
 
-// lastLines shows what a run that failed said last. It is for the screen only:
-// what a command prints may hold secrets, so no record keeps it.
-func (e *Engine) lastLines(a resource.Address, err error) {
-	var failed *providers.RunError
-	if !errors.As(err, &failed) {
-		return
-	}
-	for _, l := range failed.Log {
-		e.emit(resource.Event{Type: resource.EventLog, Address: a.String(), Message: l})
-	}
-}
-
 func (e *Engine) parallel() int {
 	if e.Parallel > 0 {
 		return e.Parallel

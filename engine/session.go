@@ -117,7 +117,7 @@ func (s *Session) settle(ctx context.Context, in *state.Intent) error {
 		return err
 	}
 	// It failed, and that is recorded: the plan to come says what follows from it.
-	s.e.lastLines(in.Address, err)
+	s.lastLines(in.Address, err)
 	s.e.emit(resource.Event{Type: resource.EventStepDone, Address: in.Address.String(), Action: in.Action, Failed: true, Message: in.Address.Trim(err.Error())})
 	s.mu.Lock()
 	defer s.mu.Unlock()

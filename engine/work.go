@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/zclconf/go-cty/cty"
@@ -37,12 +38,20 @@ type work struct {
 
 // request is what the driver gets.
 func (w *work) request(s *Session, adopt bool) providers.ApplyRequest {
+	// What a driver tells may quote the command; most tell nothing, and cost nothing here.
+	hide := sync.OnceValue(func() func(string) string {
+		secrets, _ := s.secretsOf(w.intent.Address)
+		return replacing(secrets)
+	})
 	return providers.ApplyRequest{
 		OpID: w.intent.OpID, Address: w.intent.Address, Action: w.intent.Action,
 		Spec: w.spec, Prior: w.prior, State: s.now.view(w.intent.Address, w.intent.Deps), Inputs: w.intent.Inputs, Probed: w.intent.Probes,
 		Adopt: adopt, Force: s.force,
 		Emit: func(ev resource.Event) {
 			ev.Address = w.intent.Address.String()
+			if ev.Type == resource.EventLog {
+				ev.Message = hide()(ev.Message)
+			}
 			s.e.emit(ev)
 		},
 		Runs: func(a resource.Address) ([]*state.Run, error) { return s.e.Store.Runs(context.Background(), a) },
@@ -114,6 +123,7 @@ func (s *Session) succeeded(w *work, res providers.Result) (*state.Record, []sta
 	if err := setRef(rec, res.Ref); err != nil {
 		return nil, nil, err
 	}
+	s.hideIn(w.intent.Address, rec.Verdict)
 	var ops []state.Op
 	if res.Version != nil {
 		op, err := s.newVersion(w, res, rec)

@@ -104,6 +104,12 @@ func ofEngine() []mutation {
 			Package: "./engine", Test: "TestANotifierThatIsDownIsToldLater",
 		},
 		{
+			Name: "secrets: what a command printed is recorded as it is", File: "engine/work.go",
+			Old:     "s.hideIn(w.intent.Address, rec.Verdict)",
+			New:     "_ = s.hideIn",
+			Package: "./cmd/ml", Test: "TestScripts/of/secret",
+		},
+		{
 			Name: "alerts: a crash loses one", File: "engine/alerts.go",
 			Old:     "ops = append(ops, state.Op{PutSignal: &now})",
 			New:     "later := now\n\t\t\tlater.Owed = nil\n\t\t\tdefer func() { _ = s.alert(ctx, &now) }()\n\t\t\tops = append(ops, state.Op{PutSignal: &later})",
