@@ -19,7 +19,10 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 )
 
-// readBytes reads content as a file and returns the error; it fails when the read takes over ten seconds.
+// hang ends a read that would never end. It says nothing of speed: machines differ, and the race detector is slow.
+const hang = 5 * time.Minute
+
+// readBytes reads content as a file and returns the error; it fails when the read hangs.
 func readBytes(t testing.TB, name string, content []byte, limits Limits) error {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -29,7 +32,7 @@ func readBytes(t testing.TB, name string, content []byte, limits Limits) error {
 
 func readFile(t testing.TB, path string, limits Limits) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
 	defer cancel()
 	r, err := Open(ctx, []string{path}, Options{Limits: limits})
 	if err != nil {
@@ -38,7 +41,7 @@ func readFile(t testing.TB, path string, limits Limits) error {
 	_, err = drain(r)
 	must(t, r.Close())
 	if ctx.Err() != nil {
-		t.Fatalf("reading %s took over 10 s", path)
+		t.Fatalf("reading %s did not end", path)
 	}
 	return err
 }

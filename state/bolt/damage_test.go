@@ -436,8 +436,8 @@ func TestZ12AHundredThousandRecords(t *testing.T) {
 	}
 	all := time.Since(began)
 	t.Logf("written in %v, read in %v", wrote, all-wrote)
-	if all > 30*time.Second {
-		t.Errorf("it took %v", all)
+	if all > 5*time.Minute {
+		t.Errorf("it took %v: that is a hang", all)
 	}
 }
 

@@ -31,8 +31,8 @@ func TestDecodersSurviveDeepAndRepetitiveText(t *testing.T) {
 			if !diags.HasErrors() {
 				t.Errorf("accepted: %.100s", v.GoString())
 			}
-			if took := time.Since(start); took > 10*time.Second {
-				t.Errorf("took %s", took)
+			if took := time.Since(start); took > time.Minute {
+				t.Errorf("took %s: that is a hang", took)
 			}
 		})
 	}
