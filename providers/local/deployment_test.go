@@ -143,6 +143,9 @@ func TestAKilledGatewayIsMissingAndComesBackOnItsPort(t *testing.T) {
 	s := newSite(t)
 	spec := s.spec(s.model(1, "1"))
 	_, before := s.mustDeploy(spec)
+	if resp, err := http.Get(before.Metrics); err != nil || resp.StatusCode != 200 || resp.Body.Close() != nil || !strings.HasSuffix(before.Metrics, "/metrics") {
+		t.Errorf("metrics at %q: %+v, %v", before.Metrics, resp, err)
+	}
 	all := s.processes()
 	if err := proc.Kill(s.live().Process, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
