@@ -83,6 +83,7 @@ type DeploymentOutputs struct {
 	Endpoint string `ml:"endpoint" doc:"URL that answers requests."`
 	Version  int    `ml:"version" doc:"Version that serves."`
 	Digest   string `ml:"digest" doc:"Digest of the model that serves."`
+	Metrics  string `ml:"metrics" doc:"URL of its metrics, for Prometheus: requests, errors and latency by version, captured and sunk answers (local)."`
 }
 
 func deploymentKind() Kind {
@@ -131,11 +132,13 @@ func checkSteps(rollout cty.Value) []Problem {
 	return nil
 }
 
-// planDeployment: the endpoint is stable once chosen.
+// planDeployment: the ports are stable once chosen.
 func planDeployment(spec cty.Value, _ map[string]string, prior cty.Value) map[string]cty.Value {
 	out := map[string]cty.Value{}
-	if e, ok := known(prior, "endpoint"); ok {
-		out["endpoint"] = e
+	for _, name := range []string{"endpoint", "metrics"} {
+		if v, ok := known(prior, name); ok {
+			out[name] = v
+		}
 	}
 	if m, ok := known(spec, "model"); ok {
 		if n, ok := known(m, "version"); ok {

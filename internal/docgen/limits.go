@@ -41,6 +41,7 @@ func otherLimits() []limit {
 	return []limit{
 		{"DefaultLogLimit", "log of one run; beyond it the middle is cut out", size(runner.DefaultLogLimit)},
 		{"MaxLog", "log of one server; beyond it the last MiB is kept beside it", size(gateway.MaxLog)},
+		{"MaxReplicas", "servers of one local deployment", count(gateway.MaxReplicas)},
 		{"DefaultMaxRequest", "body of one request to a deployment; a longer one gets 413", size(gateway.DefaultMaxRequest)},
 		{"DefaultMaxInFlight", "requests in flight at one deployment; more get 503", count(gateway.DefaultMaxInFlight)},
 		{"DefaultMaxBody", "what is captured of one request or answer", size(capture.DefaultMaxBody)},

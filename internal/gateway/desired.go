@@ -128,11 +128,12 @@ type Sink struct {
 	File string `json:"file,omitempty"`
 }
 
-// Defaults of Limits, and the longest log of a server, in bytes.
+// Defaults of Limits, the longest log of a server, in bytes, and the most servers of a release.
 const (
 	DefaultMaxRequest  = 32 << 20
 	DefaultMaxInFlight = 1024
 	MaxLog             = 8 << 20
+	MaxReplicas        = 64
 )
 
 // Limits bound what clients can do to a gateway and its servers.
@@ -218,8 +219,8 @@ func (s Server) validate(field string) error {
 	switch {
 	case len(s.Command) == 0 || s.Command[0] == "":
 		return fmt.Errorf("%s.command: missing", field)
-	case s.Replicas < 0 || s.Replicas > 64:
-		return fmt.Errorf("%s.replicas: %d is not between 0 and 64", field, s.Replicas)
+	case s.Replicas < 0 || s.Replicas > MaxReplicas:
+		return fmt.Errorf("%s.replicas: %d is not between 0 and %d", field, s.Replicas, MaxReplicas)
 	}
 	for name, value := range s.Env {
 		if name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(value, "\x00") {

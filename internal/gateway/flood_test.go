@@ -127,9 +127,7 @@ func (f *fake) crowded(t *testing.T, change func(*http.Server)) *busyFront {
 	f.front = httptest.NewUnstartedServer(nil)
 	_ = f.front.Listener.Close()
 	f.front.Listener, f.front.Config = thinListener{l}, s
-	f.front.Start()
-	count := f.front.Config.ConnState // httptest's own
-	f.front.Config.ConnState = func(c net.Conn, state http.ConnState) {
+	s.ConnState = func(_ net.Conn, state http.ConnState) { // httptest calls it beside its own
 		switch state {
 		case http.StateNew:
 			b.came.Add(1)
@@ -140,8 +138,8 @@ func (f *fake) crowded(t *testing.T, change func(*http.Server)) *busyFront {
 			b.open.Add(-1)
 		case http.StateActive, http.StateIdle:
 		}
-		count(c, state)
 	}
+	f.front.Start()
 	return b
 }
 

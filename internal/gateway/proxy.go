@@ -26,7 +26,7 @@ const (
 	maxAttempts  = 3
 	// lingerBytes and lingerTime are how much of a refused body is read on.
 	lingerBytes = 256 << 20
-	lingerTime  = 10 * time.Second
+	lingerTime  = 30 * time.Second
 	maxID       = 128
 )
 

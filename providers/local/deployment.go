@@ -251,7 +251,11 @@ func portOf(endpoint string) int {
 
 // deploymentOutputs are the outputs as the gateway serves now.
 func deploymentOutputs(a resource.Address, live gateway.Live) config.DeploymentOutputs {
-	return config.DeploymentOutputs{Address: a.String(), Endpoint: live.Endpoint, Version: live.Current.Number, Digest: live.Current.Digest}
+	out := config.DeploymentOutputs{Address: a.String(), Endpoint: live.Endpoint, Version: live.Current.Number, Digest: live.Current.Digest}
+	if live.Admin != "" {
+		out.Metrics = live.Admin + "/metrics"
+	}
+	return out
 }
 
 // Delete implements providers.Typed: requests in flight finish, then no process and no file of the deployment is left.

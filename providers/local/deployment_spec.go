@@ -29,6 +29,9 @@ func (d *deployment) desired(spec config.Deployment, req providers.ApplyRequest)
 	if len(spec.Command) == 0 {
 		return gateway.Desired{}, errors.New("the local provider serves with a command; add command = [\"python3\", \"serve.py\"], or name a cluster provider for image and format")
 	}
+	if n := spec.Replicas; n < 1 || n > gateway.MaxReplicas {
+		return gateway.Desired{}, fmt.Errorf("replicas: the local provider runs 1 to %d servers, not %d; destroy the deployment to stop serving", gateway.MaxReplicas, n)
+	}
 	if spec.Model == nil || spec.Model.Digest == "" {
 		return gateway.Desired{}, errors.New("there is no model version to serve yet")
 	}

@@ -143,6 +143,9 @@ func TestAKilledGatewayIsMissingAndComesBackOnItsPort(t *testing.T) {
 	s := newSite(t)
 	spec := s.spec(s.model(1, "1"))
 	_, before := s.mustDeploy(spec)
+	if resp, err := http.Get(before.Metrics); err != nil || resp.StatusCode != 200 || resp.Body.Close() != nil || !strings.HasSuffix(before.Metrics, "/metrics") {
+		t.Errorf("metrics at %q: %+v, %v", before.Metrics, resp, err)
+	}
 	all := s.processes()
 	if err := proc.Kill(s.live().Process, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -439,6 +442,8 @@ func TestSpecsThatCannotBeServedHere(t *testing.T) {
 		want   string
 	}{
 		"an image without a command": {func(d *config.Deployment) { d.Command, d.Image = nil, "x:1" }, "cluster provider"},
+		"no replica":                 {func(d *config.Deployment) { d.Replicas = 0 }, "runs 1 to 64 servers, not 0"},
+		"too many replicas":          {func(d *config.Deployment) { d.Replicas = 65 }, "runs 1 to 64 servers, not 65"},
 		"no version":                 {func(d *config.Deployment) { d.Model = nil }, "no model version"},
 		"a version that was pruned": {func(d *config.Deployment) {
 			d.Model = &config.Model{Version: 9, Digest: "sha256:" + strings.Repeat("0", 64)}
