@@ -36,9 +36,11 @@ func TestWhatMakesAProjectDirty(t *testing.T) {
 		"a file outside of the project": {func(t *testing.T, dir string, _ *git.Worktree) {
 			write(t, filepath.Join(dir, "..", "README"), "other")
 		}, false},
-		"an untracked output":   {func(t *testing.T, dir string, _ *git.Worktree) { write(t, filepath.Join(dir, "out.txt"), "x") }, false},
-		"code of the same size": {func(t *testing.T, dir string, _ *git.Worktree) { write(t, filepath.Join(dir, "train.py"), "print(2)\n") }, true},
-		"a longer file":         {func(t *testing.T, dir string, _ *git.Worktree) { write(t, filepath.Join(dir, "lib", "a.py"), "longer") }, true},
+		"an untracked output": {func(t *testing.T, dir string, _ *git.Worktree) { write(t, filepath.Join(dir, "out.txt"), "x") }, false},
+		"code of the same size": {func(t *testing.T, dir string, _ *git.Worktree) {
+			write(t, filepath.Join(dir, "train.py"), "print(2)\n")
+		}, true},
+		"a longer file": {func(t *testing.T, dir string, _ *git.Worktree) { write(t, filepath.Join(dir, "lib", "a.py"), "longer") }, true},
 		"a deleted file": {func(t *testing.T, dir string, _ *git.Worktree) {
 			if err := os.Remove(filepath.Join(dir, "lib", "a.py")); err != nil {
 				t.Fatal(err)
