@@ -257,7 +257,8 @@ func (a *app) tell(text string) {
 	fmt.Fprintf(a.Err, "\n%s\n", text)
 }
 
-// deadline bounds a wait; 0 is no wait beyond the first try.
+// deadline bounds a wait; 0 is no wait beyond the first try, which a slow disk
+// or a busy machine may make long.
 func deadline(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, max(d, 200*time.Millisecond))
+	return context.WithTimeout(ctx, max(d, 2*time.Second))
 }
