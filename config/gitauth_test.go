@@ -40,7 +40,12 @@ func sshHost(t *testing.T, host ssh.Signer, takes ssh.PublicKey) string {
 		t.Fatal(err)
 	}
 	stop := make(chan struct{})
-	t.Cleanup(func() { close(stop); l.Close() })
+	t.Cleanup(func() {
+		close(stop)
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	conf := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 		if takes != nil && string(key.Marshal()) == string(takes.Marshal()) {
 			return nil, nil
@@ -69,7 +74,9 @@ func sshHost(t *testing.T, host ssh.Signer, takes ssh.PublicKey) string {
 				defer s.Close()
 				go ssh.DiscardRequests(reqs)
 				for ch := range chans { // it let the key in, and offers nothing more
-					ch.Reject(ssh.Prohibited, "this is only a door")
+					if ch.Reject(ssh.Prohibited, "this is only a door") != nil {
+						return
+					}
 				}
 			}()
 		}

@@ -136,6 +136,8 @@ func (r *resolver) planTime(f *formula, in instance, what string) (cty.Value, bo
 		return v, true
 	case v.IsWhollyKnown():
 		return withoutOrigins(v), true
+	case len(deps) == 0 && r.diags.HasErrors():
+		return cty.NilVal, false // what it comes from is reported
 	}
 	cause := "its value is unknown"
 	if len(deps) > 0 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/netresearch/go-cron"
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/continuo-ml/continuo/resource"
@@ -102,7 +103,7 @@ func trainingKind() Kind {
 }
 
 func checkTraining(v cty.Value) []Problem {
-	ps := needsCommand(v)
+	ps := append(needsCommand(v), checkRetrain(v)...)
 	t, ok := known(v, "tuning")
 	if !ok {
 		return ps
@@ -149,6 +150,53 @@ func checkParameter(v cty.Value, grid bool) []Problem {
 
 // triggers reads the retrain block; its `on` list is read by the loader, which
 // knows what may stand there.
+// Slots reads the schedule of a retrain block, five fields of cron in a time zone
+// (UTC when empty), and gives the function that finds the first slot after a time;
+// its result is zero when there is none.
+func Slots(schedule, zone string) (func(time.Time) time.Time, error) {
+	loc, err := time.LoadLocation(zone) // "" is UTC
+	if err != nil {
+		return nil, fmt.Errorf("there is no time zone %q; write one such as \"Europe/Berlin\"", zone)
+	}
+	sched, err := cron.ParseStandard(schedule)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no schedule: %w; write five fields, such as \"0 3 * * 1\" for Mondays at three", schedule, err)
+	}
+	return func(after time.Time) time.Time { return sched.Next(after.In(loc)) }, nil
+}
+
+// checkRetrain finds what would never ask for a run, or hold none back.
+func checkRetrain(v cty.Value) []Problem {
+	r, ok := known(v, "retrain")
+	if !ok {
+		return nil
+	}
+	var ps []Problem
+	text := func(name string) string {
+		if a, ok := known(r, name); ok {
+			return a.AsString()
+		}
+		return ""
+	}
+	if schedule := text("schedule"); schedule != "" {
+		next, err := Slots(schedule, text("time_zone"))
+		switch {
+		case err != nil:
+			ps = append(ps, Problem{"retrain.schedule", "This schedule cannot be read", sentence(err) + "."})
+		case next(time.Unix(0, 0)).IsZero():
+			ps = append(ps, Problem{"retrain.schedule", "This schedule never comes", fmt.Sprintf("No day fits %q. Write five fields, such as \"0 3 * * 1\" for Mondays at three.", schedule)})
+		}
+	}
+	if b, ok := known(r, "budget"); ok {
+		if per, ok := known(b, "per"); ok {
+			if d, err := resource.ParseDuration(per.AsString()); err == nil && d == 0 {
+				ps = append(ps, Problem{"retrain.budget", "This budget holds nothing back", "per is a period of no length. Write one such as \"7d\"."})
+			}
+		}
+	}
+	return ps
+}
+
 func triggers(v cty.Value) (resource.Triggers, error) {
 	r, ok := known(v, "retrain")
 	if !ok {

@@ -28,6 +28,9 @@ func (a *application) adoptRun(ctx context.Context, w *work, f *planner.Final) (
 	rec.Phase, rec.Message, rec.Attempt, rec.FailedInputs = resource.PhaseReady, "", 0, ""
 	rec.Run, rec.Verdict, rec.Ref = run.ID, run.Verdict, run.Ref
 	rec.Outputs = run.Outputs
+	if run.Provider != "" {
+		rec.Provider = run.Provider // the reference to what ran is its provider's
+	}
 	if w.kind.Versioned {
 		rec.Version = run.Version
 	}

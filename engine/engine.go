@@ -115,6 +115,27 @@ func (e *Engine) venvWarnings(p *planner.Plan) []planner.Diagnostic {
 	}}
 }
 
+// cannotImport says before anything is approved what no driver can take over.
+func (e *Engine) cannotImport(ctx context.Context, p *planner.Plan) []planner.Diagnostic {
+	var out []planner.Diagnostic
+	for _, st := range p.Steps {
+		if st.Action != resource.Import {
+			continue
+		}
+		driver, err := e.driver(ctx, st.Provider, st.Kind)
+		if err != nil {
+			continue // refreshing has reported it
+		}
+		if _, ok := providers.As[providers.Importer](driver); !ok {
+			out = append(out, planner.Diagnostic{
+				Severity: "error", Summary: "This cannot be imported", Address: st.Address.String(),
+				Detail: fmt.Sprintf("Provider %q takes over no %s that exists already. Remove the import block; the next apply makes or runs %s.", st.Provider, st.Kind, st.Address),
+			})
+		}
+	}
+	return out
+}
+
 func passes(globs []string, name string) bool {
 	for _, g := range globs {
 		if ok, err := path.Match(g, name); err == nil && ok {
@@ -203,5 +224,8 @@ func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions
 		p.Commit += dirtySuffix
 	}
 	p.Diagnostics = append(p.Diagnostics, e.venvWarnings(p)...)
+	if !o.NoRefresh {
+		p.Diagnostics = append(p.Diagnostics, e.cannotImport(ctx, p)...)
+	}
 	return &Planned{Plan: p, Input: in}, nil
 }

@@ -121,6 +121,27 @@ func TestASignalAsksForARunOnce(t *testing.T) {
 	b.wantPlan()
 }
 
+// The reference of a run means something to the provider that ran it, and to no other.
+func TestARunThatIsTakenOverStaysWithTheProviderThatRanIt(t *testing.T) {
+	at := func(provider, epochs string) string {
+		return "provider \"local\" { alias = \"b\" }\ntraining \"m\" {\n command = [\"train\"]\n provider = \"" + provider + "\"\n params = { epochs = " + epochs + " }\n}\n"
+	}
+	b := newBench(t, at("local", "1"))
+	b.apply()
+	b.write(at("local.b", "2"))
+	b.apply()
+	if rec := b.record("training.m"); rec.Provider != "local.b" {
+		t.Fatalf("the second version ran on %s", rec.Provider)
+	}
+	b.write(at("local.b", "1"))
+	b.wantPlan("update training.m params_changed,adopted")
+	b.apply()
+	if rec := b.record("training.m"); rec.Version != 1 || rec.Provider != "local" {
+		t.Errorf("version %d is current, with a reference of %s", rec.Version, rec.Provider)
+	}
+	b.wantPlan()
+}
+
 func TestInputsThatRanBeforeAreTakenOver(t *testing.T) {
 	b := loopBench(t)
 	b.apply()

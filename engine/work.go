@@ -307,7 +307,7 @@ func (w *work) run(res providers.Result, rec *state.Record, now time.Time) (*sta
 func (w *work) runBase(now time.Time) *state.Run {
 	in := w.intent
 	return &state.Run{
-		ID: in.OpID, Address: in.Address, Inputs: in.Inputs, Parts: in.Parts, Reasons: in.Reasons,
+		ID: in.OpID, Address: in.Address, Provider: in.Provider, Inputs: in.Inputs, Parts: in.Parts, Reasons: in.Reasons,
 		Trigger: in.Trigger, Started: in.Started, Finished: now,
 	}
 }

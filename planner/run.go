@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/netresearch/go-cron"
-
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
@@ -232,19 +230,11 @@ func scheduled(t resource.Triggers, last time.Time) (time.Time, bool) {
 	if t.Schedule == "" {
 		return time.Time{}, false
 	}
-	loc := time.UTC
-	if t.TimeZone != "" {
-		l, err := time.LoadLocation(t.TimeZone)
-		if err != nil {
-			return time.Time{}, false
-		}
-		loc = l
-	}
-	sched, err := cron.ParseStandard(t.Schedule)
+	slot, err := config.Slots(t.Schedule, t.TimeZone)
 	if err != nil {
-		return time.Time{}, false
+		return time.Time{}, false // config refuses it; a record may hold an older one
 	}
-	next := sched.Next(last.In(loc))
+	next := slot(last)
 	return next, !next.IsZero()
 }
 

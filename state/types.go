@@ -66,6 +66,7 @@ type Run struct {
 	Outputs  json.RawMessage    `json:"outputs,omitempty"`
 	Version  int                `json:"version,omitempty"` // the version it made (trainings) or judged (validations)
 	Message  string             `json:"message,omitempty"`
+	Provider string             `json:"provider,omitempty"` // that ran it, whose reference Ref is
 	Ref      json.RawMessage    `json:"ref,omitempty"`
 	Started  time.Time          `json:"started"`
 	Finished time.Time          `json:"finished"`
