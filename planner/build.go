@@ -114,6 +114,9 @@ func (b *builder) block(blk *config.Block) {
 	if st.Action == resource.Noop && len(st.Reasons) == 0 {
 		return
 	}
+	if st.Exec.RecordOnly || st.Exec.Judge {
+		st.Exec.Estimate = 0 // it takes what writing down takes, not what the run took
+	}
 	needs, gates := b.upstream(blk)
 	st.Needs, st.GatedBy = needs, gates
 	if b.doing(st) {
