@@ -136,7 +136,7 @@ func ofEngine() []mutation {
 		{
 			Name: "journal: a result that cannot be recorded stays open", File: "engine/work.go",
 			Old:     "\t\trec, ops, failure = s.succeeded(w, res)\n",
-			New:     "\t\tif rec, ops, failure = s.succeeded(w, res); failure != nil {\n\t\t\treturn nil, failure\n\t\t}\n",
+			New:     "\t\tif rec, ops, failure = s.succeeded(w, res); failure != nil {\n\t\t\treturn nil, nil, failure\n\t\t}\n",
 			Package: "./engine", Test: "TestAResultThatCannotBeRecordedIsAFailureAndClosesItsIntent",
 		},
 		{

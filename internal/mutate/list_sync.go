@@ -65,7 +65,7 @@ func ofSyncs() []mutation {
 		without("captured traffic", "internal/gateway/capture/rotate.go",
 			"w.seg.buf.Flush(), f.Sync(), f.Close()", "w.seg.buf.Flush(), f.Close()"),
 		without("the name of captured traffic", "internal/gateway/capture/rotate.go",
-			"err = durable.SyncDir(w.dir)", "err = nil"),
+			"err = durable.SyncDir(w.dir)", "err = durable.RemoveIfThere(w.dir + \".none\")"),
 		without("answers that are noted as sent", "internal/gateway/capture/sink_file.go",
 			"if err := f.Sync(); err != nil {", "if err := error(nil); err != nil {"),
 		without("the name of the answers", "internal/gateway/capture/sink_file.go",
