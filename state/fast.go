@@ -169,7 +169,7 @@ func (c *scanner) message(into *json.RawMessage) error {
 		return err
 	}
 	raw := []byte(text)
-	if text == "null" || !json.Valid(raw) {
+	if text == "null" || strings.TrimSpace(text) != text || !json.Valid(raw) {
 		return errSlow
 	}
 	*into = raw
