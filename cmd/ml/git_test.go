@@ -93,8 +93,8 @@ func TestWhatMakesAProjectDirty(t *testing.T) {
 			if at.commit() != hash.String() {
 				t.Fatalf("commit %q, want %s", at.commit(), hash)
 			}
-			if clean, err := at.clean(files); err != nil || clean == c.dirty {
-				t.Errorf("clean = %v, %v", clean, err)
+			if clean, err := at.clean(files); err != nil || clean == c.dirty || at.dirty(files) != c.dirty {
+				t.Errorf("clean = %v, %v; dirty = %v", clean, err, at.dirty(files))
 			}
 		})
 	}
