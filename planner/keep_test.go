@@ -63,6 +63,10 @@ func TestAReferenceGoesBackWithTheVersionThatServes(t *testing.T) {
 	w.sources["dataset.d"] = "two"
 	w.apply()
 	w.snap.Pins[back.Address] = back
+	w.apply(planner.Options{Targets: as("deployment.m"), Only: true}) // by itself the monitor is as recorded still
+	if diff := cmp.Diff([]string{"noop deployment.m pinned", "update monitor.m data_changed"}, lines(w.build())); diff != "" {
+		t.Fatalf("plan (-want +got):\n%s", diff)
+	}
 	w.apply()
 	if w.reference() != digestOf("one") {
 		t.Fatalf("windows of version 1 are judged against data that it never saw: %s", w.reference())
