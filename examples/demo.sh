@@ -48,8 +48,10 @@ version() { ml status -json | of '[s["version"] for s in d if s["address"] == "d
 left() {
   if [ -d /proc/self ]; then
     find /proc -maxdepth 2 -name cwd -lname "$work*" 2>/dev/null || true
+    grep -lsF -f <(printf '%s' "$work") /proc/[0-9]*/cmdline || true # from a file, or grep would find itself
+  else
+    ps -A -o pid=,args= | grep -F -- "$work" | grep -vF 'grep ' || true
   fi
-  ps -A -o pid=,args= | grep -F -- "$work" | grep -vF 'grep ' || true
 }
 
 finish() {

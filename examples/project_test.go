@@ -11,10 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/continuo-ml/continuo/internal/proc/proctest"
 )
 
 // limit ends a command that hangs; the slowest takes about half a minute.
@@ -72,8 +73,8 @@ func open(t *testing.T, name string, env ...string) *project {
 		if out, err := p.command(context.Background(), bin, "destroy", "-auto-approve"); err != nil {
 			t.Errorf("destroy: %v\n%s", err, out)
 		}
-		if left := processes(t, dir); len(left) > 0 {
-			t.Errorf("processes of the example are left:\n%s", strings.Join(left, "\n"))
+		if left, err := proctest.In(dir); err != nil || len(left) > 0 {
+			t.Errorf("processes of the example are left (%v):\n%s", err, strings.Join(left, "\n"))
 		}
 	})
 	return p
@@ -203,41 +204,4 @@ func (p *project) read(name string) string {
 		p.Fatal(err)
 	}
 	return string(raw)
-}
-
-// processes lists what runs in dir or was told of it.
-func processes(t *testing.T, dir string) []string {
-	t.Helper()
-	if runtime.GOOS != "linux" {
-		out, err := exec.Command("ps", "-A", "-o", "pid=,args=").Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var found []string
-		for line := range strings.Lines(string(out)) {
-			if strings.Contains(line, dir) {
-				found = append(found, strings.TrimSpace(line))
-			}
-		}
-		return found
-	}
-	folders, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil || len(folders) == 0 {
-		t.Fatalf("/proc shows no process: %v", err)
-	}
-	var found []string
-	for _, f := range folders {
-		args, err := os.ReadFile(filepath.Join(f, "cmdline"))
-		if err != nil {
-			continue // it ended meanwhile
-		}
-		cwd, err := os.Readlink(filepath.Join(f, "cwd"))
-		if err != nil {
-			cwd = "" // it ended meanwhile, or is a zombie
-		}
-		if bytes.Contains(args, []byte(dir)) || cwd == dir || strings.HasPrefix(cwd, dir+"/") {
-			found = append(found, fmt.Sprintf("%s %s in %s", f, bytes.ReplaceAll(args, []byte{0}, []byte{' '}), cwd))
-		}
-	}
-	return found
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/continuo-ml/continuo/internal/proc/proctest"
 )
 
 // The test binary is also the program: under the name ml it is started by the
@@ -106,7 +108,10 @@ func leftIn(dir string) []string {
 	defer tick.Stop()
 	late := time.After(10 * time.Second)
 	for {
-		left := processesOf(dir)
+		left, err := proctest.In(dir)
+		if err != nil {
+			return []string{err.Error()}
+		}
 		if len(left) == 0 {
 			return nil
 		}
@@ -116,22 +121,4 @@ func leftIn(dir string) []string {
 			return left
 		}
 	}
-}
-
-// processesOf finds processes by their arguments and, where /proc tells it, by
-// the folder that they run in.
-func processesOf(dir string) []string {
-	var found []string
-	out, err := exec.Command("ps", "-eo", "pid=,args=").Output()
-	if err != nil {
-		return []string{"ps: " + err.Error()}
-	}
-	for _, line := range strings.Split(string(out), "\n") {
-		pid, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-		cwd, err := os.Readlink("/proc/" + pid + "/cwd")
-		if strings.Contains(line, dir+"/") || err == nil && (cwd == dir || strings.HasPrefix(cwd, dir+"/")) {
-			found = append(found, strings.TrimSpace(line))
-		}
-	}
-	return found
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/internal/fault"
+	"github.com/continuo-ml/continuo/internal/proc/proctest"
 )
 
 // binary is ml, built once for all tests of this package.
@@ -259,26 +260,9 @@ func (p *project) checkProcesses() {
 
 func (p *project) processes() []string {
 	p.t.Helper()
-	entries, err := os.ReadDir("/proc")
+	left, err := proctest.In(p.dir)
 	if err != nil {
 		p.t.Fatal(err)
-	}
-	var left []string
-	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err != nil {
-			continue
-		}
-		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err != nil {
-			continue // it ended meanwhile
-		}
-		cwd, err := os.Readlink(filepath.Join("/proc", e.Name(), "cwd"))
-		if err != nil {
-			cwd = ""
-		}
-		if strings.Contains(string(cmdline), p.dir) || strings.HasPrefix(cwd, p.dir) {
-			left = append(left, e.Name()+" "+strings.ReplaceAll(string(cmdline), "\x00", " "))
-		}
 	}
 	return left
 }
