@@ -97,7 +97,7 @@ func (a *app) rollback(ctx context.Context, p *project, s *engine.Session, addr 
 		return fmt.Errorf("%s is pinned at version %d, but moving it failed: %w; ml apply tries again", a, v.Number, ferr)
 	}
 	if bad := out.Bad[addr]; bad != nil {
-		return exitCode{exitVerdict, fmt.Errorf("%s did not take version %d, and it is not pinned there: %s; ml logs %s shows what its server wrote", addr, v.Number, bad.Message, addr)}
+		return exitCode{exitVerdict, fmt.Errorf("%s did not take version %d, and it is not pinned there: %s; ml logs %s shows what its server wrote", addr, v.Number, bad.Message, addr.Arg())}
 	}
 	if a.json {
 		return a.printJSON(map[string]any{"address": addr, "version": v.Number, "pinned": true})

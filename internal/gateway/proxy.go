@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -24,10 +23,7 @@ const (
 	// that a server dying in the middle of it still gives a clean 502.
 	bufferAnswer = 256 << 10
 	maxAttempts  = 3
-	// lingerBytes and lingerTime are how much of a refused body is read on.
-	lingerBytes = 256 << 20
-	lingerTime  = 30 * time.Second
-	maxID       = 128
+	maxID        = 128
 )
 
 // proxy carries requests to the servers that the router chooses.
@@ -78,21 +74,6 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer x.end()
 	x.serve(r)
-}
-
-// busy says why no request can be taken now; if "", one was counted in.
-func (p *proxy) busy(cfg *proxyConfig) string {
-	switch {
-	case cfg == nil:
-		return "the gateway is starting; try again in a second"
-	case cfg.sink && p.writer.Full():
-		p.meters.unkept.Inc()
-		return "too many answers wait for the sink to take them; try again when it does"
-	case p.router.inflight.Add(1) > int64(cfg.limits.MaxInFlight):
-		p.router.inflight.Add(-1)
-		return "too many requests at once; try again in a second"
-	}
-	return ""
 }
 
 // end closes the books on a request, also when serve panicked.
@@ -351,52 +332,4 @@ func (x *exchange) head(resp *http.Response) {
 	h["ML-Model-Version"] = x.u.release.versionHeader
 	x.entry.Status, x.wrote = resp.StatusCode, true
 	x.w.WriteHeader(resp.StatusCode)
-}
-
-// keepAnswer keeps the beginning of a streamed answer for capture.
-func (x *exchange) keepAnswer(part []byte, limit int) {
-	e := x.entry
-	if room := limit - len(e.Response); room < len(part) {
-		part = part[:max(room, 0)]
-		e.ResponseTruncated = true
-	}
-	e.Response = append(e.Response, part...)
-}
-
-// refuse answers for the gateway itself.
-func (x *exchange) refuse(status int, message string) {
-	body := `{"error":` + strconv.Quote(message) + "}\n"
-	h := x.w.Header()
-	h["ML-Prediction-Id"] = []string{x.entry.ID}
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	switch status {
-	case http.StatusServiceUnavailable:
-		h.Set("Retry-After", "1")
-	case http.StatusRequestEntityTooLarge, http.StatusBadRequest, http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
-		h.Set("Connection", "close") // the rest of the body is not ours to read
-	}
-	x.entry.Status, x.wrote = status, true
-	x.w.WriteHeader(status)
-	if _, err := io.WriteString(x.w, body); err != nil {
-		x.gone = true
-	}
-	if status == http.StatusRequestEntityTooLarge {
-		x.linger()
-	}
-}
-
-// linger reads on for a while what is too long. A client that sends all before
-// it looks for an answer, as most do, would get a broken connection otherwise,
-// and no word of the limit. One that asks first is not asked to send.
-func (x *exchange) linger() {
-	if x.r.Header.Get("Expect") != "" {
-		return
-	}
-	rc := http.NewResponseController(x.w)
-	if rc.Flush() != nil || rc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
-		return
-	}
-	// Whatever ends it, the connection is closed after this.
-	_, _ = io.CopyN(io.Discard, x.r.Body, lingerBytes)
 }

@@ -345,13 +345,18 @@ func (r *rig) kill() {
 	}
 }
 
+// newSinkRig is a gateway that runs, a sink, and what to apply for the one to send to the other.
+func newSinkRig(t *testing.T) (*rig, *collector, Desired) {
+	t.Helper()
+	r, sink, d := newRig(t), newCollector(t), desired(1)
+	r.start()
+	d.Sink = &Sink{URL: sink.URL}
+	return r, sink, d
+}
+
 func TestEveryAnswerReachesTheSinkThoughTheGatewayIsKilled(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	r.start()
-	sink := newCollector(t)
-	d := desired(1)
-	d.Sink = &Sink{URL: sink.URL}
+	r, sink, d := newSinkRig(t)
 	gen := r.apply(d).Generation
 	c := r.clients(8)
 	for round := range 5 {
@@ -401,11 +406,7 @@ func TestASinkThatWasAwayGetsWhatItMissed(t *testing.T) {
 // what is not: here, all of them.
 func TestAPowerCutThatTookRecordsHidesNoneFromTheSink(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	r.start()
-	sink := newCollector(t)
-	d := desired(1)
-	d.Sink = &Sink{URL: sink.URL}
+	r, sink, d := newSinkRig(t)
 	gen := r.apply(d).Generation
 	r.load(3)
 	r.until("three sent", func(l Live) bool { return l.Sink != nil && l.Sink.Unsent == 0 && len(sink.all()) == 3 })
@@ -421,11 +422,7 @@ func TestAPowerCutThatTookRecordsHidesNoneFromTheSink(t *testing.T) {
 
 func TestAStoppedGatewayHasSentAllOrKeepsIt(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	r.start()
-	sink := newCollector(t)
-	d := desired(1)
-	d.Sink = &Sink{URL: sink.URL}
+	r, sink, d := newSinkRig(t)
 	r.apply(d)
 	stop := func() {
 		t.Helper()

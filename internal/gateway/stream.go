@@ -82,3 +82,13 @@ func (s *stream) keep() {
 		panic(http.ErrAbortHandler)
 	}
 }
+
+// keepAnswer keeps the beginning of a streamed answer for capture.
+func (x *exchange) keepAnswer(part []byte, limit int) {
+	e := x.entry
+	if room := limit - len(e.Response); room < len(part) {
+		part = part[:max(room, 0)]
+		e.ResponseTruncated = true
+	}
+	e.Response = append(e.Response, part...)
+}

@@ -92,7 +92,7 @@ func ofGateway() []mutation {
 			Package: "./internal/gateway", Test: "TestN5SlowClientsLeaveFilesForTheServers",
 		},
 		{
-			Name: "gateway: who sends too much hears no word of it", File: "internal/gateway/proxy.go",
+			Name: "gateway: who sends too much hears no word of it", File: "internal/gateway/refuse.go",
 			Old:     "if status == http.StatusRequestEntityTooLarge {",
 			New:     "if false {",
 			Package: "./internal/gateway", Test: "TestN7ALongBodyStreamsAndIsCutAtTheLimit",

@@ -17,7 +17,7 @@ func ofSink() []mutation {
 			"\t\t\ts.keep()\n\t\t\ts.pass(s.held)", "\t\t\ts.pass(s.held)", "TestAnAnswerForASinkIsKeptBeforeItsClientHasIt|TestAnAnswerThatCannotBeKeptIsNotGiven"),
 		gateway("a client of HTTP/1.0 has all parts at once", "stream.go",
 			"lag := x.cfg.sink &&", "lag := false &&", "TestAnAnswerThatCannotBeKeptIsNotGiven"),
-		gateway("requests come in when too much waits", "proxy.go",
+		gateway("requests come in when too much waits", "refuse.go",
 			"case cfg.sink && p.writer.Full():", "case false:", "TestRequestsAreRefusedWhileTooMuchWaitsForTheSink"),
 		gateway("a stop leaves the last answers", "main.go",
 			"\tg.ctl.drainSink(until)\n", "\t_ = until\n\tg.ctl.stopSink()\n", "TestAStoppedGatewayHasSentAllOrKeepsIt"),

@@ -167,7 +167,7 @@ func (d *deployment) outcome(dir string, op rolloutOp, live gateway.Live) (provi
 		res.Message = fmt.Sprintf("%s serves", live.Current)
 		return res, nil
 	case gateway.PhaseHeld:
-		res.Held, res.Message = true, heldMessage(live)
+		res.Held, res.Message = true, heldMessage(op.Address, live)
 		return res, nil
 	case gateway.PhaseAborted, gateway.PhaseFailed:
 		q := refused(op, live)

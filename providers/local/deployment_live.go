@@ -62,7 +62,7 @@ func (d *deployment) object(req providers.ReadRequest, op rolloutOp, live gatewa
 	case gateway.PhaseStarting, gateway.PhaseRolling:
 		o.Phase, o.Message = resource.PhaseRunning, brief(live.Message)
 	case gateway.PhaseHeld:
-		o.Phase, o.Message = resource.PhaseRunning, heldMessage(live)
+		o.Phase, o.Message = resource.PhaseRunning, heldMessage(req.Address, live)
 	case gateway.PhaseFailed, gateway.PhaseAborted, gateway.PhaseReady, gateway.PhaseStopped:
 		if live.Current.Number == 0 {
 			o.Phase, o.Message = resource.PhaseFailed, brief(live.Message)
@@ -91,8 +91,8 @@ func goneMessage(live gateway.Live) string {
 	return "the gateway died"
 }
 
-// heldMessage says which version waits, where, and for what.
-func heldMessage(live gateway.Live) string {
+// heldMessage says which version of the deployment waits, where, and for what.
+func heldMessage(a resource.Address, live gateway.Live) string {
 	text := brief(live.Message)
 	if live.Shadow == nil {
 		return text + "; waits for traffic"
@@ -101,7 +101,7 @@ func heldMessage(live gateway.Live) string {
 		x := live.Shadow.Examples[0]
 		text += fmt.Sprintf(", such as %s of request %s: %s became %s", x.Where, x.ID, x.Current, x.Candidate)
 	}
-	return fmt.Sprintf("%s; waits for a decision: strategy = \"rolling\" takes it, `ml rollback %s -to %d` takes it back", text, live.Address, live.Current.Number)
+	return fmt.Sprintf("%s; waits for a decision: strategy = \"rolling\" takes it, `ml rollback %s -to %d` takes it back", text, a.Arg(), live.Current.Number)
 }
 
 // sinkMessage says that a sink is away, and what that does.

@@ -567,14 +567,15 @@ func TestAMessageIsOneLineWithTheLastWordOfTheServer(t *testing.T) {
 
 func TestAHeldRolloutSaysWhatItWaitsForAndWhatToDo(t *testing.T) {
 	t.Parallel()
-	live := gateway.Live{Address: "deployment.t", Message: "version 2: shadow: 9 answers compared, 1 differed", Current: gateway.Version{Number: 1}}
-	if got, want := heldMessage(live), live.Message+"; waits for traffic"; got != want {
+	addr := resource.Address{Kind: "deployment", Name: "t", Key: `["eu"]`}
+	live := gateway.Live{Message: "version 2: shadow: 9 answers compared, 1 differed", Current: gateway.Version{Number: 1}}
+	if got, want := heldMessage(addr, live), live.Message+"; waits for traffic"; got != want {
 		t.Errorf("a canary: %q, want %q", got, want)
 	}
 	live.Shadow = &gateway.Comparison{Examples: []gateway.Difference{{ID: "a1", Where: "$.predictions[0]", Current: "1", Candidate: "2"}}}
 	want := live.Message + ", such as $.predictions[0] of request a1: 1 became 2; waits for a decision: " +
-		"strategy = \"rolling\" takes it, `ml rollback deployment.t -to 1` takes it back"
-	if got := heldMessage(live); got != want {
+		"strategy = \"rolling\" takes it, `ml rollback 'deployment.t[\"eu\"]' -to 1` takes it back"
+	if got := heldMessage(addr, live); got != want {
 		t.Errorf("a shadow: %q, want %q", got, want)
 	}
 }

@@ -108,7 +108,10 @@ func waitFor(t *testing.T, ok func() bool) {
 	}
 }
 
-func TestACommitWhoseContextEndsInTheQueueIsNotMade(t *testing.T) {
+// heldStore is a store whose second commit waits for the file until s.file is
+// unlocked, and keeps all others in the queue behind it.
+func heldStore(t *testing.T) (*Store, <-chan error) {
+	t.Helper()
 	s := newStore(t)
 	commit(t, s, state.Op{PutRecord: small(1)})
 	s.file.RLock()
@@ -117,11 +120,21 @@ func TestACommitWhoseContextEndsInTheQueueIsNotMade(t *testing.T) {
 		_, err := s.Commit(t.Context(), 1, state.Op{PutRecord: small(2)})
 		first <- err
 	}()
-	waitFor(t, func() bool {
+	waitFor(t, queued(s, 0))
+	return s, first
+}
+
+// queued says whether a commit is being written and n wait behind it.
+func queued(s *Store, n int) func() bool {
+	return func() bool {
 		s.queue.mu.Lock()
 		defer s.queue.mu.Unlock()
-		return s.queue.busy && len(s.queue.waiting) == 0
-	})
+		return s.queue.busy && len(s.queue.waiting) == n
+	}
+}
+
+func TestACommitWhoseContextEndsInTheQueueIsNotMade(t *testing.T) {
+	s, first := heldStore(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if _, err := s.Commit(ctx, 2, state.Op{PutRecord: small(3)}); !errors.Is(err, context.DeadlineExceeded) {
@@ -160,22 +173,7 @@ func TestTwoStoresOneLease(t *testing.T) {
 }
 
 func TestALeaseThatIsOursIsWrittenHoweverLongTheDiskTakes(t *testing.T) {
-	s := newStore(t)
-	commit(t, s, state.Op{PutRecord: small(1)})
-	s.file.RLock()
-	first := make(chan error, 1)
-	go func() {
-		_, err := s.Commit(t.Context(), 1, state.Op{PutRecord: small(2)})
-		first <- err
-	}()
-	queued := func(n int) func() bool {
-		return func() bool {
-			s.queue.mu.Lock()
-			defer s.queue.mu.Unlock()
-			return s.queue.busy && len(s.queue.waiting) == n
-		}
-	}
-	waitFor(t, queued(0))
+	s, first := heldStore(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	second := make(chan error, 1)
 	go func() {
@@ -185,7 +183,7 @@ func TestALeaseThatIsOursIsWrittenHoweverLongTheDiskTakes(t *testing.T) {
 		}
 		second <- err
 	}()
-	waitFor(t, queued(1))
+	waitFor(t, queued(s, 1))
 	cancel() // the wait is over, but the lock was free
 	s.file.RUnlock()
 	if err := errors.Join(<-first, <-second); err != nil {
