@@ -204,12 +204,12 @@ func TestAVersionThatNeverGetsReady(t *testing.T) {
 	s := newSite(t)
 	dead := s.model(1, "die")
 	_, err := s.deploy(s.spec(dead))
-	run := providertest.WantRunError(t, err, "did not stay up")
-	if len(run.Log) == 0 || run.Log[len(run.Log)-1] != "no weights in this model" {
-		t.Errorf("log %q", run.Log)
+	log, ref := providertest.WantRunError(t, err, "did not stay up")
+	if len(log) == 0 || log[len(log)-1] != "no weights in this model" {
+		t.Errorf("log %q", log)
 	}
-	if run.Ref == nil || strings.Contains(err.Error(), "\n") {
-		t.Errorf("ref %v, error %q", run.Ref, err)
+	if ref == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("ref %v, error %q", ref, err)
 	}
 	good := s.model(2, "2")
 	s.mustDeploy(s.spec(good))

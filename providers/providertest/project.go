@@ -168,13 +168,13 @@ func WantError(t *testing.T, err error, text string) {
 	}
 }
 
-// WantRunError fails unless err is that of a run and says text.
-func WantRunError(t *testing.T, err error, text string) *providers.RunError {
+// WantRunError fails unless err is that of a run and says text. It returns the log and the reference that come with it.
+func WantRunError(t *testing.T, err error, text string) (log []string, ref any) {
 	t.Helper()
 	WantError(t, err, text)
 	var run *providers.RunError
 	if !errors.As(err, &run) {
 		t.Fatalf("%T is no RunError: %v", err, err)
 	}
-	return run
+	return run.Log, run.Ref
 }

@@ -82,9 +82,9 @@ func TestATrainingThatWroteNoModelOrBadMetricsFailed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newProject(t, nil)
 			_, err := p.Apply("training", "op1", config.Training{Exec: sh(c.script)})
-			e := providertest.WantRunError(t, err, c.text)
-			if name == "an exit code" && !cmp.Equal(e.Log, []string{"the reason"}) {
-				t.Errorf("log %q", e.Log)
+			log, _ := providertest.WantRunError(t, err, c.text)
+			if name == "an exit code" && !cmp.Equal(log, []string{"the reason"}) {
+				t.Errorf("log %q", log)
 			}
 		})
 	}
