@@ -1,12 +1,9 @@
-package local
+package watch
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"sync"
 
 	"github.com/continuo-ml/continuo/config"
@@ -17,10 +14,32 @@ import (
 	"github.com/continuo-ml/continuo/state"
 )
 
+// Traffic is where the requests that a deployment answered are found.
+type Traffic interface {
+	// Captured returns what was captured of the deployment at addr; rec is its record, nil if there is none. It errors when
+	// there is nothing that captures.
+	Captured(ctx context.Context, addr resource.Address, rec *state.Record) (Captured, error)
+}
+
+// Captured is a deployment as monitors see it.
+type Captured struct {
+	// Version and Digest are those that serve now; 0 when none does.
+	Version int
+	Digest  resource.Digest
+	// Dir is a folder on this machine with the captured requests, as internal/gateway/capture writes it.
+	Dir string
+}
+
+// Monitors serves the monitor kind over what t has captured.
+func Monitors(w *runs.Workspace, t Traffic) providers.Driver {
+	return providers.For(&monitor{Workspace: w, traffic: t})
+}
+
 // monitor judges what a deployment's gateway captured. It has no process and no files: its signals are the state's, and every
 // observation evaluates the windows that are complete since the last one.
 type monitor struct {
 	*runs.Workspace
+	traffic Traffic
 
 	mu         sync.Mutex
 	references map[string]*reference // loaded ones, for as long as this process lives
@@ -59,13 +78,7 @@ func (m *monitor) Apply(ctx context.Context, spec config.Monitor, req providers.
 
 // check reads what the monitor will read.
 func (m *monitor) check(ctx context.Context, spec config.Monitor, snap *state.Snapshot) error {
-	w, err := m.watched(spec, snap)
-	if err != nil {
-		return err
-	}
-	if _, err := os.Stat(w.dir); errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s has no gateway on this machine; apply it first", w.address)
-	} else if err != nil {
+	if _, err := m.captured(ctx, spec, snap); err != nil {
 		return err
 	}
 	if spec.Drift != nil {
@@ -136,31 +149,18 @@ func (m *monitor) Read(context.Context, providers.ReadRequest) (providers.Object
 // Delete implements providers.Typed.
 func (m *monitor) Delete(context.Context, providers.DeleteRequest) error { return nil }
 
-// watched is the deployment that a monitor watches.
-type watched struct {
-	address resource.Address
-	dir     string
-}
-
-// watched finds the deployment's folder by its record.
-func (m *monitor) watched(spec config.Monitor, snap *state.Snapshot) (watched, error) {
+// captured finds the deployment by its record, and what was captured of it.
+func (m *monitor) captured(ctx context.Context, spec config.Monitor, snap *state.Snapshot) (Captured, error) {
 	if spec.Deployment == nil || spec.Deployment.Address == "" {
-		return watched{}, errors.New("deployment: none is named")
+		return Captured{}, errors.New("deployment: none is named")
 	}
 	addr, err := resource.ParseAddress(spec.Deployment.Address)
 	if err != nil {
-		return watched{}, fmt.Errorf("deployment: %w", err)
+		return Captured{}, fmt.Errorf("deployment: %w", err)
 	}
-	w := watched{address: addr}
-	d := deployment{Workspace: m.Workspace}
-	var ref json.RawMessage
-	if snap != nil && snap.Records[addr] != nil {
-		rec := snap.Records[addr]
-		if name, _, _ := strings.Cut(rec.Provider, "."); name != "" && name != "local" {
-			return watched{}, fmt.Errorf("%s is served by provider %q; give this monitor provider = %q too", addr, rec.Provider, rec.Provider)
-		}
-		ref = rec.Ref
+	var rec *state.Record
+	if snap != nil {
+		rec = snap.Records[addr]
 	}
-	w.dir, err = d.recordedDir(addr, ref)
-	return w, err
+	return m.traffic.Captured(ctx, addr, rec)
 }

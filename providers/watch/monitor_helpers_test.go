@@ -1,18 +1,17 @@
-package local
+package watch
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/continuo-ml/continuo/config"
-	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/gateway/capture"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/providertest"
@@ -31,13 +30,16 @@ var (
 // lookout is a project whose monitor looks at a deployment: a real one, or a folder with a gateway's files.
 type lookout struct {
 	*providertest.Project
-	m       *monitor
-	spec    config.Monitor
-	snap    *state.Snapshot
-	signals []*state.Signal
-	rng     *rand.Rand
-	now     time.Time
-	seq     int
+	m      *monitor
+	served Captured
+	// unreached is why nothing can be said of the deployment.
+	unreached error
+	spec      config.Monitor
+	snap      *state.Snapshot
+	signals   []*state.Signal
+	rng       *rand.Rand
+	now       time.Time
+	seq       int
 }
 
 // newLookout has a reference of 400 rows: radius and size normal, shape of two kinds, target y.
@@ -46,7 +48,7 @@ func newLookout(t *testing.T, p *providertest.Project) *lookout {
 	w := &lookout{Project: p, rng: rand.New(rand.NewPCG(1, 2)), now: noon}
 	env := providertest.Env(p.Root)
 	env.Now = func() time.Time { return w.now }
-	w.m = newMonitor(env)
+	w.m = w.newMonitor(env)
 	var b strings.Builder
 	b.WriteString("id,radius,size,shape,y\n")
 	for i := range 400 {
@@ -69,31 +71,31 @@ func newLookout(t *testing.T, p *providertest.Project) *lookout {
 	return w
 }
 
-func newMonitor(e providers.Env) *monitor { return &monitor{Workspace: &runs.Workspace{Env: e}} }
+// Captured implements Traffic: a folder to which the test writes as a gateway does.
+func (w *lookout) Captured(context.Context, resource.Address, *state.Record) (Captured, error) {
+	return w.served, w.unreached
+}
+
+func (w *lookout) newMonitor(e providers.Env) *monitor {
+	return &monitor{Workspace: &runs.Workspace{Env: e}, traffic: w}
+}
 
 // row draws an instance; shift moves both numbers.
 func (w *lookout) row(shift float64) []any {
 	return []any{w.rng.NormFloat64() + shift, w.rng.NormFloat64() + shift, []string{"round", "long"}[w.rng.IntN(2)]}
 }
 
-func (w *lookout) dir() string {
-	return filepath.Join(w.Root, ".ml", "deployments", "deployment.tumors")
-}
+func (w *lookout) dir() string { return w.Path("captured") }
 
-// serving writes a gateway's report that a version serves, without a gateway.
+// serving makes a version the one that serves.
 func (w *lookout) serving(version int) {
-	w.T.Helper()
-	raw, err := json.Marshal(gateway.Live{Phase: gateway.PhaseReady, Current: gateway.Version{Number: version, Digest: fmt.Sprintf("sha256:%d", version)}})
-	if err != nil {
-		w.T.Fatal(err)
-	}
-	w.Write(".ml/deployments/deployment.tumors/state.json", string(raw))
+	w.served = Captured{Version: version, Digest: resource.Digest(fmt.Sprintf("sha256:%d", version)), Dir: w.dir()}
 }
 
 // captured appends records as a gateway does.
 func (w *lookout) captured(entries ...capture.Entry) {
 	w.T.Helper()
-	wr, err := capture.Open(gateway.CaptureDir(w.dir()), &capture.Entries{}, capture.Options{}, slog.New(slog.DiscardHandler))
+	wr, err := capture.Open(w.dir(), &capture.Entries{}, capture.Options{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		w.T.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package local
+package watch
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/config"
-	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/gateway/capture"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
@@ -48,11 +47,7 @@ func (m *monitor) Observe(ctx context.Context, req providers.ObserveRequest) ([]
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", req.Address, err)
 	}
-	w, err := m.watched(spec, req.State)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", req.Address, err)
-	}
-	live, err := gateway.Read(w.dir)
+	live, err := m.captured(ctx, spec, req.State)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", req.Address, err)
 	}
@@ -61,8 +56,8 @@ func (m *monitor) Observe(ctx context.Context, req providers.ObserveRequest) ([]
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", req.Address, err)
 	}
-	if live.Current.Number > 0 {
-		if err := o.run(gateway.CaptureDir(w.dir), watchers); err != nil {
+	if live.Version > 0 {
+		if err := o.run(live.Dir, watchers); err != nil {
 			return nil, fmt.Errorf("%s: %w", req.Address, err)
 		}
 	}
@@ -92,13 +87,13 @@ type observation struct {
 	ctx  context.Context
 	spec config.Monitor
 	req  providers.ObserveRequest
-	live gateway.Live
+	live Captured
 	now  time.Time
 }
 
 // watchers makes one per declared signal, sorted by name.
 func (o *observation) watchers() ([]*watcher, error) {
-	version := fmt.Sprintf("%s %s", o.live.Current, resource.Digest(o.live.Current.Digest))
+	version := fmt.Sprintf("version %d %s", o.live.Version, o.live.Digest)
 	var out []*watcher
 	add := func(name, subject string, confirm int, fill func(*watcher)) error {
 		w := &watcher{}
@@ -107,7 +102,7 @@ func (o *observation) watchers() ([]*watcher, error) {
 				w.recorded = s
 			}
 		}
-		if o.live.Current.Number == 0 && w.recorded != nil {
+		if o.live.Version == 0 && w.recorded != nil {
 			subject = w.recorded.Subject // nothing serves now: what is known stands
 		}
 		var err error
@@ -265,7 +260,7 @@ func (o *observation) scan(dir string, due []*watcher) error {
 	for _, w := range due {
 		from = min(from, w.track.cursor.Next)
 	}
-	version := o.live.Current.Number
+	version := o.live.Version
 	n := 0
 	for rec, err := range capture.Records(dir, from) {
 		var bad *capture.LineError
