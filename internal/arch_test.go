@@ -44,7 +44,7 @@ var floors = []struct {
 // onlyIn says which of our packages may import a third-party one.
 var onlyIn = map[string]string{
 	"go.etcd.io/bbolt": `^state/bolt$`,
-	"k8s.io/client-go": `^(internal/kube|providers/(kubernetes|kubeflow|kserve))$`,
+	"k8s.io/client-go": `^(internal/kube|providers/(kubernetes|kubeflow|kserve)|e2e(/.*)?)$`,
 }
 
 type pkg struct {
