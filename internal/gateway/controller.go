@@ -48,7 +48,7 @@ type controller struct {
 
 	current   *release
 	candidate *release
-	base      tally // the candidate's, when its step began
+	base      Tally // the candidate's, when its step began
 	mirror    *mirror
 	retiring  map[*release]bool
 	retired   sync.WaitGroup
@@ -117,7 +117,7 @@ func (c *controller) nudge() {
 func (c *controller) resume(s stateFile) {
 	c.live = s.Live
 	c.live.Weight = 0
-	c.live.Progress.StepStarted, c.live.Progress.Tally = time.Time{}, tally{}
+	c.live.Progress.StepStarted, c.live.Progress.Tally = time.Time{}, Tally{}
 	c.before = s.Phase
 	c.live.Phase, c.live.Message = PhaseStarting, "starting"
 	if s.Serving != nil {

@@ -13,5 +13,5 @@
 //
 // Inside: controller (decides, one goroutine) → release (a version's servers)
 // → replica (keeps one server alive); router and proxy carry the requests;
-// decide in rollout.go is the pure rollout machine; capture/ keeps the answers.
+// Decide in rollout.go is the pure rollout machine; capture/ keeps the answers.
 package gateway
