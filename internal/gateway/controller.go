@@ -53,7 +53,7 @@ type controller struct {
 	retiring  map[*release]bool
 	retired   sync.WaitGroup
 	left      chan *release // retirements that are done
-	sink      *runningSink
+	outlet    *outlet
 }
 
 // outcome is how a rollout came to rest.
@@ -189,7 +189,7 @@ func (c *controller) adopt(d Desired) {
 	resumed := c.live.Generation == d.Generation
 	c.live.Generation = d.Generation
 	// The sink's place is on disk before the first answer that it is owed.
-	if err := c.restartSink(d.Sink); err != nil {
+	if err := c.outlet.restart(d.Sink); err != nil {
 		c.settle(PhaseFailed, err.Error())
 		return
 	}
