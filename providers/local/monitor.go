@@ -12,6 +12,7 @@ import (
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/tabular"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -19,7 +20,7 @@ import (
 // monitor judges what a deployment's gateway captured. It has no process and no files: its signals are the state's, and every
 // observation evaluates the windows that are complete since the last one.
 type monitor struct {
-	*env
+	*runs.Workspace
 
 	mu         sync.Mutex
 	references map[string]*reference // loaded ones, for as long as this process lives
@@ -76,7 +77,7 @@ func (m *monitor) check(ctx context.Context, spec config.Monitor, snap *state.Sn
 		if err := checkMetrics(p.Metrics); err != nil {
 			return err
 		}
-		src, err := m.source(*p.Labels, snap)
+		src, err := source(m.Workspace, *p.Labels, snap)
 		if err != nil {
 			return fmt.Errorf("labels: %w", err)
 		}
@@ -151,7 +152,7 @@ func (m *monitor) watched(spec config.Monitor, snap *state.Snapshot) (watched, e
 		return watched{}, fmt.Errorf("deployment: %w", err)
 	}
 	w := watched{address: addr}
-	d := deployment{env: m.env}
+	d := deployment{Workspace: m.Workspace}
 	var ref json.RawMessage
 	if snap != nil && snap.Records[addr] != nil {
 		rec := snap.Records[addr]

@@ -9,13 +9,14 @@ import (
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/gateway/capture"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/providertest"
 	"github.com/continuo-ml/continuo/state"
 )
 
 // BenchmarkObserve looks at 10,000 captured requests of 30 features, in windows of 200: when they are all new, and when none is.
 func BenchmarkObserve(b *testing.B) {
 	t := &testing.T{} // the helpers ask for one; what they report ends the benchmark all the same
-	p := &project{t: t, root: b.TempDir()}
+	p := &providertest.Project{T: t, Root: b.TempDir()}
 	w := newLookout(t, p)
 	dice := rand.New(rand.NewPCG(3, 4))
 	features := make([]string, 30)
@@ -34,7 +35,7 @@ func BenchmarkObserve(b *testing.B) {
 	for range 5000 {
 		file.WriteString(strings.Trim(fmt.Sprint(row()), "[]") + "\n")
 	}
-	w.write(".ml/data/ref/train.csv", strings.ReplaceAll(file.String(), " ", ","))
+	w.Write(".ml/data/ref/train.csv", strings.ReplaceAll(file.String(), " ", ","))
 	w.spec.Window = &config.Window{Requests: 200}
 	w.serving(1)
 	for range 10 {
@@ -44,7 +45,7 @@ func BenchmarkObserve(b *testing.B) {
 		}
 		w.captured(entries...)
 	}
-	schema := encoded(t, w.spec)
+	schema := providertest.Encoded(t, w.spec)
 	raw, err := state.EncodeValue(schema)
 	if err != nil {
 		b.Fatal(err)

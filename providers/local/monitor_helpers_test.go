@@ -15,6 +15,8 @@ import (
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/gateway/capture"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/providertest"
+	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -28,7 +30,7 @@ var (
 
 // lookout is a project whose monitor looks at a deployment: a real one, or a folder with a gateway's files.
 type lookout struct {
-	*project
+	*providertest.Project
 	m       *monitor
 	spec    config.Monitor
 	snap    *state.Snapshot
@@ -39,10 +41,10 @@ type lookout struct {
 }
 
 // newLookout has a reference of 400 rows: radius and size normal, shape of two kinds, target y.
-func newLookout(t *testing.T, p *project) *lookout {
+func newLookout(t *testing.T, p *providertest.Project) *lookout {
 	t.Helper()
-	w := &lookout{project: p, rng: rand.New(rand.NewPCG(1, 2)), now: noon}
-	env := testEnv(p.root)
+	w := &lookout{Project: p, rng: rand.New(rand.NewPCG(1, 2)), now: noon}
+	env := providertest.Env(p.Root)
 	env.Now = func() time.Time { return w.now }
 	w.m = newMonitor(env)
 	var b strings.Builder
@@ -51,8 +53,8 @@ func newLookout(t *testing.T, p *project) *lookout {
 		r := w.row(0)
 		fmt.Fprintf(&b, "%d,%g,%g,%s,%d\n", i, r[0], r[1], r[2], i%2)
 	}
-	w.write(".ml/data/ref/train.csv", b.String())
-	w.write(".ml/data/l0/outcomes.csv", "prediction_id,diagnosis\n")
+	w.Write(".ml/data/ref/train.csv", b.String())
+	w.Write(".ml/data/l0/outcomes.csv", "prediction_id,diagnosis\n")
 	w.snap = &state.Snapshot{Records: map[resource.Address]*state.Record{
 		tumors:   {Spec: json.RawMessage(`{"target":"y","id":"id","column":[{"name":"shape","type":"category"}]}`)},
 		outcomes: {Spec: json.RawMessage(`{}`), Outputs: json.RawMessage(`{"digest":"l0","path":".ml/data/l0/outcomes.csv"}`)},
@@ -67,7 +69,7 @@ func newLookout(t *testing.T, p *project) *lookout {
 	return w
 }
 
-func newMonitor(e providers.Env) *monitor { return &monitor{env: &env{Env: e}} }
+func newMonitor(e providers.Env) *monitor { return &monitor{Workspace: &runs.Workspace{Env: e}} }
 
 // row draws an instance; shift moves both numbers.
 func (w *lookout) row(shift float64) []any {
@@ -75,25 +77,25 @@ func (w *lookout) row(shift float64) []any {
 }
 
 func (w *lookout) dir() string {
-	return filepath.Join(w.root, ".ml", "deployments", "deployment.tumors")
+	return filepath.Join(w.Root, ".ml", "deployments", "deployment.tumors")
 }
 
 // serving writes a gateway's report that a version serves, without a gateway.
 func (w *lookout) serving(version int) {
-	w.t.Helper()
+	w.T.Helper()
 	raw, err := json.Marshal(gateway.Live{Phase: gateway.PhaseReady, Current: gateway.Version{Number: version, Digest: fmt.Sprintf("sha256:%d", version)}})
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
-	w.write(".ml/deployments/deployment.tumors/state.json", string(raw))
+	w.Write(".ml/deployments/deployment.tumors/state.json", string(raw))
 }
 
 // captured appends records as a gateway does.
 func (w *lookout) captured(entries ...capture.Entry) {
-	w.t.Helper()
+	w.T.Helper()
 	wr, err := capture.Open(gateway.CaptureDir(w.dir()), &capture.Entries{}, capture.Options{}, slog.New(slog.DiscardHandler))
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	for i := range entries {
 		e := &entries[i]
@@ -106,31 +108,31 @@ func (w *lookout) captured(entries ...capture.Entry) {
 			e.Time = w.now
 		}
 		if !wr.Add(e) {
-			w.t.Fatal("the capture is full")
+			w.T.Fatal("the capture is full")
 		}
 	}
 	if err := wr.Close(); err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 }
 
 // asked is a request for one prediction and its answer.
 func (w *lookout) asked(version int, instance, prediction any) capture.Entry {
-	w.t.Helper()
+	w.T.Helper()
 	req, err := json.Marshal(map[string]any{"instances": []any{instance}})
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	resp, err := json.Marshal(map[string]any{"predictions": []any{prediction}})
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	return capture.Entry{Version: version, Method: "POST", Path: "/v1/models/x:predict", Status: 200, Latency: 5 * time.Millisecond, Request: req, Response: resp}
 }
 
 // traffic captures n requests with shifted numbers.
 func (w *lookout) traffic(version, n int, shift float64) {
-	w.t.Helper()
+	w.T.Helper()
 	entries := make([]capture.Entry, n)
 	for i := range entries {
 		entries[i] = w.asked(version, w.row(shift), i%2)
@@ -140,22 +142,22 @@ func (w *lookout) traffic(version, n int, shift float64) {
 
 // observe looks once, and records what it sees.
 func (w *lookout) observe() map[string]*state.Signal {
-	w.t.Helper()
-	raw, err := state.EncodeValue(encoded(w.t, w.spec))
+	w.T.Helper()
+	raw, err := state.EncodeValue(providertest.Encoded(w.T, w.spec))
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
-	signals, err := w.m.Observe(w.t.Context(), providers.ObserveRequest{
+	signals, err := w.m.Observe(w.T.Context(), providers.ObserveRequest{
 		Address: monitorAddr, Record: &state.Record{Address: monitorAddr, Spec: raw}, Signals: w.signals, State: w.snap,
 	})
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	w.signals = signals
 	out := map[string]*state.Signal{}
 	for _, s := range signals {
 		if s.Address != monitorAddr {
-			w.t.Fatalf("signal of %s", s.Address)
+			w.T.Fatalf("signal of %s", s.Address)
 		}
 		out[s.Name] = s
 	}
@@ -164,14 +166,14 @@ func (w *lookout) observe() map[string]*state.Signal {
 
 // labels freezes outcomes for the given ids.
 func (w *lookout) labels(version string, byID map[string]string) {
-	w.t.Helper()
+	w.T.Helper()
 	var b strings.Builder
 	b.WriteString("prediction_id,diagnosis\n")
 	for id, l := range byID {
 		fmt.Fprintf(&b, "%s,%s\n", id, l)
 	}
 	path := ".ml/data/" + version + "/outcomes.csv"
-	w.write(path, b.String())
+	w.Write(path, b.String())
 	w.snap.Records[outcomes].Outputs = json.RawMessage(fmt.Sprintf(`{"digest":%q,"path":%q}`, version, path))
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/drift"
 	"github.com/continuo-ml/continuo/internal/tabular"
+	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -51,13 +52,13 @@ type declared struct {
 }
 
 // source finds a dataset's or a split's files, and what is declared of it.
-func (e *env) source(d config.Data, snap *state.Snapshot) (dataSource, error) {
+func source(w *runs.Workspace, d config.Data, snap *state.Snapshot) (dataSource, error) {
 	s := dataSource{Digest: d.Digest}
-	path, err := e.inputPath(d.Path)
+	path, err := w.InputPath(d.Path)
 	if err != nil {
 		return s, err
 	}
-	if s.paths, err = filesUnder(path); err != nil {
+	if s.paths, err = runs.FilesUnder(path); err != nil {
 		return s, err
 	}
 	addr, err := resource.ParseAddress(d.Address)
@@ -99,7 +100,7 @@ func newest(d config.Data, snap *state.Snapshot) config.Data {
 
 // reference loads the reference of a monitor, once per process.
 func (m *monitor) reference(ctx context.Context, spec config.Monitor, snap *state.Snapshot) (*reference, error) {
-	src, err := m.source(*spec.Reference, snap)
+	src, err := source(m.Workspace, *spec.Reference, snap)
 	if err != nil {
 		return nil, fmt.Errorf("reference: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/gateway/capture"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/providertest"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -23,7 +24,7 @@ func TestAMonitorOfARealDeployment(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	res, out := s.mustDeploy(s.spec(s.model(1, "first")))
-	w := newLookout(t, s.project)
+	w := newLookout(t, s.Project)
 	w.lookAtPerformance(config.Bound{Name: "accuracy", Min: ptr(0.9)})
 	w.spec.Drift = &config.Drift{Share: 0.5, Confirm: 2}
 	w.spec.Latency = &config.Latency{P99: ptr(20 * time.Second)}
@@ -109,13 +110,13 @@ func postRow(t *testing.T, endpoint, body string) string {
 
 func TestNothingNewIsReturnedAsRecordedWithoutTheReference(t *testing.T) {
 	t.Parallel()
-	w := newLookout(t, newProject(t, nil))
+	w := newLookout(t, providertest.NewProject(t, nil))
 	w.spec.Latency = &config.Latency{ErrorRate: ptr(0.1)}
 	w.serving(1)
 	w.traffic(1, 60, 0)
 	first := w.observe()
 	wantSignal(t, first["drift"], good, 0)
-	removeAll(t, w.path(".ml/data/ref"))
+	removeAll(t, w.Path(".ml/data/ref"))
 	w.m = newMonitor(w.m.Env) // another process, without a loaded reference
 	for name, s := range w.observe() {
 		if s != first[name] {
@@ -131,7 +132,7 @@ func TestNothingNewIsReturnedAsRecordedWithoutTheReference(t *testing.T) {
 
 func TestAVersionIsJudgedByItsOwnTraffic(t *testing.T) {
 	t.Parallel()
-	w := newLookout(t, newProject(t, nil))
+	w := newLookout(t, providertest.NewProject(t, nil))
 	w.spec.Drift.Confirm = 1
 	w.serving(1)
 	var mixed []capture.Entry
@@ -149,7 +150,7 @@ func TestAVersionIsJudgedByItsOwnTraffic(t *testing.T) {
 
 func TestAReferenceThatMovedResetsDriftOnly(t *testing.T) {
 	t.Parallel()
-	w := newLookout(t, newProject(t, nil))
+	w := newLookout(t, providertest.NewProject(t, nil))
 	w.spec.Drift.Confirm = 1
 	w.spec.Latency = &config.Latency{P99: ptr(time.Millisecond)}
 	w.serving(1)
@@ -165,7 +166,7 @@ func TestAReferenceThatMovedResetsDriftOnly(t *testing.T) {
 
 func TestAMonitorFarBehindLooksAtTheLastWindows(t *testing.T) {
 	t.Parallel()
-	w := newLookout(t, newProject(t, nil))
+	w := newLookout(t, providertest.NewProject(t, nil))
 	w.spec.Window.Requests, w.spec.MinSamples = 10, 10
 	w.spec.Drift.Confirm = 1
 	w.serving(1)
@@ -180,7 +181,7 @@ func TestAMonitorFarBehindLooksAtTheLastWindows(t *testing.T) {
 
 func TestACaptureThatBeganAnewIsReadFromItsBeginning(t *testing.T) {
 	t.Parallel()
-	w := newLookout(t, newProject(t, nil))
+	w := newLookout(t, providertest.NewProject(t, nil))
 	w.spec.Drift.Confirm = 1
 	w.serving(1)
 	w.traffic(1, 120, 0)
@@ -192,7 +193,7 @@ func TestACaptureThatBeganAnewIsReadFromItsBeginning(t *testing.T) {
 
 func TestWindowsOfTime(t *testing.T) {
 	t.Parallel()
-	w := newLookout(t, newProject(t, nil))
+	w := newLookout(t, providertest.NewProject(t, nil))
 	w.spec.Window = &config.Window{Duration: time.Minute}
 	w.spec.Drift.Confirm = 1
 	w.serving(1)
@@ -217,7 +218,7 @@ func TestWindowsOfTime(t *testing.T) {
 
 func TestLateLabels(t *testing.T) {
 	t.Parallel()
-	w := newLookout(t, newProject(t, nil))
+	w := newLookout(t, providertest.NewProject(t, nil))
 	w.lookAtPerformance(config.Bound{Name: "recall", Min: ptr(0.9)}, config.Bound{Name: "accuracy", Min: ptr(0.5)})
 	w.serving(1)
 	w.traffic(1, 120, 0) // says 0, 1, 0, 1 …
@@ -262,7 +263,7 @@ func TestLateLabels(t *testing.T) {
 
 func TestABatchIsJoinedByIndex(t *testing.T) {
 	t.Parallel()
-	w := newLookout(t, newProject(t, nil))
+	w := newLookout(t, providertest.NewProject(t, nil))
 	w.lookAtPerformance(config.Bound{Name: "accuracy", Min: ptr(0.9)})
 	w.spec.Window.Requests, w.spec.Performance.MinSamples = 2, 4
 	w.serving(1)
@@ -277,7 +278,7 @@ func TestABatchIsJoinedByIndex(t *testing.T) {
 
 func TestInstancesByNameAndWithMissingFeatures(t *testing.T) {
 	t.Parallel()
-	w := newLookout(t, newProject(t, nil))
+	w := newLookout(t, providertest.NewProject(t, nil))
 	w.spec.Drift.Confirm = 1
 	w.serving(1)
 	for i := range 40 {
@@ -310,18 +311,18 @@ func TestWhatAMonitorRefusesWhenItIsApplied(t *testing.T) {
 		change func(*lookout)
 		want   string
 	}{
-		"a deployment that never ran":        {func(w *lookout) { removeAll(w.t, w.dir()) }, "deployment.tumors has no gateway"},
+		"a deployment that never ran":        {func(w *lookout) { removeAll(w.T, w.dir()) }, "deployment.tumors has no gateway"},
 		"a feature that is no column":        {func(w *lookout) { w.spec.Features = []string{"radius", "age"} }, `no column "age"`},
 		"an override of no column":           {func(w *lookout) { w.spec.Drift.Overrides = []config.DriftColumn{{Name: "age"}} }, `no column "age"`},
 		"predictions without a target":       {func(w *lookout) { w.spec.Drift.Predictions = ptr(true); w.snap.Records[tumors].Spec = nil }, "target"},
-		"a reference that is gone":           {func(w *lookout) { removeAll(w.t, w.path(".ml/data/ref")) }, "is gone"},
+		"a reference that is gone":           {func(w *lookout) { removeAll(w.T, w.Path(".ml/data/ref")) }, "is gone"},
 		"drift without a reference":          {func(w *lookout) { w.spec.Reference = nil }, "needs a reference"},
 		"a metric that labels cannot give":   {func(w *lookout) { w.lookAtPerformance(config.Bound{Name: "auc"}) }, `"auc" is no metric`},
 		"labels without the label":           {func(w *lookout) { w.lookAtPerformance(config.Bound{Name: "f1"}); w.spec.Performance.Label = "y" }, `no column "y"`},
 		"a deployment of a cluster":          {func(w *lookout) { w.snap.Records[served1].Provider = "kubernetes.eu" }, `served by provider "kubernetes.eu"`},
 		"a deployment that no address names": {func(w *lookout) { w.spec.Deployment.Address = "tumors" }, "deployment: "},
 	} {
-		w := newLookout(t, newProject(t, nil))
+		w := newLookout(t, providertest.NewProject(t, nil))
 		w.serving(1)
 		c.change(w)
 		_, err := w.m.Apply(t.Context(), w.spec, providers.ApplyRequest{Address: monitorAddr, State: w.snap})
@@ -402,7 +403,7 @@ func TestLatencyBounds(t *testing.T) {
 
 func TestPredictionsAreComparedWhereTheyAreOfTheTargetsKind(t *testing.T) {
 	t.Parallel()
-	ref := newLookout(t, newProject(t, nil))
+	ref := newLookout(t, providertest.NewProject(t, nil))
 	loaded, err := ref.m.reference(t.Context(), ref.spec, ref.snap)
 	if err != nil {
 		t.Fatal(err)
@@ -458,9 +459,9 @@ func TestManyInstancesAreThinnedEvenly(t *testing.T) {
 
 func TestTheLastRecordIsFoundFromTheEnd(t *testing.T) {
 	t.Parallel()
-	p := newProject(t, nil)
+	p := providertest.NewProject(t, nil)
 	long := strings.Repeat("x", 200<<10)
-	p.write("c/000001.jsonl", `{"seq":1}`+"\n"+`{"seq":2}`+"\n")
+	p.Write("c/000001.jsonl", `{"seq":1}`+"\n"+`{"seq":2}`+"\n")
 	for text, want := range map[string]uint64{
 		"":                                2,
 		`{"seq":3}` + "\n":                3,
@@ -470,19 +471,19 @@ func TestTheLastRecordIsFoundFromTheEnd(t *testing.T) {
 		`{"seq":3,"a":"` + long + "\"}\n": 3,
 		`{"seq":3}` + "\n" + `{"seq":4,"a":"` + long + "\"}\n": 4,
 	} {
-		p.write("c/000002.jsonl", text)
-		if got, err := lastSeq(p.path("c")); err != nil || got != want {
+		p.Write("c/000002.jsonl", text)
+		if got, err := lastSeq(p.Path("c")); err != nil || got != want {
 			t.Errorf("%.30q: %d, %v; want %d", text, got, err, want)
 		}
 	}
-	if got, err := lastSeq(filepath.Join(p.root, "absent")); err != nil || got != 0 {
+	if got, err := lastSeq(filepath.Join(p.Root, "absent")); err != nil || got != 0 {
 		t.Errorf("%d, %v", got, err)
 	}
 }
 
 func TestObservingNeedsNothingButTheRecord(t *testing.T) {
 	t.Parallel()
-	w := newLookout(t, newProject(t, nil)) // no deployment folder, no traffic
+	w := newLookout(t, providertest.NewProject(t, nil)) // no deployment folder, no traffic
 	s := w.observe()["drift"]
 	wantSignal(t, s, few, 0)
 	if again := w.observe()["drift"]; again != s {

@@ -26,7 +26,7 @@ func (o *observation) join(w *watcher, labels config.Data, waiting []*prediction
 			ids[r.id] = true
 		}
 	}
-	src, err := o.source(labels, o.req.State)
+	src, err := source(o.Workspace, labels, o.req.State)
 	if err != nil {
 		return fmt.Errorf("labels: %w", err)
 	}
