@@ -11,5 +11,6 @@ func AllKinds() (Kinds, error) {
 		monitorKind(),
 		notifierKind(),
 		batchInferenceKind(),
+		packageKind(),
 	})
 }
