@@ -48,7 +48,7 @@ type Version struct {
 func (v Version) String() string { return fmt.Sprintf("version %d", v.Number) }
 
 // Server is a command that serves HTTP on 127.0.0.1:$PORT. Its environment is
-// PATH, HOME and LANG as the gateway was started with them, then Env, then PORT, ML_MODEL_DIR (unless Env has it),
+// PATH, HOME and LANG as the gateway was started with them, HOST (127.0.0.1), then Env, then PORT, ML_MODEL_DIR (unless Env has it),
 // and for a transformer PREDICTOR_HOST (host:port).
 type Server struct {
 	Command []string          `json:"command"`
