@@ -76,7 +76,7 @@ func newWorld(t *testing.T, example, where string) *world {
 	}
 	w.cluster = connect(t)
 	w.cluster.makeNamespace(t, w.namespace)
-	w.env = append(os.Environ(), "NO_COLOR=1", "KUBECONFIG="+here.kubeconfig,
+	w.env = append(os.Environ(), "NO_COLOR=1", "KUBECONFIG="+w.cluster.rights(t, w.namespace),
 		"ML_VAR_where="+where, "ML_VAR_registry="+here.registry+"/"+w.namespace, "ML_VAR_namespace="+w.namespace, "ML_VAR_image="+here.image)
 	t.Cleanup(func() {
 		if t.Failed() {
