@@ -178,10 +178,11 @@ func (c *cluster) start(ctx context.Context, base bool) error {
 	return g.Wait()
 }
 
-// order is the order in which components stop: whoever would start something again goes first.
-var order = []string{
-	"trainer", "jobset", "kserve", "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy", "coredns", "kube-apiserver", "etcd",
-	"registry", "registry-auth", "containerd",
+// order is the order in which components stop, those of one line together: whoever would start something again goes first.
+var order = [][]string{
+	{"trainer", "jobset", "kserve", "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy", "coredns"},
+	{"kube-apiserver", "registry", "registry-auth"},
+	{"etcd", "containerd"},
 }
 
 // down stops what up started. A second call finds nothing and is harmless.
@@ -189,8 +190,12 @@ func (c *cluster) down(ctx context.Context) error {
 	if _, err := os.Stat(string(c.dir)); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	for _, name := range order {
-		if err := c.dir.Stop(ctx, name); err != nil {
+	for _, names := range order {
+		var g errgroup.Group // one that does not stop in time must not keep the others alive
+		for _, name := range names {
+			g.Go(func() error { return c.dir.Stop(ctx, name) })
+		}
+		if err := g.Wait(); err != nil {
 			return err
 		}
 	}

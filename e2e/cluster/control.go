@@ -59,7 +59,7 @@ func (c *cluster) apiServer() host.Component {
 			"--tls-cert-file=" + pki("server.crt"), "--tls-private-key-file=" + pki("server.key"), "--cert-dir=" + pki("apiserver"),
 			"--token-auth-file=" + pki("tokens.csv"), "--authorization-mode=Node,RBAC", "--allow-privileged=true",
 			"--service-cluster-ip-range=" + serviceRange, "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-			"--service-account-key-file=" + pki("service-account.key"), "--service-account-signing-key-file=" + pki("service-account.key"),
+			"--service-account-key-file=" + pki("service-account.pub"), "--service-account-signing-key-file=" + pki("service-account.key"),
 			"--kubelet-client-certificate=" + pki("kubelet-client.crt"), "--kubelet-client-key=" + pki("kubelet-client.key"),
 			"--kubelet-preferred-address-types=InternalIP", // names of nodes are in no DNS
 			"--profiling=false",

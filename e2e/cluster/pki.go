@@ -85,7 +85,12 @@ func (c *cluster) certificates() error {
 	if err != nil {
 		return err
 	}
-	return c.writeKey("service-account", key)
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})
+	return errors.Join(c.writeKey("service-account", key), os.WriteFile(c.dir.Path("pki", "service-account.pub"), text, 0o644))
 }
 
 func template(serial int64, name string) *x509.Certificate {

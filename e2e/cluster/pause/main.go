@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command pause is the first process of every pod of the e2e cluster: it holds the pod's namespaces, reaps what is left to it
 // and ends when it is told to. It needs nothing from the image that it stands in.
 package main

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package host starts and stops what the e2e cluster puts on this machine, so that stopping takes away exactly what starting made:
 // processes by pid, start time and boot, a bridge, a packet filter table, control groups, mounts and kernel settings.
 package host

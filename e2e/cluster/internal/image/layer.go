@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package image makes the images of the e2e cluster without a container engine: layers from Debian packages and static Go
 // programs, kept in a folder by digest, and pushed to a registry.
 //
