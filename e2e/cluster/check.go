@@ -273,10 +273,17 @@ func servesPods(ctx context.Context, w *workspace) error {
 	if err := w.until(ctx, "service web from this machine", answers("http://"+s.Spec.ClusterIP+"/index.html", http.StatusOK)); err != nil {
 		return err
 	}
-	asks := fmt.Sprintf("set -e; for host in %s web web.%s.svc.cluster.local; do test \"$(wget -qO- -T 5 http://$host/index.html)\" = hello; done; wget -qO- -T 5 http://%s/v2/",
-		s.Spec.ClusterIP, w.namespace, w.registry)
-	return w.runJob(ctx, "ask", "busybox:1", "sh", "-ec", asks)
+	return w.runJob(ctx, "ask", "python-sklearn:12", "python3", "-c", fmt.Sprintf(asks, s.Spec.ClusterIP, w.namespace, w.registry))
 }
+
+// asks is the program of a pod that asks a Service by address and by each of its names, and the registry.
+const asks = `
+import urllib.request
+for host in "%s", "web", "web.%s.svc.cluster.local":
+    got = urllib.request.urlopen("http://" + host + "/index.html", timeout=5).read()
+    assert got == b"hello\n", (host, got)
+urllib.request.urlopen("http://%s/v2/", timeout=5)
+`
 
 // hasKinds looks for the kinds that scenarios need.
 func hasKinds(ctx context.Context, w *workspace) error {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -123,14 +124,11 @@ func (c *cluster) up(ctx context.Context, base bool) error {
 	if err := c.needs(); err != nil {
 		return err
 	}
-	if running, err := c.dir.Running(); err != nil {
+	if whole, err := c.whole(ctx, base); err != nil {
 		return err
-	} else if len(running) > 0 {
-		if err := c.quick(ctx, base); err == nil {
-			c.say("it runs already")
-			return c.printEnv()
-		}
-		c.say("what runs is not whole: it is taken down first")
+	} else if whole {
+		c.say("it runs already")
+		return c.printEnv()
 	}
 	if err := c.down(ctx); err != nil {
 		return err
@@ -145,6 +143,27 @@ func (c *cluster) up(ctx context.Context, base bool) error {
 		return err
 	}
 	return c.printEnv()
+}
+
+// whole reports whether every component runs and the quick checks hold.
+func (c *cluster) whole(ctx context.Context, base bool) (bool, error) {
+	running, err := c.dir.Running()
+	if err != nil || len(running) == 0 {
+		return false, err
+	}
+	for _, names := range order {
+		for _, name := range names {
+			if extra := slices.Contains([]string{"trainer", "jobset", "kserve"}, name); !slices.Contains(running, name) && !(base && extra) {
+				c.say("%s does not run: what runs is taken down first", name)
+				return false, nil
+			}
+		}
+	}
+	if err := c.quick(ctx, base); err != nil {
+		c.say("what runs is taken down first: %v", err)
+		return false, nil
+	}
+	return true, nil
 }
 
 func (c *cluster) start(ctx context.Context, base bool) error {

@@ -209,7 +209,6 @@ func corefile(kubeconfig string) string {
     }
     forward . /etc/resolv.conf
     cache 5
-    reload 0s
 }
 `, nodeIP, kubeconfig)
 }

@@ -96,7 +96,8 @@ var applets = []string{
 	"head", "tail", "grep", "sed", "awk", "id", "date", "ps", "kill", "find", "sync", "touch", "chmod", "dd", "stat", "wc", "seq", "printf", "readlink",
 }
 
-// Busybox returns a layer with Debian's static busybox as /bin/busybox and its applets beside it.
+// Busybox returns a layer with Debian's static busybox as /bin/busybox and its applets beside it. It cannot look up names of hosts: a
+// static program of Debian needs the C library's files for that.
 func (s Store) Busybox(ctx context.Context, log io.Writer) (*Layer, error) {
 	const key = "busybox-static-2"
 	if l := s.Find(key); l != nil {
