@@ -130,13 +130,19 @@ func (c *cluster) up(ctx context.Context, base bool) error {
 		c.say("it runs already")
 		return c.printEnv()
 	}
-	if err := c.down(ctx); err != nil {
+	start := c.start
+	if onlyBase, err := c.onlyBase(ctx); err != nil {
+		return err
+	} else if onlyBase && !base {
+		c.say("Kubernetes runs already: what stands on it is added")
+		start = func(ctx context.Context, _ bool) error { return c.extend(ctx) }
+	} else if err := c.down(ctx); err != nil {
 		return err
 	}
 	if err := c.build(ctx, base); err != nil {
 		return err
 	}
-	if err := c.start(ctx, base); err != nil {
+	if err := start(ctx, base); err != nil {
 		return fmt.Errorf("%w\n(what was started is left to be looked at; make cluster-down takes it away)", err)
 	}
 	if err := c.quick(ctx, base); err != nil {
@@ -144,6 +150,9 @@ func (c *cluster) up(ctx context.Context, base bool) error {
 	}
 	return c.printEnv()
 }
+
+// extras are the components that stand on Kubernetes.
+var extras = []string{"trainer", "jobset", "kserve"}
 
 // whole reports whether every component runs and the quick checks hold.
 func (c *cluster) whole(ctx context.Context, base bool) (bool, error) {
@@ -153,17 +162,27 @@ func (c *cluster) whole(ctx context.Context, base bool) (bool, error) {
 	}
 	for _, names := range order {
 		for _, name := range names {
-			if extra := slices.Contains([]string{"trainer", "jobset", "kserve"}, name); !slices.Contains(running, name) && !(base && extra) {
-				c.say("%s does not run: what runs is taken down first", name)
+			if !slices.Contains(running, name) && !(base && slices.Contains(extras, name)) {
+				c.say("%s does not run", name)
 				return false, nil
 			}
 		}
 	}
 	if err := c.quick(ctx, base); err != nil {
-		c.say("what runs is taken down first: %v", err)
+		c.say("%v", err)
 		return false, nil
 	}
 	return true, nil
+}
+
+// onlyBase reports whether Kubernetes runs, and nothing was ever started on it.
+func (c *cluster) onlyBase(ctx context.Context) (bool, error) {
+	for _, name := range extras {
+		if c.dir.Known(name) {
+			return false, nil
+		}
+	}
+	return c.whole(ctx, true)
 }
 
 func (c *cluster) start(ctx context.Context, base bool) error {
@@ -191,10 +210,24 @@ func (c *cluster) start(ctx context.Context, base bool) error {
 		g.Go(func() error { return c.dir.Start(gctx, comp) })
 	}
 	if !base {
-		g.Go(func() error { return c.startKServe(gctx) })
-		g.Go(func() error { return c.startTraining(gctx) })
+		g.Go(func() error { return c.startExtras(gctx) })
 	}
 	return g.Wait()
+}
+
+func (c *cluster) startExtras(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.startKServe(gctx) })
+	g.Go(func() error { return c.startTraining(gctx) })
+	return g.Wait()
+}
+
+// extend adds what stands on Kubernetes to a cluster that runs.
+func (c *cluster) extend(ctx context.Context) error {
+	if err := c.pushImages(ctx, false); err != nil {
+		return err
+	}
+	return c.startExtras(ctx)
 }
 
 // order is the order in which components stop, those of one line together: whoever would start something again goes first.
@@ -218,9 +251,11 @@ func (c *cluster) down(ctx context.Context) error {
 			return err
 		}
 	}
+	c.say("components have stopped")
 	if err := c.machine().Unset(ctx); err != nil {
 		return err
 	}
+	c.say("the machine is as it was")
 	// The logs stay until the next start: they are what one looks for after a failure.
 	entries, err := os.ReadDir(string(c.dir))
 	if err != nil {

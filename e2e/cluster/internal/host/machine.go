@@ -51,6 +51,9 @@ func (m Machine) Set(ctx context.Context) error {
 			return fmt.Errorf("prepare machine: the packet filter has a table %s already: another cluster's kube-proxy runs here, or ran (nft delete table %s)", t, t)
 		}
 	}
+	if m.bridged() {
+		return fmt.Errorf("prepare machine: there is a network interface %s already, and not from here (ip link del %s)", m.Bridge, m.Bridge)
+	}
 	if err := m.remember(); err != nil {
 		return fmt.Errorf("prepare machine: %w", err)
 	}
@@ -132,8 +135,12 @@ func namesIn(dir string) ([]string, error) {
 	return names, err
 }
 
-// Unset takes away what Set and the components left. It goes on after an error and can be called again.
+// Unset takes away what Set and the components left. It goes on after an error and can be called again; without a Set before it, it does
+// nothing, for then what it finds is not from here.
 func (m Machine) Unset(ctx context.Context) error {
+	if _, err := os.Stat(m.ledger()); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	errs := []error{m.killGroups(ctx), m.killShims(ctx), m.unmount(), m.unlink(ctx)}
 	for _, t := range append([]string{"inet " + m.Table}, m.Tables...) {
 		if nft(ctx, "list table "+t) == nil {
@@ -144,8 +151,13 @@ func (m Machine) Unset(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+func (m Machine) bridged() bool {
+	_, err := os.Stat("/sys/class/net/" + m.Bridge)
+	return err == nil
+}
+
 func (m Machine) unlink(ctx context.Context) error {
-	if _, err := os.Stat("/sys/class/net/" + m.Bridge); err != nil {
+	if !m.bridged() {
 		return nil
 	}
 	return run(ctx, "ip", "link", "del", m.Bridge)
@@ -153,9 +165,7 @@ func (m Machine) unlink(ctx context.Context) error {
 
 func (m Machine) restore() error {
 	text, err := os.ReadFile(m.ledger())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
+	if err != nil {
 		return err
 	}
 	var b before
@@ -254,111 +264,6 @@ func (m Machine) killShims(ctx context.Context) error {
 		errs = append(errs, m.Dir.stop(ctx, "containerd-shim", p.Identity))
 	}
 	return errors.Join(errs...)
-}
-
-// groups returns the folder of the control group in each hierarchy: one for each controller in version 1, one in version 2.
-func (m Machine) groups() ([]string, error) {
-	const top = "/sys/fs/cgroup"
-	if _, err := os.Stat(top + "/cgroup.controllers"); err == nil {
-		return []string{filepath.Join(top, m.Group)}, nil
-	}
-	entries, err := os.ReadDir(top)
-	if err != nil {
-		return nil, fmt.Errorf("find control groups: %w", err)
-	}
-	var all []string
-	for _, e := range entries {
-		if e.IsDir() { // the links beside them lead to the same hierarchies
-			all = append(all, filepath.Join(top, e.Name(), m.Group))
-		}
-	}
-	return all, nil
-}
-
-func (m Machine) makeGroups() error {
-	groups, err := m.groups()
-	if err != nil {
-		return err
-	}
-	for _, g := range groups {
-		if err := os.MkdirAll(g, 0o755); err != nil {
-			return fmt.Errorf("make control group: %w", err)
-		}
-		have, err := os.ReadFile(filepath.Join(g, "cgroup.controllers"))
-		if err != nil {
-			continue // version 1
-		}
-		for _, dir := range []string{filepath.Dir(g), g} {
-			for _, c := range strings.Fields(string(have)) {
-				// Each is tried: which ones can be passed on differs from machine to machine, and the kubelet names the one that it misses.
-				_ = os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+c), 0o644)
-			}
-		}
-	}
-	return nil
-}
-
-// killGroups ends every process of every pod.
-func (m Machine) killGroups(ctx context.Context) error {
-	return m.eachGroup(ctx, "end pods", func(dir string) error {
-		text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-		if err != nil {
-			return nil
-		}
-		for _, field := range strings.Fields(string(text)) {
-			pid, err := strconv.Atoi(field)
-			if err != nil {
-				return err
-			}
-			id, err := proc.Of(pid)
-			if err != nil {
-				continue // it ended meanwhile
-			}
-			if err := proc.Kill(id, unix.SIGKILL); err != nil && !errors.Is(err, proc.ErrGone) {
-				return err
-			}
-			return fmt.Errorf("%s still runs in %s", id, dir)
-		}
-		return nil
-	})
-}
-
-func (m Machine) removeGroups(ctx context.Context) error {
-	return m.eachGroup(ctx, "remove control groups", func(dir string) error {
-		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
-	})
-}
-
-// eachGroup calls f for the cluster's control group and all below it, the deepest first, again until all calls succeed.
-func (m Machine) eachGroup(ctx context.Context, what string, f func(dir string) error) error {
-	groups, err := m.groups()
-	if err != nil {
-		return err
-	}
-	err = Until(ctx, grace, func(context.Context) error {
-		var errs []error
-		for _, g := range groups {
-			var dirs []string
-			err := filepath.WalkDir(g, func(path string, d fs.DirEntry, err error) error {
-				if err == nil && d.IsDir() {
-					dirs = append(dirs, path)
-				}
-				return nil // groups vanish while one walks
-			})
-			errs = append(errs, err)
-			for _, dir := range slices.Backward(dirs) {
-				errs = append(errs, f(dir))
-			}
-		}
-		return errors.Join(errs...)
-	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
 }
 
 func nft(ctx context.Context, rules string) error {

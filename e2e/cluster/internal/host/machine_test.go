@@ -52,3 +52,11 @@ func TestTheWorldIsKeptFromPrivatePorts(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatWasNotSetIsNotTakenAway(t *testing.T) {
+	// An interface that nobody can remove: trying to is an error.
+	m := Machine{Dir: Dir(t.TempDir()), Bridge: "lo", Table: "t", Group: "continuo-test"}
+	if err := m.Unset(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

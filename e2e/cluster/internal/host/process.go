@@ -184,6 +184,12 @@ func (d Dir) Running() ([]string, error) {
 	return names, nil
 }
 
+// Known reports whether the component was started and not stopped since; it may have ended.
+func (d Dir) Known(name string) bool {
+	_, err := os.Stat(d.pidFile(name))
+	return err == nil
+}
+
 func (d Dir) running(name string) (*proc.Identity, error) {
 	r, err := d.read(name)
 	if errors.Is(err, os.ErrNotExist) {
