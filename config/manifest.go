@@ -47,7 +47,8 @@ func manifestKind() Kind {
 
 // deriveManifest takes the YAML or the list apart: afterwards objects is a map by name, and yaml is null.
 func deriveManifest(v cty.Value) (cty.Value, []string, []Problem) {
-	attr, list := "objects", []part{}
+	attr := "objects"
+	var list []part
 	switch {
 	case set(v, "yaml") && set(v, "objects"):
 		return v, nil, []Problem{{"objects", "A manifest has yaml or objects, not both", "Remove one of them."}}
