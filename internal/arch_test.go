@@ -32,6 +32,8 @@ var floors = []struct {
 	{`^providers$`, 2},
 	{`^planner$`, 2},
 	{`^providers/all$`, 4},
+	{`^providers/runs$`, 2.5}, // what providers whose commands run somewhere have in common
+	{`^providers/watch$`, 2.7}, // what providers that serve have in common
 	{`^providers/\w+$`, 3},
 	{`^(engine|report|internal/forge)$`, 3},
 	{`^daemon$`, 4},
@@ -42,7 +44,7 @@ var floors = []struct {
 // onlyIn says which of our packages may import a third-party one.
 var onlyIn = map[string]string{
 	"go.etcd.io/bbolt": `^state/bolt$`,
-	"k8s.io/client-go": `^(internal/kube|providers/(kubernetes|kubeflow|kserve))$`,
+	"k8s.io/client-go": `^(internal/kube|providers/(kubernetes|kubeflow|kserve)|e2e(/.*)?)$`,
 }
 
 type pkg struct {

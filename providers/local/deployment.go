@@ -18,13 +18,14 @@ import (
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/proc"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/resource"
 )
 
 // deployment serves a model version by a gateway process of its own, which carries rollouts out by itself: Apply tells it what
 // to serve and waits, Read asks it what it made of that.
 type deployment struct {
-	*env
+	*runs.Workspace
 
 	mu      sync.Mutex
 	claimed map[string]resource.Address // folders that records were seen to own
@@ -54,8 +55,8 @@ const (
 )
 
 // Probe implements providers.Prober: the code of the server.
-func (d *deployment) Probe(ctx context.Context, req providers.ProbeRequest) (map[string]string, error) {
-	return command{d.env}.Probe(ctx, req)
+func (d *deployment) Probe(_ context.Context, req providers.ProbeRequest) (map[string]string, error) {
+	return d.ProbeCode(req)
 }
 
 // Apply implements providers.Typed. It returns when the rollout came to rest; a cancelled ctx leaves the gateway at its work.
@@ -97,7 +98,7 @@ func (d *deployment) Apply(ctx context.Context, spec config.Deployment, req prov
 
 // submit checks the model out and tells the gateway what to serve.
 func (d *deployment) submit(ctx context.Context, dir string, spec config.Deployment, req providers.ApplyRequest) (*rolloutOp, error) {
-	if err := d.unmoved(req, spec.Exec); err != nil {
+	if err := d.Unmoved(req, spec.Exec); err != nil {
 		return nil, err
 	}
 	want, err := d.desired(spec, req)
@@ -113,19 +114,19 @@ func (d *deployment) submit(ctx context.Context, dir string, spec config.Deploym
 		return nil, fmt.Errorf("%s: %w", req.Address, err)
 	}
 	op := &rolloutOp{Op: req.OpID, Address: req.Address, Version: want.Model.Number, Digest: want.Model.Digest, Port: want.Port, Base: base}
-	if err := writeJSON(filepath.Join(dir, opFile), op); err != nil {
+	if err := durable.WriteJSON(filepath.Join(dir, opFile), op); err != nil {
 		return nil, err
 	}
 	if op.Generation, err = gateway.Apply(ctx, dir, want); err != nil {
 		return nil, fmt.Errorf("%s: %w", req.Address, err)
 	}
-	return op, writeJSON(filepath.Join(dir, opFile), op)
+	return op, durable.WriteJSON(filepath.Join(dir, opFile), op)
 }
 
 // reached returns what an earlier call under this id asked the gateway for, or nil if it never got so far.
 func (d *deployment) reached(dir string, req providers.ApplyRequest) (*rolloutOp, error) {
 	var op rolloutOp
-	found, err := readJSON(filepath.Join(dir, opFile), &op)
+	found, err := durable.ReadJSON(filepath.Join(dir, opFile), &op)
 	if err != nil || !found || op.Op != req.OpID {
 		return nil, err
 	}
@@ -145,7 +146,7 @@ func generation(dir string) (int64, error) {
 	var d struct {
 		Generation int64 `json:"generation"`
 	}
-	_, err := readJSON(filepath.Join(dir, "desired.json"), &d)
+	_, err := durable.ReadJSON(filepath.Join(dir, "desired.json"), &d)
 	return d.Generation, err
 }
 
@@ -223,7 +224,7 @@ func (d *deployment) recordedDir(a resource.Address, raw json.RawMessage) (strin
 			return "", fmt.Errorf("%s: read its reference: %w", a, err)
 		}
 		if ref.Dir != "" {
-			dir = d.abs(ref.Dir)
+			dir = d.Abs(ref.Dir)
 		}
 	}
 	d.mu.Lock()
@@ -236,7 +237,7 @@ func (d *deployment) recordedDir(a resource.Address, raw json.RawMessage) (strin
 }
 
 func (d *deployment) ref(dir string, live gateway.Live) deploymentRef {
-	return deploymentRef{Dir: d.rel(dir), Port: portOf(live.Endpoint)}
+	return deploymentRef{Dir: d.Rel(dir), Port: portOf(live.Endpoint)}
 }
 
 // portOf is the port of an endpoint such as "http://127.0.0.1:20123", or 0.
@@ -297,7 +298,7 @@ func (d *deployment) keepUnsent(dir string, req providers.DeleteRequest) error {
 		return err
 	}
 	req.Emit(resource.Event{Time: d.Now(), Type: resource.EventLog, Address: req.Address.String(), Action: resource.Delete,
-		Message: fmt.Sprintf("its sink did not take %d answers; they are in %s, one JSON record a line: send them on or remove the file", n, d.rel(file))})
+		Message: fmt.Sprintf("its sink did not take %d answers; they are in %s, one JSON record a line: send them on or remove the file", n, d.Rel(file))})
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/proc"
 	"github.com/continuo-ml/continuo/providers"
@@ -39,7 +40,7 @@ func (d *deployment) Read(_ context.Context, req providers.ReadRequest) (provide
 		return providers.Object{Phase: resource.PhaseMissing, Message: goneMessage(live)}, nil
 	}
 	var op rolloutOp
-	if _, err := readJSON(filepath.Join(dir, opFile), &op); err != nil {
+	if _, err := durable.ReadJSON(filepath.Join(dir, opFile), &op); err != nil {
 		return providers.Object{}, fmt.Errorf("%s: %w", req.Address, err)
 	}
 	return d.object(req, op, live)
