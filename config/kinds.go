@@ -12,5 +12,6 @@ func AllKinds() (Kinds, error) {
 		notifierKind(),
 		batchInferenceKind(),
 		packageKind(),
+		manifestKind(),
 	})
 }
