@@ -238,8 +238,11 @@ func start(t *testing.T, task Task, work string, env ...string) *podProcess {
 // end waits for the exit code and the last word.
 func (p *podProcess) end() (int, Termination) {
 	p.t.Helper()
-	done := make(chan error, 1)
-	go func() { done <- p.cmd.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		_ = p.cmd.Wait() // the exit code is looked at below
+		close(done)
+	}()
 	select {
 	case <-done:
 	case <-time.After(60 * time.Second):

@@ -138,7 +138,13 @@ func readResult(dir string) (res Result, err error) {
 // store sends model, output and result. What the command made and nobody can store makes the run a failed one.
 func (r *run) store(ctx context.Context, a attempt, st runner.Status) (Result, error) {
 	rep := Report{V: TaskVersion, ID: r.Task.ID, Address: r.Task.Address}
-	spoilt := func(err error) { st.Phase, st.Message = runner.Failed, err.Error() }
+	spoilt := func(err error) {
+		if st.Phase != runner.Succeeded {
+			st.Message += "; also, " + err.Error()
+			return
+		}
+		st.Phase, st.Message = runner.Failed, err.Error()
+	}
 	if r.Task.NeedModel && st.Phase == runner.Succeeded {
 		var m Model
 		err := r.persist(ctx, func() (err error) { m, err = PushModel(ctx, r.Client, *r.Task.Models, a.model()); return err })

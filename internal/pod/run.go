@@ -85,11 +85,11 @@ func (r *run) do(ctx context.Context) Termination {
 	if r.node, err = nodeOf(r.Task, r.Getenv); err != nil {
 		return r.failed(ctx, err)
 	}
-	switch old, err := ReadResult(ctx, r.Client, r.Task.Results, r.Task.ID); {
+	switch old, err := r.earlier(ctx); {
 	case err == nil:
-		return old.termination() // of a pod that stored it and was killed before it could say so
+		return old.termination()
 	case !errors.Is(err, oci.ErrNotFound):
-		return r.failed(ctx, fmt.Errorf("look for a result of run %s: %w", r.Task.ID, err))
+		return r.failed(ctx, err)
 	}
 	if k := r.Task.Checkpoint; k != nil {
 		to := *k
@@ -111,6 +111,15 @@ func (r *run) do(ctx context.Context) Termination {
 			return r.end(context.WithoutCancel(ctx), a, st)
 		}
 	}
+}
+
+// earlier looks for a result that a pod has stored that was killed before it could say so.
+func (r *run) earlier(ctx context.Context) (Result, error) {
+	dir := r.path("earlier") // nothing else need be writable in a container
+	if err := os.RemoveAll(dir); err != nil {
+		return Result{}, err
+	}
+	return FetchResult(ctx, r.Client, r.Task.Results, r.Task.ID, dir)
 }
 
 // try runs the command to its end, or awaits the end of one that was started before.

@@ -219,7 +219,9 @@ func TestAnInputThatIsNotWhatItWasIsRefused(t *testing.T) {
 		"digest of a folder": {func(t *Task) { t.Inputs = map[string]Artifact{"x": {Ref: folder.Ref, Digest: wrong}} }, ExitFailed, "has other content"},
 		"digest of the code": {func(t *Task) { t.Code.Digest = wrong }, ExitFailed, "fetch the code"},
 		"digest of a model":  {func(t *Task) { t.Model = &Artifact{Ref: folder.Ref, Digest: wrong, Prefix: DataPrefix} }, ExitFailed, "fetch the model"},
-		"no such file":       {func(t *Task) { t.Inputs = map[string]Artifact{"x": {Ref: file.Ref, Digest: file.Digest, File: "c.csv"}} }, ExitFailed, "holds no file c.csv"},
+		"no such file": {func(t *Task) {
+			t.Inputs = map[string]Artifact{"x": {Ref: file.Ref, Digest: file.Digest, File: "c.csv"}}
+		}, ExitFailed, "holds no file c.csv"},
 		"not there": {func(t *Task) {
 			t.Inputs = map[string]Artifact{"x": {Ref: k.Repo("none") + "@" + wrong}}
 		}, ExitFailed, "the registry does not know it"},
