@@ -25,7 +25,7 @@ var floors = []struct {
 	{`^resource$`, 0},
 	{`^internal/(dag|durable|fault|proc|proc/proctest)$`, 0},
 	{`^internal/(files|tabular)$`, 0.5},
-	{`^internal/(drift|runner|gateway|gateway/capture|kube)$`, 1},
+	{`^internal/(drift|runner|gateway|gateway/capture|kube|oci|oci/ocitest)$`, 1},
 	{`^config(/internal/\w+)?$`, 1},
 	{`^state$`, 1},
 	{`^state/(bolt|statetest)$`, 2},
