@@ -25,7 +25,7 @@ var floors = []struct {
 	{`^resource$`, 0},
 	{`^internal/(dag|durable|fault|proc|proc/proctest)$`, 0},
 	{`^internal/(files|tabular)$`, 0.5},
-	{`^internal/(drift|runner|gateway|gateway/capture|kube)$`, 1},
+	{`^internal/(drift|runner|gateway|gateway/capture|kube|oci|oci/ocitest)$`, 1},
 	{`^config(/internal/\w+)?$`, 1},
 	{`^state$`, 1},
 	{`^state/(bolt|statetest)$`, 2},
@@ -43,7 +43,7 @@ var floors = []struct {
 // onlyIn says which of our packages may import a third-party one.
 var onlyIn = map[string]string{
 	"go.etcd.io/bbolt": `^state/bolt$`,
-	"k8s.io/client-go": `^(internal/kube|providers/(kubernetes|kubeflow|kserve))$`,
+	"k8s.io/client-go": `^(internal/kube|providers/(kubernetes|kubeflow|kserve)|e2e(/.*)?)$`,
 }
 
 type pkg struct {

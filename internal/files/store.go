@@ -81,13 +81,9 @@ func (s *Store) PutDir(dir string) (digest string, m Manifest, err error) {
 		return "", Manifest{}, wrap(err)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	all := pattern{base: ".", all: true}
-	paths, err := newTree(root, false, maxFiles).collect([]string{"."}, all.match, all.under)
+	paths, err := listAll(root)
 	if err != nil {
 		return "", Manifest{}, wrap(err)
-	}
-	if len(paths) == 0 {
-		return "", Manifest{}, wrap(errors.New("the folder holds no file"))
 	}
 	m = Manifest{Format: manifestFormat, Files: make([]ManifestFile, len(paths))}
 	if err := s.putFiles(root, paths, m.Files); err != nil {
@@ -110,9 +106,6 @@ func (s *Store) putFiles(root *os.Root, paths []string, entries []ManifestFile) 
 	staged := func(i int) string { return filepath.Join(tmp, strconv.Itoa(i)) }
 	present := make([]bool, len(paths))
 	err = parallelErr(len(paths), func(i int) error {
-		if err := checkEntryPath(paths[i]); err != nil {
-			return err
-		}
 		c, err := copyFile(root, paths[i], staged(i), readOnly, &s.pool)
 		if err != nil {
 			return err
@@ -149,16 +142,10 @@ func (s *Store) putFiles(root *os.Root, paths []string, entries []ManifestFile) 
 }
 
 func (s *Store) putManifest(m Manifest) (string, error) {
-	data, err := m.Encode()
+	data, digest, err := encodeManifest(m)
 	if err != nil {
 		return "", err
 	}
-	// What could not be read back must not be written.
-	if _, err := DecodeManifest(data); err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(data)
-	digest := hex.EncodeToString(sum[:])
 	if old, err := os.ReadFile(s.manifestPath(digest)); err == nil && string(old) == string(data) {
 		return digest, durable.SyncDir(s.manifests())
 	}
