@@ -32,7 +32,7 @@ var floors = []struct {
 	{`^providers$`, 2},
 	{`^planner$`, 2},
 	{`^providers/all$`, 4},
-	{`^providers/runs$`, 2.5}, // what the providers whose commands run somewhere have in common
+	{`^providers/(runs|serving)$`, 2.5}, // what several providers have in common: how commands run, how rollouts end
 	{`^providers/\w+$`, 3},
 	{`^(engine|report|internal/forge)$`, 3},
 	{`^daemon$`, 4},
