@@ -351,6 +351,7 @@ func TestADeploymentOnARealCluster(t *testing.T) {
 	s.behindItsBack()
 
 	s.fetched()
+	s.shadowed()
 
 	s.remove()
 	if left := s.left(); len(left) > 0 {
@@ -412,9 +413,10 @@ func (s *site) behindItsBack() {
 	}
 	kubectl("scale", "deployment/tumors-v5", "--replicas=2")
 	kubectl("set", "env", "deployment/tumors-v5", "PORT=9999")
+	kubectl("patch", "configmap", "tumors", "--type=merge", "-p", `{"data":{"routes.json":"{\"generation\":99}"}}`)
 	o := s.read()
 	t.Logf("drift: %+v", o.Drift)
-	if len(o.Drift) != 2 {
+	if len(o.Drift) != 3 {
 		t.Errorf("drift %+v", o.Drift)
 	}
 	s.mustApply(s.spec(5, func(d *deploymentSpec) { d.Rollout = canaryOf(2*time.Second, 20) }), false)
@@ -463,5 +465,43 @@ func (s *site) fetched() {
 	_, by, failed := load.end()
 	if versionOut(t, res) != 6 || len(failed) > 0 || by["6"] == 0 {
 		t.Errorf("%+v %v %v", res, by, failed)
+	}
+}
+
+// shadowed: a shadow gets copies and no answer of its is used, also while a router dies; then it is taken.
+func (s *site) shadowed() {
+	t := s.t
+	t.Helper()
+	t.Log("shadow with two routers, of which one is killed")
+	spec := s.spec(7, func(d *deploymentSpec) {
+		d.Rollout = &config.Rollout{Strategy: gateway.Shadow, Requests: 100, Interval: time.Second}
+		d.Kubernetes = &serverSettings{Router: &routerSettings{Replicas: 2}}
+	})
+	load := s.traffic(2)
+	killed := make(chan error, 1)
+	go func() {
+		<-time.After(3 * time.Second)
+		cmd := exec.Command(os.Getenv("ML_E2E_KUBECTL"), "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "delete", "pod", "--wait=false", "-l", labelPart+"="+partRouter, "--field-selector", "status.phase=Running")
+		killed <- cmd.Run()
+	}()
+	res := s.mustApply(spec, false)
+	if err := <-killed; err != nil {
+		t.Fatal(err)
+	}
+	n, by, failed := load.end()
+	t.Logf("%d requests, %v, %d failed; %s", n, by, len(failed), res.Message)
+	if !res.Held || versionOut(t, res) != 6 || by["7"] > 0 || !strings.Contains(res.Message, "differed, such as $.predictions[0]") {
+		t.Errorf("%+v %v", res, by)
+	}
+	if len(failed) > 0 {
+		t.Errorf("failed: %v", failed)
+	}
+	spec.Rollout = nil
+	if res = s.mustApply(spec, false); res.Held || versionOut(t, res) != 7 {
+		t.Errorf("a shadow that is taken: %+v", res)
+	}
+	var log bytes.Buffer
+	if err := s.d.Logs(t.Context(), providers.LogRequest{Record: s.record, Lines: 5}, &log); err != nil {
+		t.Errorf("logs: %v", err)
 	}
 }

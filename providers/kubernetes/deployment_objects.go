@@ -143,7 +143,7 @@ func (f front) configMap(routes gateway.Routes, rollout any) (*unstructured.Unst
 		}
 		data[key] = string(text)
 	}
-	return kube.FromTyped(gvkConfigMap, corev1.ConfigMap{ObjectMeta: f.meta(f.Name, partRouter), Data: data})
+	return remembered(gvkConfigMap, corev1.ConfigMap{ObjectMeta: f.meta(f.Name, partRouter), Data: data})
 }
 
 // routerDeployment runs the routers. Nothing in it moves with the routes: they must not restart when a weight changes.

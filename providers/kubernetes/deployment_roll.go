@@ -89,6 +89,8 @@ func (r *roll) ask(ctx context.Context) error {
 		}
 	}
 	s := r.state
+	// Whoever edited the routes may have given them a number that routers follow by now.
+	s.Live.Generation = max(s.Live.Generation, s.saved.Generation)
 	policy := policyOf(r.spec, r.req.Force)
 	if err := policy.Validate(); err != nil {
 		return err

@@ -146,7 +146,7 @@ func (r *roll) step(ctx context.Context) (done bool, err error) {
 		r.giveUp(gateway.PhaseAborted, s.Live.Message)
 		return true, nil
 	case gateway.MoveFail:
-		r.giveUp(gateway.PhaseFailed, s.Live.Message)
+		r.giveUp(gateway.PhaseFailed, d.Message)
 		return true, nil
 	}
 	return false, nil
@@ -168,14 +168,7 @@ func (r *roll) observe(ctx context.Context) (gateway.Observation, error) {
 	s := r.state
 	o := gateway.Observation{First: s.Live.Current.Number == 0}
 	if s.Live.Progress.StepStarted.IsZero() {
-		err := r.bringUp(ctx, r.want)
-		if why, ok := unfit(err); ok {
-			o.Failed = why
-		} else if err != nil {
-			return o, err
-		}
-		o.Now, o.Ready = r.d.now(), err == nil
-		return o, nil
+		return r.firstLook(ctx, o)
 	}
 	late, err := r.route.offer(ctx, s.routes(r.front, r.spec))
 	if err != nil {
@@ -185,13 +178,14 @@ func (r *roll) observe(ctx context.Context) (gateway.Observation, error) {
 		r.say("%v", late)
 	}
 	u, err := r.client.Get(ctx, kube.Ref{Group: "apps", Version: "v1", Kind: "Deployment", Namespace: r.front.Namespace, Name: r.want.versionName(r.want.Number)})
-	if err != nil && !errors.Is(err, kube.ErrNotFound) {
+	if errors.Is(err, kube.ErrNotFound) {
+		r.say("the Deployment of %s was deleted by somebody else; it is made anew", s.Live.Candidate)
+		return r.firstLook(ctx, o)
+	}
+	if err != nil {
 		return o, err
 	}
-	o.Now, o.Ready = r.d.now(), err == nil && kube.Ready(u).Ready
-	if err != nil {
-		o.Failed = "its Deployment was deleted by somebody else"
-	}
+	o.Now, o.Ready = r.d.now(), kube.Ready(u).Ready
 	o.Tally = r.route.tally(s.Asked.Number)
 	if seen := r.route.shadow(); seen != nil {
 		s.Live.Shadow = seen
@@ -199,6 +193,18 @@ func (r *roll) observe(ctx context.Context) (gateway.Observation, error) {
 	if seen := s.Live.Shadow; seen != nil {
 		o.Compared, o.Differed = seen.Compared, seen.Differed
 	}
+	return o, nil
+}
+
+// firstLook brings the candidate's servers up.
+func (r *roll) firstLook(ctx context.Context, o gateway.Observation) (gateway.Observation, error) {
+	err := r.bringUp(ctx, r.want)
+	if why, ok := unfit(err); ok {
+		o.Failed = why
+	} else if err != nil {
+		return o, err
+	}
+	o.Now, o.Ready = r.d.now(), err == nil
 	return o, nil
 }
 

@@ -234,6 +234,9 @@ func drift(g group) ([]providers.Drift, error) {
 			if scaled && c.Path == "spec.replicas" {
 				continue
 			}
+			if u.GetKind() == gvkConfigMap.Kind {
+				c.Old, c.New = "as applied", "changed" // whole files
+			}
 			out = append(out, providers.Drift{Path: u.GetKind() + "/" + u.GetName() + ":" + c.Path, Old: c.Old, New: c.New, By: c.By})
 		}
 	}
