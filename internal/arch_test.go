@@ -31,6 +31,7 @@ var floors = []struct {
 	{`^state/(bolt|statetest)$`, 2},
 	{`^providers$`, 2},
 	{`^planner$`, 2},
+	{`^internal/pod$`, 2},
 	{`^providers/all$`, 4},
 	{`^providers/\w+$`, 3},
 	{`^(engine|report|internal/forge)$`, 3},

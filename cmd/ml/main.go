@@ -10,12 +10,13 @@ import (
 )
 
 // Hidden first arguments under which the program starts itself: a detached
-// runner, a gateway, and a child that evaluates files under limits. They are
-// handled before anything else is set up.
+// runner, a gateway, a child that evaluates files under limits, and its part in
+// a pod. They are handled before anything else is set up.
 const (
 	argRunner  = "__runner"
 	argGateway = "__gateway"
 	argEval    = "__eval"
+	argPod     = "pod"
 )
 
 func main() { os.Exit(run()) }
@@ -31,6 +32,9 @@ func run() int {
 	}
 	if len(os.Args) == 2 && os.Args[1] == argEval {
 		return config.EvalMain(os.Stdin, os.Stdout)
+	}
+	if len(os.Args) > 2 && os.Args[1] == argPod {
+		return podMain(os.Args[2:])
 	}
 	spendMemory()
 	return Main(os.Args[1:], System())
