@@ -456,3 +456,43 @@ func TestAPodThatIsKilledWhileItStoresHasLeftAWord(t *testing.T) {
 		})
 	}
 }
+
+func TestACommandThatWritesFasterThanTheNetworkHasACheckpointToo(t *testing.T) {
+	for name, write := range map[string]string{
+		"new files renamed": `echo $i > $ML_CHECKPOINT_DIR/.new; mv $ML_CHECKPOINT_DIR/.new $ML_CHECKPOINT_DIR/step`,
+		"written in place":  `echo $i > $ML_CHECKPOINT_DIR/step`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newCluster(t)
+			task := k.task(t, `i=0; while [ ! -e $MARK ]; do i=$((i+1)); `+write+`; sleep 0.02; done`)
+			mark := filepath.Join(t.TempDir(), "mark")
+			task.Env, task.Checkpoint = map[string]string{"MARK": mark}, &Checkpoint{Repo: k.Repo("checkpoints"), Interval: 100 * time.Millisecond}
+			k.Between(func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+					if q.Method == http.MethodPost { // a write or two happen meanwhile
+						select {
+						case <-time.After(200 * time.Millisecond):
+						case <-q.Context().Done():
+						}
+					}
+					next.ServeHTTP(w, q)
+				})
+			})
+			p := start(t, task, t.TempDir())
+			at := filepath.Join(t.TempDir(), "seen")
+			eventually(t, "a checkpoint while it runs", func() bool {
+				return k.c.PullDir(within(t), k.Repo("checkpoints")+":"+task.ID, CheckpointPrefix, at) == nil
+			})
+			if n, err := strconv.Atoi(strings.TrimSpace(read(t, at+"/step"))); err != nil || n == 0 {
+				t.Errorf("%d %v", n, err)
+			}
+			if err := os.WriteFile(mark, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p.mustEnd(ExitDone, runner.Succeeded, "")
+			if strings.Contains(p.errs.String(), "checkpoint") {
+				t.Errorf("it complains: %s", &p.errs)
+			}
+		})
+	}
+}
