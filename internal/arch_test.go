@@ -31,6 +31,7 @@ var floors = []struct {
 	{`^state/(bolt|statetest)$`, 2},
 	{`^providers$`, 2},
 	{`^planner$`, 2},
+	{`^internal/pod$`, 2},
 	{`^providers/all$`, 4},
 	{`^providers/runs$`, 2.5}, // what providers whose commands run somewhere have in common
 	{`^providers/watch$`, 2.7}, // what providers that serve have in common

@@ -10,13 +10,14 @@ import (
 )
 
 // Hidden first arguments under which the program starts itself: a detached
-// runner, a gateway, a router in a pod, and a child that evaluates files under limits. They are
-// handled before anything else is set up.
+// runner, a gateway, a router and its other part in a pod, and a child that
+// evaluates files under limits. They are handled before anything else is set up.
 const (
 	argRunner  = "__runner"
 	argGateway = "__gateway"
 	argEval    = "__eval"
 	argRoute   = "route" // "ml gateway route": a pod's command line
+	argPod     = "pod"
 )
 
 func main() { os.Exit(run()) }
@@ -35,6 +36,9 @@ func run() int {
 	}
 	if len(os.Args) == 2 && os.Args[1] == argEval {
 		return config.EvalMain(os.Stdin, os.Stdout)
+	}
+	if len(os.Args) > 2 && os.Args[1] == argPod {
+		return podMain(os.Args[2:])
 	}
 	spendMemory()
 	return Main(os.Args[1:], System())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 )
 
 // ListDir returns the slash paths of all files below dir, sorted, without ignore rules. Links inside dir
@@ -44,16 +45,21 @@ func listAll(root *os.Root) ([]string, error) {
 // DigestDir returns what [Store.PutDir] would return for dir, the artifact's digest (64 hex digits) and its
 // manifest, and stores nothing. The same files have the same digest on every machine, so that both ends of
 // a transfer can compare.
-func DigestDir(dir string) (digest string, m Manifest, err error) {
+func DigestDir(dir string) (digest string, m Manifest, err error) { return DigestFiles(dir, nil) }
+
+// DigestFiles is DigestDir for some files of dir, given as slash paths; nil means all.
+func DigestFiles(dir string, some []string) (digest string, m Manifest, err error) {
 	wrap := func(err error) error { return fmt.Errorf("digest %s: %w", dir, err) }
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return "", Manifest{}, wrap(err)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	paths, err := listAll(root)
-	if err != nil {
-		return "", Manifest{}, wrap(err)
+	paths := slices.Sorted(slices.Values(some))
+	if some == nil {
+		if paths, err = listAll(root); err != nil {
+			return "", Manifest{}, wrap(err)
+		}
 	}
 	m = Manifest{Format: manifestFormat, Files: make([]ManifestFile, len(paths))}
 	var pool buffers

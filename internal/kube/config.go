@@ -93,7 +93,7 @@ func Connect(_ context.Context, cfg Config) (*Client, error) {
 	if c.within == 0 {
 		c.within = defaultAnswer
 	}
-	if err := c.allow(namespace); err != nil {
+	if err := c.Allow(namespace); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -120,7 +120,8 @@ func (e *NamespaceError) Error() string {
 	return fmt.Sprintf("%s: the provider's namespaces are %s; add it there if that is meant", what, strings.Join(e.Allowed, ", "))
 }
 
-func (c *Client) allow(namespace string) error {
+// Allow errors when the configuration does not let a namespace be touched ("" = what belongs to none, or all of them).
+func (c *Client) Allow(namespace string) error {
 	if slices.Contains(c.allowed, AllNamespaces) || namespace != "" && slices.Contains(c.allowed, namespace) {
 		return nil
 	}

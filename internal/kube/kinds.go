@@ -149,7 +149,7 @@ func (c *Client) locate(ctx context.Context, ref Ref, write bool) (mapping, Ref,
 	}
 	// A namespace that is named is refused before anything is asked, discovery included.
 	if ref.Namespace != "" {
-		if err := c.allow(ref.Namespace); err != nil {
+		if err := c.Allow(ref.Namespace); err != nil {
 			return mapping{}, ref, err
 		}
 	}
@@ -163,7 +163,7 @@ func (c *Client) locate(ctx context.Context, ref Ref, write bool) (mapping, Ref,
 	case !m.namespaced:
 		ref.Namespace = ""
 		if write {
-			return m, ref, c.allow("")
+			return m, ref, c.Allow("")
 		}
 	}
 	return m, ref, nil

@@ -26,7 +26,7 @@ type LogOptions struct {
 // caller who opens it again, with Since. The caller closes it.
 func (c *Client) PodLogs(ctx context.Context, namespace, pod, container string, o LogOptions) (io.ReadCloser, error) {
 	ref := Ref{Version: "v1", Kind: "Pod", Namespace: namespace, Name: pod}
-	if err := c.allow(namespace); err != nil {
+	if err := c.Allow(namespace); err != nil {
 		return nil, err
 	}
 	if !plain(pod) || pod == "" {
@@ -82,7 +82,7 @@ type Target struct {
 // Proxy reaches a port inside of the cluster through the API server, with its rights and under its limits: fit for a probe or a test
 // request, not for traffic. Requests must go to the base URL or below; others are refused, for they would carry the cluster's credentials.
 func (c *Client) Proxy(namespace string, t Target) (http.RoundTripper, *url.URL, error) {
-	if err := c.allow(namespace); err != nil {
+	if err := c.Allow(namespace); err != nil {
 		return nil, nil, err
 	}
 	if t.Name == "" || !plain(t.Name) || !plain(t.Port) {

@@ -53,7 +53,7 @@ type Selector struct {
 // List reads all objects of a kind in a namespace ("" = all of them, which must be allowed), in pages and as of one moment.
 func (c *Client) List(ctx context.Context, gvk schema.GroupVersionKind, namespace string, sel Selector) ([]*unstructured.Unstructured, error) {
 	if namespace != "" {
-		if err := c.allow(namespace); err != nil {
+		if err := c.Allow(namespace); err != nil {
 			return nil, err
 		}
 	}
@@ -62,7 +62,7 @@ func (c *Client) List(ctx context.Context, gvk schema.GroupVersionKind, namespac
 		return nil, err
 	}
 	if m.namespaced && namespace == "" {
-		if err := c.allow(""); err != nil {
+		if err := c.Allow(""); err != nil {
 			return nil, err
 		}
 	}

@@ -210,7 +210,7 @@ func (c *Client) push(ctx context.Context, repo name.Repository, img v1.Image) (
 }
 
 // tag makes ref, a tag or a digest, stand for img, and reads it back.
-func (c *Client) tag(ctx context.Context, ref name.Reference, img v1.Image, want v1.Hash) error {
+func (c *Client) tag(ctx context.Context, ref name.Reference, img remote.Taggable, want v1.Hash) error {
 	err := c.retry(ctx, func(ctx context.Context) error {
 		return remote.Put(ref, img, append(c.remote(v1.Platform{}), remote.WithContext(ctx))...)
 	})
@@ -229,6 +229,7 @@ func (c *Client) tag(ctx context.Context, ref name.Reference, img v1.Image, want
 
 // PushRequest says which files of a folder become an image of one layer.
 type PushRequest struct {
+	Base   string // image below; "" means none
 	Dir    string
 	Files  []string // slash paths in Dir; nil for all that is there
 	Prefix string   // folder in the image
@@ -251,7 +252,24 @@ func (c *Client) PushDir(ctx context.Context, req PushRequest) (Image, error) {
 		}
 	}
 	return c.Build(ctx, BuildRequest{
-		Layers: []Layer{{Dir: req.Dir, Files: req.Files, Prefix: req.Prefix}},
+		Base: req.Base, Layers: []Layer{{Dir: req.Dir, Files: req.Files, Prefix: req.Prefix}},
 		Labels: req.Labels, Repo: req.Repo, Tags: tags,
 	})
+}
+
+// Tag makes tag, in the repository of ref, stand for the image that ref names by its digest, and reads it back.
+func (c *Client) Tag(ctx context.Context, ref, tag string) error {
+	from, err := c.parse(ref)
+	if err != nil {
+		return err
+	}
+	to, err := name.NewTag(from.Context().Name()+":"+tag, c.nameOptions(from.Context().Name())...)
+	if err != nil {
+		return fmt.Errorf("tag %s: %w", ref, err)
+	}
+	d, err := c.get(ctx, from, v1.Platform{})
+	if err != nil {
+		return fail("tag", from, err)
+	}
+	return fail("tag", to, c.tag(ctx, to, d, d.Digest))
 }

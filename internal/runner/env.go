@@ -132,15 +132,21 @@ func (s *Spec) commandEnv(f folder, environ []string) (map[string]string, error)
 	return env, nil
 }
 
-// rankEnv adds torchrun's variables; all ranks are on this machine.
-func rankEnv(env map[string]string, rank, world, port int) map[string]string {
+// distributed reports whether the command has more than one rank.
+func (s *Spec) distributed() bool { return s.Processes > 1 || s.Nodes > 1 }
+
+// rankOf is the rank of the n-th process on this machine among those of all machines.
+func (s *Spec) rankOf(n int) int { return s.NodeRank*s.Processes + n }
+
+// rankEnv adds torchrun's variables for the n-th process on this machine.
+func (s *Spec) rankEnv(env map[string]string, n int) map[string]string {
 	env = maps.Clone(env)
-	env["MASTER_ADDR"] = "127.0.0.1"
-	env["MASTER_PORT"] = strconv.Itoa(port)
-	env["WORLD_SIZE"] = strconv.Itoa(world)
-	env["LOCAL_WORLD_SIZE"] = env["WORLD_SIZE"]
-	env["RANK"] = strconv.Itoa(rank)
-	env["LOCAL_RANK"] = env["RANK"]
+	env["MASTER_ADDR"] = s.MasterAddr
+	env["MASTER_PORT"] = strconv.Itoa(s.MasterPort)
+	env["WORLD_SIZE"] = strconv.Itoa(max(s.Nodes, 1) * s.Processes)
+	env["LOCAL_WORLD_SIZE"] = strconv.Itoa(s.Processes)
+	env["RANK"] = strconv.Itoa(s.rankOf(n))
+	env["LOCAL_RANK"] = strconv.Itoa(n)
 	return env
 }
 

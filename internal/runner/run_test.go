@@ -575,6 +575,34 @@ if [ $RANK = 1 ]; then while [ ! -s pid0 ]; do sleep 0.01; done; exit 9; fi; exe
 	}
 }
 
+func TestRanksOfSeveralNodesCountOn(t *testing.T) {
+	dir := folderFor(t)
+	spec := shell(t, `echo "$MASTER_ADDR:$MASTER_PORT $WORLD_SIZE $LOCAL_WORLD_SIZE $RANK $LOCAL_RANK"; test "$LOCAL_RANK" = 0 || exit 9; sleep 60`)
+	spec.Processes, spec.Nodes, spec.NodeRank, spec.MasterAddr, spec.MasterPort = 2, 3, 2, "node-0.svc", 29500
+	st := outcome(t, dir, spec)
+	if st.Phase != Failed || st.Rank != 1 || !strings.Contains(st.Message, "rank 5 ended first") {
+		t.Errorf("%+v", st)
+	}
+	for n, want := range []string{"node-0.svc:29500 6 2 4 0", "node-0.svc:29500 6 2 5 1"} {
+		if got := strings.TrimSpace(content(t, LogPath(dir, n))); got != want {
+			t.Errorf("process %d: %q, want %q", n, got, want)
+		}
+	}
+	for says, change := range map[string]func(*Spec){
+		"node rank: 3 is outside 0 to 2":   func(s *Spec) { s.NodeRank = 3 },
+		"node rank: 2 is outside 0 to 0":   func(s *Spec) { s.Nodes = 1 },
+		"nodes: -1 is outside":             func(s *Spec) { s.Nodes = -1 },
+		"need the address and port of the": func(s *Spec) { s.MasterPort = 0 },
+		`master: "" and port 29500`:        func(s *Spec) { s.MasterAddr = "" },
+	} {
+		bad := spec
+		change(&bad)
+		if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", says, err)
+		}
+	}
+}
+
 func TestWaitStreamsProgressWhileTheCommandRuns(t *testing.T) {
 	dir := folderFor(t)
 	spec := shell(t, `printf '{"step":1,"of":2,"loss":0.5}\n{"st' >> "$ML_PROGRESS"; while [ ! -e go ]; do sleep 0.02; done; printf 'ep":2,"of":2}' >> "$ML_PROGRESS"`)

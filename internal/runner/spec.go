@@ -15,6 +15,7 @@ import (
 const (
 	defaultGrace = 10 * time.Second
 	maxProcesses = 1024
+	maxNodes     = 65536
 	// maxEnvValue keeps NAME=VALUE below the 128 KiB that Linux allows one string of an environment (MAX_ARG_STRLEN).
 	maxEnvValue = 120 << 10
 	// DefaultLogLimit is the size in bytes at which a log is cut in its middle.
@@ -61,6 +62,12 @@ type Spec struct {
 	NeedMetrics bool `json:"need_metrics,omitempty"`
 	// Processes above 1 starts the command that many times with torchrun's variables. The first that fails ends all.
 	Processes int `json:"processes,omitempty"`
+	// Nodes above 1 says that the same run is started on so many machines, of which this is number NodeRank, from 0. Rank 0 listens at
+	// MasterAddr and MasterPort (1 to 65535) then; on one machine a free port of it is taken. This package starts nothing elsewhere.
+	Nodes      int    `json:"nodes,omitempty"`
+	NodeRank   int    `json:"node_rank,omitempty"`
+	MasterAddr string `json:"master_addr,omitempty"`
+	MasterPort int    `json:"master_port,omitempty"`
 	// LogLimit is the size in bytes at which a log is cut; 0 means [DefaultLogLimit].
 	LogLimit int64 `json:"log_limit,omitempty"`
 }
@@ -90,6 +97,14 @@ func (s *Spec) Validate() error {
 	}
 	if s.Processes < 0 || s.Processes > maxProcesses {
 		bad("processes: %d is outside 0 to %d", s.Processes, maxProcesses)
+	}
+	if s.Nodes < 0 || s.Nodes > maxNodes {
+		bad("nodes: %d is outside 0 to %d", s.Nodes, maxNodes)
+	} else if s.NodeRank < 0 || s.NodeRank >= max(s.Nodes, 1) {
+		bad("node rank: %d is outside 0 to %d", s.NodeRank, max(s.Nodes, 1)-1)
+	}
+	if s.Nodes > 1 && (s.MasterAddr == "" || s.MasterPort < 1 || s.MasterPort > 65535) {
+		bad("master: %q and port %d; several nodes need the address and port of the first", s.MasterAddr, s.MasterPort)
 	}
 	if s.LogLimit < 0 {
 		bad("log limit: %d is negative", s.LogLimit)

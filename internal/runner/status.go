@@ -41,7 +41,7 @@ type Status struct {
 	// ExitCode is the command's; -1 if it was ended by Signal or never started. With several processes, that of the first that failed.
 	ExitCode int    `json:"exit_code"`
 	Signal   string `json:"signal,omitempty"`
-	Rank     int    `json:"rank,omitempty"`
+	Rank     int    `json:"rank,omitempty"` // among the processes of this machine
 
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`

@@ -82,9 +82,9 @@ func (s *supervisor) startAll() error {
 	if err != nil {
 		return fmt.Errorf("cannot start %q: %w", s.spec.Command[0], err)
 	}
-	port := 0
-	if s.spec.Processes > 1 {
-		if port, err = freePort(); err != nil {
+	if s.spec.distributed() && s.spec.Nodes <= 1 {
+		s.spec.MasterAddr = "127.0.0.1"
+		if s.spec.MasterPort, err = freePort(); err != nil {
 			return err
 		}
 	}
@@ -92,8 +92,8 @@ func (s *supervisor) startAll() error {
 	known := processes{Runner: s.self}
 	for n := range s.spec.Processes {
 		rankVars := env
-		if s.spec.Processes > 1 {
-			rankVars = rankEnv(env, n, s.spec.Processes, port)
+		if s.spec.distributed() {
+			rankVars = s.spec.rankEnv(env, n)
 		}
 		r := &rank{n: n}
 		if err := s.startRank(r, program, envList(rankVars)); err != nil {
@@ -178,7 +178,7 @@ func (s *supervisor) reap(r *rank) {
 	}
 	r.first = true
 	if s.running > 0 {
-		s.stop(Failed, fmt.Sprintf("rank %d ended first (%s), so the others were ended", r.n, r.cmd.ProcessState), s.spec.Grace)
+		s.stop(Failed, fmt.Sprintf("rank %d ended first (%s), so the others were ended", s.spec.rankOf(r.n), r.cmd.ProcessState), s.spec.Grace)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // stage copies the files of a block, as the plan read them, into dir, and returns their number. An image must not hold other
 // bytes than its plan says, also when somebody saves a file meanwhile.
 func (p *pack) stage(ctx context.Context, spec config.Package, o *op, dir string) (n int, err error) {
-	list, have, err := p.w.CodeFiles(spec.Command, sourcesOf(spec.Sources, spec.Dockerfile))
+	list, have, err := p.w.DigestedCode(spec.Command, sourcesOf(spec.Sources, spec.Dockerfile))
 	if err != nil {
 		return 0, fmt.Errorf("sources: %w", err)
 	}

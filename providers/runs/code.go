@@ -120,3 +120,18 @@ func (e *Workspace) Unmoved(req providers.ApplyRequest, x config.Exec) error {
 	}
 	return nil
 }
+
+// CodeFiles lists the files that a command depends on, as slash paths in the project folder, as they are now.
+func (e *Workspace) CodeFiles(x config.Exec) ([]string, error) {
+	idx, err := e.now()
+	if err != nil {
+		return nil, err
+	}
+	sources := x.Sources
+	if len(sources) == 0 {
+		if sources, err = defaultSources(idx, x.Command); err != nil {
+			return nil, err
+		}
+	}
+	return idx.Glob(sources)
+}

@@ -5,9 +5,9 @@ import (
 	"github.com/continuo-ml/continuo/resource"
 )
 
-// CodeFiles lists what a command depends on as it is now, with the digest that ProbeCode gives for it. Without sources these are
+// DigestedCode lists what a command depends on as it is now, with the digest that ProbeCode gives for it. Without sources these are
 // the files that the command suggests.
-func (e *Workspace) CodeFiles(command, sources []string) ([]files.FileDigest, resource.Digest, error) {
+func (e *Workspace) DigestedCode(command, sources []string) ([]files.FileDigest, resource.Digest, error) {
 	x, err := e.now()
 	if err != nil {
 		return nil, "", err

@@ -1,0 +1,383 @@
+package pod
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/continuo-ml/continuo/internal/oci"
+	"github.com/continuo-ml/continuo/internal/runner"
+)
+
+// Options of [Run]; the zero value of each but Task, Work and the streams is good.
+type Options struct {
+	Task           Task
+	Getenv         func(string) string // the container's environment; nil means this process's own
+	Work           string              // folder to work in
+	Termination    string              // file for the last word; "" means DefaultMessagePath
+	Stdout, Stderr io.Writer
+	Client         *oci.Client   // nil: one that heeds Task.Insecure
+	Patience       time.Duration // how long a registry that is away is waited for once the command has ended; 0 means 10 min
+	Cgroup         string        // folder of the container's control group; "" means /sys/fs/cgroup
+}
+
+// run is one pod's part in a run.
+type run struct {
+	Options
+	node node
+	log  *logWriter
+	mem  memory
+	kept *checkpoints // nil: not kept
+}
+
+// Run does a pod's part of a task and returns the exit code of its container: ExitDone, ExitFailed or ExitLost. When ctx ends, which
+// is how SIGTERM arrives, the command gets its grace, and the checkpoint is stored.
+func Run(ctx context.Context, o Options) int {
+	if o.Getenv == nil {
+		o.Getenv = os.Getenv
+	}
+	if o.Termination == "" {
+		o.Termination = DefaultMessagePath
+	}
+	if o.Client == nil {
+		o.Client = oci.New(oci.Options{Insecure: o.Task.Insecure})
+	}
+	if o.Patience == 0 {
+		o.Patience = 10 * time.Minute
+	}
+	if o.Cgroup == "" {
+		o.Cgroup = defaultCgroup
+	}
+	r := &run{Options: o, log: &logWriter{w: o.Stdout}}
+	t := r.do(ctx)
+	if err := t.write(o.Termination); err != nil {
+		r.complain(err)
+	}
+	return t.code
+}
+
+func (r *run) complain(err error) { fmt.Fprintf(r.Stderr, "ml: %v\n", err) }
+
+// failed is the last word when something but the command failed.
+func (r *run) failed(ctx context.Context, err error) Termination {
+	r.complain(err)
+	t := Termination{Phase: runner.Failed, ExitCode: -1, Message: err.Error(), code: ExitFailed}
+	switch {
+	case ctx.Err() != nil:
+		t.Phase, t.code, t.Message = runner.Cancelled, ExitLost, "cancelled: "+t.Message
+	case oci.Retryable(err):
+		t.Phase, t.code = runner.Lost, ExitLost
+	}
+	return t
+}
+
+func (r *run) do(ctx context.Context) Termination {
+	var err error
+	if r.node, err = nodeOf(r.Task, r.Getenv); err != nil {
+		return r.failed(ctx, err)
+	}
+	switch old, err := r.earlier(ctx); {
+	case err == nil:
+		return old.termination()
+	case !errors.Is(err, oci.ErrNotFound):
+		return r.failed(ctx, err)
+	}
+	if k := r.Task.Checkpoint; k != nil {
+		to := *k
+		if to.Tag == "" {
+			to.Tag = r.Task.ID
+		}
+		if to.Interval <= 0 {
+			to.Interval = defaultInterval
+		}
+		r.kept = &checkpoints{c: r.Client, to: to, dir: r.path("checkpoint"), complain: r.complain}
+	}
+	for {
+		a, st, err := r.try(ctx)
+		if err != nil {
+			return r.failed(ctx, err)
+		}
+		// One of a container that ended before may die while we look at it: that is not this container's end.
+		if st.Phase != runner.Lost || a.fresh || ctx.Err() != nil {
+			return r.end(context.WithoutCancel(ctx), a, st)
+		}
+	}
+}
+
+// earlier looks for a result that a pod has stored that was killed before it could say so.
+func (r *run) earlier(ctx context.Context) (Result, error) {
+	dir := r.path("earlier") // nothing else need be writable in a container
+	if err := os.RemoveAll(dir); err != nil {
+		return Result{}, err
+	}
+	return FetchResult(ctx, r.Client, r.Task.Results, r.Task.ID, dir)
+}
+
+// try runs the command to its end, or awaits the end of one that was started before.
+func (r *run) try(ctx context.Context) (attempt, runner.Status, error) {
+	a, err := r.attempt(ctx)
+	if err == nil && a.fresh {
+		err = r.prepare(ctx, a)
+	}
+	if err != nil {
+		return a, runner.Status{}, err
+	}
+	r.mem = watchMemory(r.Cgroup)
+	if err := runner.Start(ctx, a.run(), r.spec(a)); err != nil {
+		return a, runner.Status{}, err
+	}
+	st, err := r.await(ctx, a)
+	return a, st, err
+}
+
+func (r *run) path(name string) string { return filepath.Join(r.Work, name) }
+
+// attempt is one try to run the command in this pod. A container that ended is often started again with the same volumes.
+type attempt struct {
+	dir   string
+	fresh bool // nothing was started in it
+}
+
+func (a attempt) run() string    { return filepath.Join(a.dir, "run") }
+func (a attempt) code() string   { return filepath.Join(a.dir, "code") }
+func (a attempt) model() string  { return filepath.Join(a.dir, "run", "model") }
+func (a attempt) result() string { return filepath.Join(a.dir, "result") }
+
+// output is the folder of ML_OUTPUT, in the result if that is where it goes.
+func (r *run) output(a attempt) string {
+	if r.Task.Output != nil && r.Task.Output.Repo != "" {
+		return filepath.Join(a.dir, outputDir)
+	}
+	return filepath.Join(a.result(), outputDir)
+}
+
+// attempt finds the one to go on with: a command that has an outcome, or still runs, is not run again.
+func (r *run) attempt(ctx context.Context) (attempt, error) {
+	for n := 1; ; n++ {
+		a := attempt{dir: r.path("attempt-" + strconv.Itoa(n))}
+		st, err := runner.Read(a.run())
+		if err != nil {
+			return a, err
+		}
+		switch st.Phase {
+		case runner.Absent:
+			a.fresh = true
+			return a, nil
+		case runner.Lost:
+			if _, err := runner.Wait(ctx, a.run(), nil); err != nil { // ends what it left behind
+				return a, err
+			}
+		case runner.Cancelled:
+		case runner.Starting, runner.Running, runner.Succeeded, runner.Failed, runner.TimedOut:
+			return a, nil
+		}
+	}
+}
+
+// prepare brings what the command needs.
+func (r *run) prepare(ctx context.Context, a attempt) error {
+	if err := os.MkdirAll(a.dir, 0o755); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(fetches)
+	if c := r.Task.Code; c != nil {
+		group.Go(func() error {
+			if err := os.RemoveAll(a.code()); err != nil { // a command may have begun to change it
+				return err
+			}
+			if err := bring(ctx, r.Client, "the code", *c, CodePrefix, a.code(), false); err != nil {
+				return err
+			}
+			return r.removeOutputs(a)
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Task.Inputs)) {
+		group.Go(func() error {
+			return bring(ctx, r.Client, "input "+name, r.Task.Inputs[name], DataPrefix, r.path(filepath.Join("inputs", name)), true)
+		})
+	}
+	if m := r.Task.Model; m != nil {
+		group.Go(func() error { return bring(ctx, r.Client, "the model", *m, ModelPrefix, r.path("model"), true) })
+	}
+	if r.kept != nil {
+		group.Go(func() error { return r.kept.restore(ctx) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if r.Task.Output != nil {
+		return os.MkdirAll(r.output(a), 0o755)
+	}
+	return nil
+}
+
+// removeOutputs takes away what came with the code under the name of an output: it is not this command's.
+func (r *run) removeOutputs(a attempt) error {
+	for _, p := range r.Task.Outputs {
+		if err := os.RemoveAll(filepath.Join(a.code(), filepath.FromSlash(p))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spec is the task as the runner takes it.
+func (r *run) spec(a attempt) runner.Spec {
+	t := r.Task
+	s := runner.Spec{
+		ID: t.ID, Address: t.Address, Command: t.Command, Dir: a.code(), Env: t.Env, PassEnv: t.EnvFrom, ExtraEnv: maps.Clone(t.ExtraEnv),
+		Timeout: t.Timeout, Grace: t.Grace, Inputs: map[string]string{}, Params: t.Params, CheckpointDir: r.path("checkpoint"), Seed: t.Seed,
+		Processes: r.node.processes, Nodes: r.node.nodes, NodeRank: r.node.rank, MasterAddr: r.node.addr,
+	}
+	if r.node.nodes > 1 {
+		s.MasterPort = r.node.port
+	}
+	if t.Code == nil {
+		s.Dir = "." // the image's own folder
+	}
+	for name, in := range t.Inputs {
+		s.Inputs[name] = r.path(filepath.Join("inputs", name, in.File))
+	}
+	if t.Output != nil {
+		if s.ExtraEnv == nil {
+			s.ExtraEnv = map[string]string{}
+		}
+		s.ExtraEnv["ML_OUTPUT"] = filepath.Join(r.output(a), t.Output.Name)
+	}
+	switch {
+	case t.Model != nil:
+		s.ModelDir, s.ModelReadOnly = r.path("model"), true
+	case t.NeedModel:
+		s.ModelDir, s.NeedModel = a.model(), r.node.first()
+	}
+	s.NeedMetrics = t.NeedMetrics && r.node.first()
+	return s
+}
+
+// await returns the outcome. The log is written by then.
+func (r *run) await(ctx context.Context, a attempt) (runner.Status, error) {
+	if r.Task.NeedModel && !r.node.first() { // the first node's is made by its runner
+		if err := os.MkdirAll(a.model(), 0o755); err != nil {
+			return runner.Status{}, err
+		}
+	}
+	stay := context.WithoutCancel(ctx)
+	beside, stop := context.WithCancel(stay)
+	var group errgroup.Group
+	follow, quit := context.WithCancel(stay)
+	group.Go(func() error { return runner.Follow(follow, a.run(), r.log) })
+	if r.kept != nil && r.node.first() {
+		group.Go(func() error { r.kept.watch(beside); return nil })
+	}
+	seen, skip := 0, 0
+	onProgress := func(p runner.Progress) {
+		if skip > 0 {
+			skip--
+			return
+		}
+		seen++
+		if err := r.log.progress(p); err != nil {
+			r.complain(fmt.Errorf("write progress: %w", err))
+		}
+	}
+	st, err := runner.Wait(ctx, a.run(), onProgress)
+	if ctx.Err() != nil && !st.Phase.Over() {
+		if err = runner.Cancel(stay, a.run(), r.Task.Grace); err == nil {
+			skip = seen
+			st, err = runner.Wait(stay, a.run(), onProgress)
+		}
+	}
+	stop()
+	if err != nil {
+		quit()
+	}
+	if ferr := group.Wait(); ferr != nil && err == nil {
+		r.complain(ferr)
+	}
+	quit()
+	if ferr := r.log.finish(); ferr != nil {
+		r.complain(ferr)
+	}
+	return st, err
+}
+
+// end stores what the run has made. ctx does not end with the pod's own: Kubernetes leaves some seconds, and one more upload may fit in.
+func (r *run) end(ctx context.Context, a attempt, st runner.Status) Termination {
+	r.explainMemory(&st)
+	if r.kept != nil && r.node.first() && st.Phase != runner.Succeeded {
+		if err := r.persist(ctx, func() error { return r.kept.store(ctx) }); err != nil {
+			st.Message += "; also, its checkpoint could not be stored: " + err.Error()
+			r.complain(fmt.Errorf("the checkpoint could not be stored: %w", err))
+		}
+	}
+	t := Termination{Phase: st.Phase, ExitCode: st.ExitCode, Message: st.Message, Tail: st.LastLogLines, code: codeOf(st.Phase)}
+	if !r.node.first() || t.code == ExitLost {
+		return t
+	}
+	res, err := r.store(ctx, a, st)
+	if err != nil {
+		r.complain(err)
+		t.Phase, t.code = runner.Lost, ExitFailed
+		t.Message = fmt.Sprintf("the command ended (%s), and %v", st.Phase, err)
+		if oci.Retryable(err) {
+			t.code = ExitLost
+		}
+		return t
+	}
+	return res.termination()
+}
+
+func codeOf(p runner.Phase) int {
+	switch p {
+	case runner.Succeeded:
+		return ExitDone
+	case runner.Failed, runner.TimedOut:
+		return ExitFailed
+	case runner.Absent, runner.Starting, runner.Running, runner.Cancelled, runner.Lost:
+	}
+	return ExitLost
+}
+
+// explainMemory says it when the kernel killed the command, or one of its processes, for want of memory.
+func (r *run) explainMemory(st *runner.Status) {
+	n, limit := r.mem.killed()
+	if n <= 0 || st.Phase != runner.Failed {
+		return
+	}
+	if st.Signal == "SIGKILL" {
+		st.Message = fmt.Sprintf("killed: out of memory (%s)", limit)
+		return
+	}
+	st.Message += fmt.Sprintf("; %d of its processes were killed: out of memory (%s)", n, limit)
+}
+
+// persist calls f until the registry takes what f sends, or patience is over.
+func (r *run) persist(ctx context.Context, f func() error) error {
+	late := time.After(r.Patience)
+	for pause := min(r.Patience/10, 2*time.Second); ; pause = min(2*pause, 30*time.Second) {
+		err := f()
+		if err == nil || !oci.Retryable(err) {
+			return err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-late:
+			timer.Stop()
+			return err
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package pod
+
+const nonBlock = 0
