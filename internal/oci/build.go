@@ -96,7 +96,11 @@ func (c *Client) assemble(ctx context.Context, req BuildRequest) (v1.Image, erro
 		if err != nil {
 			return nil, fmt.Errorf("layer from %s: %w", l.Dir, err)
 		}
-		adds = append(adds, mutate.Addendum{Layer: t, MediaType: media, History: v1.History{
+		layer, err := c.mountable(t, l.From)
+		if err != nil {
+			return nil, fmt.Errorf("layer from %s: %w", l.Dir, err)
+		}
+		adds = append(adds, mutate.Addendum{Layer: layer, MediaType: media, History: v1.History{
 			Created: v1.Time{Time: time.Unix(0, 0).UTC()}, CreatedBy: "continuo: files in /" + trimPrefix(l.Prefix),
 		}})
 	}
@@ -120,6 +124,18 @@ func (c *Client) assemble(ctx context.Context, req BuildRequest) (v1.Image, erro
 	}
 	configure(&conf.Config, req)
 	return mutate.ConfigFile(img, conf)
+}
+
+// mountable is the layer with the place that the registry may take it from.
+func (c *Client) mountable(l v1.Layer, from string) (v1.Layer, error) {
+	if from == "" {
+		return l, nil
+	}
+	ref, err := c.parse(from)
+	if err != nil {
+		return nil, err
+	}
+	return &remote.MountableLayer{Layer: l, Reference: ref}, nil
 }
 
 // base returns the image below and the media type of what goes on top.

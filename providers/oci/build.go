@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/modelformat"
@@ -96,7 +97,11 @@ func (p *pack) layers(ctx context.Context, spec config.Package, req *oci.BuildRe
 		req.Layers = append(req.Layers, oci.Layer{Dir: app, Prefix: appDir})
 	}
 	if model != "" {
-		req.Layers = append(req.Layers, oci.Layer{Dir: model, Prefix: modelDir})
+		l := oci.Layer{Dir: model, Prefix: modelDir}
+		if strings.HasPrefix(spec.Model.URI, oci.Scheme) {
+			l.From = spec.Model.URI // its layer there has the same bytes
+		}
+		req.Layers = append(req.Layers, l)
 	}
 	if spec.Mode == modelMode {
 		return nil

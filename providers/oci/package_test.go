@@ -180,6 +180,47 @@ func TestAModelComesOutOfTheRegistry(t *testing.T) {
 	}
 }
 
+// The registry of the tests keeps blobs for all repositories alike; so a handler stands in for one that does not.
+func TestAModelThatTheRegistryHasIsNotSentAgain(t *testing.T) {
+	m := newMachine(t, ocitest.Start(t, "", ""), nil)
+	contents := map[string]string{"model.onnx": onnx, "weights.bin": strings.Repeat("w", 1<<16)}
+	model := m.model(contents)
+	img, err := m.client.PushDir(within(t), oci.PushRequest{Dir: tree(t, contents), Prefix: "models", Repo: m.reg.Repo("models/churn")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	model.URI = img.Ref
+	var mu sync.Mutex
+	var mounted []string
+	var sent int64
+	m.reg.Between(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			sent += max(r.ContentLength, 0)
+			there := strings.HasPrefix(r.URL.Path, "/v2/ml/packages/churn/blobs/")
+			switch {
+			case there && r.Method == http.MethodHead:
+				http.NotFound(w, r)
+			case there && r.Method == http.MethodPost && r.URL.Query().Get("from") == "ml/models/churn":
+				mounted = append(mounted, r.URL.Query().Get("mount"))
+				w.WriteHeader(http.StatusCreated)
+			default:
+				next.ServeHTTP(w, r)
+			}
+		})
+	})
+	out, _ := m.applied("op-1", config.Package{Mode: "server", Model: model}, nil)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(mounted) != 1 || sent >= 1<<16 {
+		t.Errorf("mounted %v, sent %d bytes", mounted, sent)
+	}
+	if out.Version != 3 {
+		t.Errorf("%+v", out)
+	}
+}
+
 func TestReadSeesWhatHappenedInTheRegistry(t *testing.T) {
 	m := newMachine(t, ocitest.Start(t, "", ""), map[string]string{"serve.py": "1"})
 	spec := config.Package{Mode: "server", Command: []string{"python3", "serve.py"}, Tags: []string{"latest", "v1"}}
