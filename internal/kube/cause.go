@@ -241,7 +241,8 @@ func creation(e evidence) (Cause, bool) {
 
 // refusal sorts the API server's reasons for not taking a pod.
 func refusal(on, message string) Cause {
-	c := Cause{Code: CauseForbidden, On: on, Message: strings.TrimPrefix(message, "Error creating: "), Patience: 20 * time.Second}
+	message = strings.TrimPrefix(strings.TrimPrefix(message, "(combined from similar events): "), "Error creating: ")
+	c := Cause{Code: CauseForbidden, On: on, Message: message, Patience: 20 * time.Second}
 	switch {
 	case strings.Contains(message, "being terminated"):
 		c.Code, c.Patience = CauseTerminating, 0
