@@ -72,7 +72,7 @@ func verify(a Artifact, dir string) error {
 		return err
 	}
 	if got != want && source != want {
-		return fmt.Errorf("%s %w: it is %s, and %s was wanted; somebody stored something else under its name, push it again", a.Ref, errContent, got, want)
+		return fmt.Errorf("%s %w: it is %s, and %s was wanted; somebody stored something else under its name; remove the tag of its digest from the registry, and apply again", a.Ref, errContent, got, want)
 	}
 	return nil
 }

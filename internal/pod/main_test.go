@@ -201,7 +201,7 @@ func (k cluster) data(t *testing.T, path string) Artifact {
 type podProcess struct {
 	t       *testing.T
 	cmd     *exec.Cmd
-	out     bytes.Buffer
+	out     string // file
 	errs    bytes.Buffer
 	message string
 }
@@ -213,10 +213,16 @@ func start(t *testing.T, task Task, work string, env ...string) *podProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &podProcess{t: t, message: filepath.Join(t.TempDir(), "termination-log")}
+	dir := t.TempDir()
+	p := &podProcess{t: t, message: filepath.Join(dir, "termination-log"), out: filepath.Join(dir, "stdout")}
+	out, err := os.Create(p.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
 	p.cmd = exec.Command(os.Args[0], "pod", "run")
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), TaskVar + "=" + string(text), WorkVar + "=" + work, MessageVar + "=" + p.message}, env...)
-	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.errs
+	p.cmd.Stdout, p.cmd.Stderr = out, &p.errs
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -238,12 +244,15 @@ func start(t *testing.T, task Task, work string, env ...string) *podProcess {
 // end waits for the exit code and the last word.
 func (p *podProcess) end() (int, Termination) {
 	p.t.Helper()
-	done := make(chan error, 1)
-	go func() { done <- p.cmd.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		_ = p.cmd.Wait() // the exit code is looked at below
+		close(done)
+	}()
 	select {
 	case <-done:
 	case <-time.After(60 * time.Second):
-		p.t.Fatalf("the pod does not end: %s %s", &p.out, &p.errs)
+		p.t.Fatalf("the pod does not end: %s", read(p.t, p.out))
 	}
 	b, err := os.ReadFile(p.message)
 	if err != nil {
@@ -261,7 +270,7 @@ func (p *podProcess) mustEnd(code int, phase runner.Phase, says string) Terminat
 	p.t.Helper()
 	got, term := p.end()
 	if got != code || term.Phase != phase || !strings.Contains(term.Message, says) {
-		p.t.Fatalf("exit code %d, phase %s, message %q; want %d, %s, %q\nstdout: %s\nstderr: %s", got, term.Phase, term.Message, code, phase, says, &p.out, &p.errs)
+		p.t.Fatalf("exit code %d, phase %s, message %q; want %d, %s, %q\nstdout: %s\nstderr: %s", got, term.Phase, term.Message, code, phase, says, read(p.t, p.out), &p.errs)
 	}
 	return term
 }
@@ -269,7 +278,7 @@ func (p *podProcess) mustEnd(code int, phase runner.Phase, says string) Terminat
 // lines takes a pod's log apart.
 func (p *podProcess) lines() (text []string, progress []runner.Progress) {
 	p.t.Helper()
-	err := SplitLog(&p.out, func(s string) { text = append(text, s) }, func(q runner.Progress) { progress = append(progress, q) })
+	err := SplitLog(strings.NewReader(read(p.t, p.out)), func(s string) { text = append(text, s) }, func(q runner.Progress) { progress = append(progress, q) })
 	if err != nil {
 		p.t.Fatal(err)
 	}

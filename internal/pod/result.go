@@ -138,7 +138,13 @@ func readResult(dir string) (res Result, err error) {
 // store sends model, output and result. What the command made and nobody can store makes the run a failed one.
 func (r *run) store(ctx context.Context, a attempt, st runner.Status) (Result, error) {
 	rep := Report{V: TaskVersion, ID: r.Task.ID, Address: r.Task.Address}
-	spoilt := func(err error) { st.Phase, st.Message = runner.Failed, err.Error() }
+	spoilt := func(err error) {
+		if st.Phase != runner.Succeeded {
+			st.Message += "; also, " + err.Error()
+			return
+		}
+		st.Phase, st.Message = runner.Failed, err.Error()
+	}
 	if r.Task.NeedModel && st.Phase == runner.Succeeded {
 		var m Model
 		err := r.persist(ctx, func() (err error) { m, err = PushModel(ctx, r.Client, *r.Task.Models, a.model()); return err })
@@ -307,6 +313,15 @@ func copyEnd(from, to string, limit int64) (err error) {
 	}
 	at := max(0, info.Size()-limit)
 	return copyTo(io.NewSectionReader(f, at, info.Size()-at), to)
+}
+
+func copyFile(from, to string) (err error) {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return copyTo(f, to)
 }
 
 func copyTo(r io.Reader, to string) (err error) {

@@ -85,11 +85,11 @@ func (r *run) do(ctx context.Context) Termination {
 	if r.node, err = nodeOf(r.Task, r.Getenv); err != nil {
 		return r.failed(ctx, err)
 	}
-	switch old, err := ReadResult(ctx, r.Client, r.Task.Results, r.Task.ID); {
+	switch old, err := r.earlier(ctx); {
 	case err == nil:
-		return old.termination() // of a pod that stored it and was killed before it could say so
+		return old.termination()
 	case !errors.Is(err, oci.ErrNotFound):
-		return r.failed(ctx, fmt.Errorf("look for a result of run %s: %w", r.Task.ID, err))
+		return r.failed(ctx, err)
 	}
 	if k := r.Task.Checkpoint; k != nil {
 		to := *k
@@ -111,6 +111,15 @@ func (r *run) do(ctx context.Context) Termination {
 			return r.end(context.WithoutCancel(ctx), a, st)
 		}
 	}
+}
+
+// earlier looks for a result that a pod has stored that was killed before it could say so.
+func (r *run) earlier(ctx context.Context) (Result, error) {
+	dir := r.path("earlier") // nothing else need be writable in a container
+	if err := os.RemoveAll(dir); err != nil {
+		return Result{}, err
+	}
+	return FetchResult(ctx, r.Client, r.Task.Results, r.Task.ID, dir)
 }
 
 // try runs the command to its end, or awaits the end of one that was started before.
@@ -305,6 +314,7 @@ func (r *run) await(ctx context.Context, a attempt) (runner.Status, error) {
 // end stores what the run has made. ctx does not end with the pod's own: Kubernetes leaves some seconds, and one more upload may fit in.
 func (r *run) end(ctx context.Context, a attempt, st runner.Status) Termination {
 	r.explainMemory(&st)
+	r.foretell(st)
 	if r.kept != nil && r.node.first() && st.Phase != runner.Succeeded {
 		if err := r.persist(ctx, func() error { return r.kept.store(ctx) }); err != nil {
 			st.Message += "; also, its checkpoint could not be stored: " + err.Error()
@@ -326,6 +336,18 @@ func (r *run) end(ctx context.Context, a attempt, st runner.Status) Termination 
 		return t
 	}
 	return res.termination()
+}
+
+// foretell leaves a last word for the case that the pod is killed, or its time is over, while it stores things.
+func (r *run) foretell(st runner.Status) {
+	t := Termination{Phase: runner.Lost, ExitCode: st.ExitCode, Tail: st.LastLogLines}
+	t.Message = fmt.Sprintf("the command ended (%s), and the pod was killed while it stored what it made", st.Phase)
+	if st.Phase == runner.Cancelled || st.Phase == runner.Lost {
+		t.Phase, t.Message = st.Phase, st.Message+"; the pod was killed while it stored the checkpoint"
+	}
+	if err := t.write(r.Termination); err != nil {
+		r.complain(err)
+	}
 }
 
 func codeOf(p runner.Phase) int {

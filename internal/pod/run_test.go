@@ -184,7 +184,7 @@ func TestAContainerThatIsStartedAgainRunsNothingTwice(t *testing.T) {
 func TestALostAttemptIsFollowedByAnother(t *testing.T) {
 	k := newCluster(t)
 	mark := filepath.Join(t.TempDir(), "mark")
-	task := k.task(t, `echo $$ >> $MARK; if [ "$(wc -l < $MARK)" = 1 ]; then exec sleep 60; fi; echo second`)
+	task := k.task(t, `echo $$ >> $MARK; if [ "$(wc -l < $MARK)" = 1 ]; then echo first; exec sleep 60; fi; echo second`)
 	task.Env = map[string]string{"MARK": mark}
 	work := t.TempDir()
 	p := start(t, task, work)
@@ -193,14 +193,17 @@ func TestALostAttemptIsFollowedByAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// All of the container dies at once.
-	if err := errors.Join(p.cmd.Process.Kill(), syscall.Kill(st.Runner.PID, syscall.SIGKILL)); err != nil {
+	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = p.cmd.Wait()
 	again := start(t, task, work)
+	eventually(t, "the second container follows the first one's command", func() bool { return read(t, again.out) == "first\n" })
+	if err := syscall.Kill(st.Runner.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
 	again.mustEnd(ExitDone, runner.Succeeded, "")
-	if text, _ := again.lines(); strings.Join(text, "|") != "second" {
+	if text, _ := again.lines(); strings.Join(text, "|") != "first|second" {
 		t.Errorf("%q", text)
 	}
 }
@@ -219,7 +222,9 @@ func TestAnInputThatIsNotWhatItWasIsRefused(t *testing.T) {
 		"digest of a folder": {func(t *Task) { t.Inputs = map[string]Artifact{"x": {Ref: folder.Ref, Digest: wrong}} }, ExitFailed, "has other content"},
 		"digest of the code": {func(t *Task) { t.Code.Digest = wrong }, ExitFailed, "fetch the code"},
 		"digest of a model":  {func(t *Task) { t.Model = &Artifact{Ref: folder.Ref, Digest: wrong, Prefix: DataPrefix} }, ExitFailed, "fetch the model"},
-		"no such file":       {func(t *Task) { t.Inputs = map[string]Artifact{"x": {Ref: file.Ref, Digest: file.Digest, File: "c.csv"}} }, ExitFailed, "holds no file c.csv"},
+		"no such file": {func(t *Task) {
+			t.Inputs = map[string]Artifact{"x": {Ref: file.Ref, Digest: file.Digest, File: "c.csv"}}
+		}, ExitFailed, "holds no file c.csv"},
 		"not there": {func(t *Task) {
 			t.Inputs = map[string]Artifact{"x": {Ref: k.Repo("none") + "@" + wrong}}
 		}, ExitFailed, "the registry does not know it"},
@@ -230,8 +235,8 @@ func TestAnInputThatIsNotWhatItWasIsRefused(t *testing.T) {
 			c.change(&task)
 			p := start(t, task, t.TempDir())
 			term := p.mustEnd(c.code, runner.Failed, c.says)
-			if term.ExitCode != -1 || p.out.Len() > 0 {
-				t.Errorf("%+v %s", term, &p.out)
+			if out := read(t, p.out); term.ExitCode != -1 || out != "" {
+				t.Errorf("%+v %s", term, out)
 			}
 		})
 	}
@@ -372,7 +377,122 @@ func TestACommandThatTheKernelKilledForMemorySaysSo(t *testing.T) {
 			k := newCluster(t)
 			group := tree(t, map[string]string{c.events: "oom_kill 0\n", c.limit: "536870912\n"})
 			task := k.task(t, "printf '"+c.bump+"' > "+group+"/"+c.events+"; "+c.script)
-			start(t, task, t.TempDir(), "TEST_CGROUP="+group).mustEnd(ExitFailed, runner.Failed, c.says)
+			term := start(t, task, t.TempDir(), "TEST_CGROUP="+group).mustEnd(ExitFailed, runner.Failed, c.says)
+			if !strings.HasPrefix(term.Message, c.says) {
+				t.Errorf("%q", term.Message)
+			}
+		})
+	}
+}
+
+// hang lets requests to a repository wait until the test ends, and says when the first came.
+func hang(t *testing.T, k cluster, repo string) (came func() bool) {
+	t.Helper()
+	var n atomic.Int32
+	stop := make(chan struct{})
+	t.Cleanup(func() { close(stop) })
+	k.Between(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if q.Method == http.MethodPost && strings.Contains(q.URL.Path, "/"+repo+"/") {
+				n.Add(1)
+				select {
+				case <-stop:
+				case <-q.Context().Done():
+				}
+				return
+			}
+			next.ServeHTTP(w, q)
+		})
+	})
+	return func() bool { return n.Load() > 0 }
+}
+
+func TestACheckpointThatCannotBeStoredHoldsNothingUp(t *testing.T) {
+	k := newCluster(t)
+	mark := filepath.Join(t.TempDir(), "mark")
+	task := k.task(t, `echo 1 > $ML_CHECKPOINT_DIR/step; while [ ! -e $MARK ]; do sleep 0.02; done; echo done`)
+	task.Env, task.Checkpoint = map[string]string{"MARK": mark}, &Checkpoint{Repo: k.Repo("checkpoints"), Interval: 20 * time.Millisecond}
+	came := hang(t, k, "checkpoints")
+	p := start(t, task, t.TempDir())
+	eventually(t, "a checkpoint is being sent", came)
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	p.mustEnd(ExitDone, runner.Succeeded, "")
+	if took := time.Since(began); took > 15*time.Second { // a request that stalls would take minutes
+		t.Errorf("it ended %s after its command", took)
+	}
+}
+
+func TestAPodThatIsKilledWhileItStoresHasLeftAWord(t *testing.T) {
+	k := newCluster(t)
+	for repo, c := range map[string]struct {
+		phase runner.Phase
+		says  string
+	}{
+		"checkpoints": {runner.Cancelled, "cancelled; the pod was killed while it stored the checkpoint"},
+		"runs":        {runner.Lost, "the command ended (succeeded), and the pod was killed while it stored what it made"},
+	} {
+		t.Run(repo, func(t *testing.T) {
+			task := k.task(t, `echo 1 > $ML_CHECKPOINT_DIR/step; echo begun; if [ $SLEEP = 1 ]; then exec sleep 60; fi`)
+			task.Env = map[string]string{"SLEEP": strconv.Itoa(len(repo) / 8)}
+			task.Checkpoint = &Checkpoint{Repo: k.Repo("checkpoints"), Interval: time.Hour}
+			came := hang(t, k, repo)
+			p := start(t, task, t.TempDir())
+			eventually(t, "the command runs", func() bool { return read(t, p.out) == "begun\n" })
+			if repo == "checkpoints" {
+				if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, "it is being stored", came)
+			if err := p.cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if _, term := p.end(); term.Phase != c.phase || term.Message != c.says || strings.Join(term.Tail, "|") != "begun" {
+				t.Errorf("%+v", term)
+			}
+		})
+	}
+}
+
+func TestACommandThatWritesFasterThanTheNetworkHasACheckpointToo(t *testing.T) {
+	for name, write := range map[string]string{
+		"new files renamed": `echo $i > $ML_CHECKPOINT_DIR/.new; mv $ML_CHECKPOINT_DIR/.new $ML_CHECKPOINT_DIR/step`,
+		"written in place":  `echo $i > $ML_CHECKPOINT_DIR/step`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newCluster(t)
+			task := k.task(t, `i=0; while [ ! -e $MARK ]; do i=$((i+1)); `+write+`; sleep 0.02; done`)
+			mark := filepath.Join(t.TempDir(), "mark")
+			task.Env, task.Checkpoint = map[string]string{"MARK": mark}, &Checkpoint{Repo: k.Repo("checkpoints"), Interval: 100 * time.Millisecond}
+			k.Between(func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+					if q.Method == http.MethodPost { // a write or two happen meanwhile
+						select {
+						case <-time.After(200 * time.Millisecond):
+						case <-q.Context().Done():
+						}
+					}
+					next.ServeHTTP(w, q)
+				})
+			})
+			p := start(t, task, t.TempDir())
+			at := filepath.Join(t.TempDir(), "seen")
+			eventually(t, "a checkpoint while it runs", func() bool {
+				return k.c.PullDir(within(t), k.Repo("checkpoints")+":"+task.ID, CheckpointPrefix, at) == nil
+			})
+			if n, err := strconv.Atoi(strings.TrimSpace(read(t, at+"/step"))); err != nil || n == 0 {
+				t.Errorf("%d %v", n, err)
+			}
+			if err := os.WriteFile(mark, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p.mustEnd(ExitDone, runner.Succeeded, "")
+			if strings.Contains(p.errs.String(), "checkpoint") {
+				t.Errorf("it complains: %s", &p.errs)
+			}
 		})
 	}
 }

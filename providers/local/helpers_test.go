@@ -20,5 +20,3 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m)
 }
-
-func ptr[T any](v T) *T { return &v }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/runs"
+	"github.com/continuo-ml/continuo/providers/watch"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -39,8 +40,9 @@ func connect(_ context.Context, env providers.Env, config cty.Value) (*providers
 		return nil, fmt.Errorf("provider local: %w", err)
 	}
 	drivers := runs.Drivers(w, runs.Processes{W: w})
-	drivers["deployment"] = providers.For(&deployment{Workspace: w})
-	drivers["monitor"] = providers.For(&monitor{Workspace: w})
+	d := &deployment{Workspace: w}
+	drivers["deployment"] = providers.For(d)
+	drivers["monitor"] = watch.Monitors(w, d)
 	drivers["notifier"] = providers.For(&notifier{Workspace: w})
 	return &providers.Provider{Name: "local", Drivers: drivers, Close: w.Close, Prune: w.Prune}, nil
 }

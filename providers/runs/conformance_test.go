@@ -27,7 +27,7 @@ func TestEveryDriverKeepsTheContract(t *testing.T) {
 			v := func(script string) config.Validation {
 				return config.Validation{
 					Exec: sh(script + "cp $ML_MODEL_DIR/metrics $ML_METRICS"), Model: p.model(1, `{"recall": 0.9}`), Inputs: data(p),
-					Thresholds: []config.Threshold{{Metric: "recall", Min: ptr(0.8)}},
+					Thresholds: []config.Threshold{{Metric: "recall", Min: new(0.8)}},
 				}
 			}
 			return v(counted), v(counted + slowly)

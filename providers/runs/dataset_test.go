@@ -103,7 +103,7 @@ func TestAFailingExpectationClosesTheGateAndAWarningDoesNot(t *testing.T) {
 	spec := config.Dataset{
 		Source:  "x.csv",
 		Columns: []config.Column{{Name: "age", Type: "integer", Range: []float64{0, 70}}},
-		Expect:  []config.Expectation{{Name: "enough", Severity: "warn", RowCount: &config.Range{Min: ptr(500.0)}}},
+		Expect:  []config.Expectation{{Name: "enough", Severity: "warn", RowCount: &config.Range{Min: new(500.0)}}},
 	}
 	v := p.MustApply("dataset", "op1", spec).Verdict
 	if v == nil || v.Passed || len(v.Findings) != 2 {
@@ -313,7 +313,7 @@ func TestDealingOutTheSameSplitsAgainTouchesNoFile(t *testing.T) {
 		return info
 	}
 	before := stat("op1")
-	spec.Expect = []config.Expectation{{Name: "any", RowCount: &config.Range{Min: ptr(1.0)}}}
+	spec.Expect = []config.Expectation{{Name: "any", RowCount: &config.Range{Min: new(1.0)}}}
 	if after := stat("op2"); !os.SameFile(before, after) || !after.ModTime().Equal(before.ModTime()) {
 		t.Error("a split that a command may be reading was replaced by itself")
 	}

@@ -91,7 +91,5 @@ func (p *project) cancelAll() {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // lineCount counts the lines of a file that scripts append to.
 func lineCount(text string) int { return strings.Count(text, "\n") }

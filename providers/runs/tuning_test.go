@@ -94,7 +94,7 @@ func TestTuningGoesOnWithTheTrialsThatItHad(t *testing.T) {
 	p := newProject(t, map[string]string{"t.sh": tuneScript + "[ -e go ] || [ $(wc -l < runs.log) -lt 3 ] || while [ ! -e go ]; do sleep 0.02; done\n"})
 	spec := config.Training{Exec: config.Exec{Command: []string{"sh", "t.sh"}}, Tuning: &config.Tuning{
 		Method: "random", Trials: 5, Metric: "score", Goal: "maximize", Seed: 3,
-		Parameters: []config.TuningParameter{{Name: "x", Type: "double", Min: ptr(0.001), Max: ptr(1.0), Log: true}},
+		Parameters: []config.TuningParameter{{Name: "x", Type: "double", Min: new(0.001), Max: new(1.0), Log: true}},
 	}}
 	ctx, cancel := context.WithCancel(providertest.Within(t))
 	done := make(chan error, 1)
@@ -138,7 +138,7 @@ func TestACandidateIsTheRecordedOne(t *testing.T) {
 	p := newProject(t, map[string]string{"t.sh": tuneScript, ".ml/runs/op1/trials/trial-001.json": `{"number": 1, "params": {"x": 0.125}, "state": "running"}`})
 	spec := config.Training{Exec: config.Exec{Command: []string{"sh", "t.sh"}}, Tuning: &config.Tuning{
 		Method: "random", Trials: 1, Metric: "score", Goal: "maximize",
-		Parameters: []config.TuningParameter{{Name: "x", Type: "double", Min: ptr(0.0), Max: ptr(1.0)}},
+		Parameters: []config.TuningParameter{{Name: "x", Type: "double", Min: new(0.0), Max: new(1.0)}},
 	}}
 	if r := p.MustApply("training", "op1", spec); r.Version.Params["x"] != 0.125 {
 		t.Errorf("it was drawn anew: %v", r.Version.Params)
@@ -235,7 +235,7 @@ func parameters(t *rapid.T) []config.TuningParameter {
 		hi := lo + float64(rapid.IntRange(0, 50).Draw(t, "width"))
 		p.Min, p.Max, p.Log = &lo, &hi, rapid.Bool().Draw(t, "log")
 		if rapid.Bool().Draw(t, "stepped") {
-			p.Step = ptr(float64(rapid.IntRange(1, 20).Draw(t, "step")))
+			p.Step = new(float64(rapid.IntRange(1, 20).Draw(t, "step")))
 		}
 		out = append(out, p)
 	}
@@ -286,8 +286,8 @@ func checkCandidate(t *rapid.T, p config.TuningParameter, v any) float64 {
 
 func TestAGridGoesThroughAllCombinations(t *testing.T) {
 	g, err := newGrid(config.Tuning{Parameters: []config.TuningParameter{
-		{Name: "a", Type: "int", Min: ptr(1.0), Max: ptr(2.0)},
-		{Name: "b", Type: "double", Min: ptr(0.0), Max: ptr(0.3), Step: ptr(0.1)},
+		{Name: "a", Type: "int", Min: new(1.0), Max: new(2.0)},
+		{Name: "b", Type: "double", Min: new(0.0), Max: new(0.3), Step: new(0.1)},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -310,8 +310,8 @@ func TestAGridGoesThroughAllCombinations(t *testing.T) {
 
 func TestTPEComesCloserThanChance(t *testing.T) {
 	tuning := config.Tuning{Method: "tpe", Goal: "minimize", Seed: 1, Parameters: []config.TuningParameter{
-		{Name: "x", Type: "double", Min: ptr(-10.0), Max: ptr(10.0)},
-		{Name: "y", Type: "double", Min: ptr(0.0001), Max: ptr(1.0), Log: true},
+		{Name: "x", Type: "double", Min: new(-10.0), Max: new(10.0)},
+		{Name: "y", Type: "double", Min: new(0.0001), Max: new(1.0), Log: true},
 	}}
 	mean := func(s searcher) float64 {
 		var past []trial

@@ -67,21 +67,21 @@ func TestAGateHoldsThresholdsAgainstTheMetrics(t *testing.T) {
 		passed        bool
 		message       string
 	}{
-		{"a metric at its bound passes", `{"recall": 0.93}`, []config.Threshold{{Metric: "recall", Min: ptr(0.93)}}, nil, true, "recall 0.93 ≥ 0.93"},
-		{"a metric under its bound fails", `{"recall": 0.912}`, []config.Threshold{{Metric: "recall", Min: ptr(0.93)}}, nil, false, "recall 0.912 < 0.93"},
-		{"a metric over its bound fails", `{"mae": 3.5}`, []config.Threshold{{Metric: "mae", Max: ptr(3.0)}}, nil, false, "mae 3.5 > 3"},
-		{"one of two fails", `{"a": 1, "b": 0}`, []config.Threshold{{Metric: "a", Min: ptr(1.0)}, {Metric: "b", Min: ptr(1.0)}}, nil, false, "b 0 < 1"},
-		{"a missing metric fails", `{"recall": 1}`, []config.Threshold{{Metric: "accuracy", Min: ptr(0.0)}}, nil, false, "accuracy is missing"},
-		{"a metric that is no number fails", `{"recall": NaN}`, []config.Threshold{{Metric: "recall", Min: ptr(0.0)}}, nil, false, `"recall" is NaN`},
-		{"broken JSON fails", `{"recall": 1`, []config.Threshold{{Metric: "recall", Min: ptr(0.0)}}, nil, false, "not valid JSON"},
-		{"without a champion a regression holds", `{"recall": 0.1}`, []config.Threshold{{Metric: "recall", MaxRegression: ptr(0.0)}}, nil, true, "no champion"},
+		{"a metric at its bound passes", `{"recall": 0.93}`, []config.Threshold{{Metric: "recall", Min: new(0.93)}}, nil, true, "recall 0.93 ≥ 0.93"},
+		{"a metric under its bound fails", `{"recall": 0.912}`, []config.Threshold{{Metric: "recall", Min: new(0.93)}}, nil, false, "recall 0.912 < 0.93"},
+		{"a metric over its bound fails", `{"mae": 3.5}`, []config.Threshold{{Metric: "mae", Max: new(3.0)}}, nil, false, "mae 3.5 > 3"},
+		{"one of two fails", `{"a": 1, "b": 0}`, []config.Threshold{{Metric: "a", Min: new(1.0)}, {Metric: "b", Min: new(1.0)}}, nil, false, "b 0 < 1"},
+		{"a missing metric fails", `{"recall": 1}`, []config.Threshold{{Metric: "accuracy", Min: new(0.0)}}, nil, false, "accuracy is missing"},
+		{"a metric that is no number fails", `{"recall": NaN}`, []config.Threshold{{Metric: "recall", Min: new(0.0)}}, nil, false, `"recall" is NaN`},
+		{"broken JSON fails", `{"recall": 1`, []config.Threshold{{Metric: "recall", Min: new(0.0)}}, nil, false, "not valid JSON"},
+		{"without a champion a regression holds", `{"recall": 0.1}`, []config.Threshold{{Metric: "recall", MaxRegression: new(0.0)}}, nil, true, "no champion"},
 		{
 			"a slice under its bound fails, small ones are not judged", `{"slices": {"region": {"north": {"recall": 0.9, "rows": 120}, "south": {"recall": 0.5, "rows": 100}, "west": {"recall": 0, "rows": 99}}}}`,
-			nil, []config.Slice{{Name: "region", MinRows: 100, Thresholds: []config.Threshold{{Metric: "recall", Min: ptr(0.8)}}}}, false, "recall of region=south 0.5 < 0.8",
+			nil, []config.Slice{{Name: "region", MinRows: 100, Thresholds: []config.Threshold{{Metric: "recall", Min: new(0.8)}}}}, false, "recall of region=south 0.5 < 0.8",
 		},
 		{
 			"missing slices fail", `{"recall": 1}`, nil,
-			[]config.Slice{{Name: "r", Column: "region", Thresholds: []config.Threshold{{Metric: "recall", Min: ptr(0.8)}}}}, false, `no slices by "region"`,
+			[]config.Slice{{Name: "r", Column: "region", Thresholds: []config.Threshold{{Metric: "recall", Min: new(0.8)}}}}, false, `no slices by "region"`,
 		},
 	}
 	for _, c := range cases {
@@ -105,7 +105,7 @@ func TestAGateHoldsThresholdsAgainstTheMetrics(t *testing.T) {
 
 func TestMetricsThatAreNotWrittenCloseTheGate(t *testing.T) {
 	p := newProject(t, nil)
-	spec := config.Validation{Exec: sh("true"), Model: p.model(1, "{}"), Thresholds: []config.Threshold{{Metric: "recall", Max: ptr(1.0)}}}
+	spec := config.Validation{Exec: sh("true"), Model: p.model(1, "{}"), Thresholds: []config.Threshold{{Metric: "recall", Max: new(1.0)}}}
 	if v := p.MustApply("validation", "op1", spec).Verdict; v.Passed || !strings.Contains(v.Message, "wrote no metrics") {
 		t.Errorf("verdict %+v", v)
 	}
@@ -128,7 +128,7 @@ func TestARegressionIsMeasuredOnTheSameInputs(t *testing.T) {
 	p.champion(old)
 	spec := config.Validation{
 		Exec: validate, Model: young, Params: map[string]any{"k": 1},
-		Thresholds: []config.Threshold{{Metric: "recall", Min: ptr(0.9), MaxRegression: ptr(0.02)}},
+		Thresholds: []config.Threshold{{Metric: "recall", Min: new(0.9), MaxRegression: new(0.02)}},
 	}
 	r := p.MustApply("validation", "op1", spec)
 	if v := r.Verdict; v.Passed || v.Message != "recall 0.92 is not within 0.02 of the champion's 0.95 (version 1)" {
@@ -159,7 +159,7 @@ func TestARegressionIsMeasuredOnTheSameInputs(t *testing.T) {
 func TestMovedThresholdsJudgeRecordedNumbersWithoutRunning(t *testing.T) {
 	p := newProject(t, nil)
 	young := p.model(2, `{"recall": 0.92, "slices": {"r": {"n": {"recall": 0.7}}}}`)
-	spec := config.Validation{Exec: validate, Model: young, Thresholds: []config.Threshold{{Metric: "recall", Min: ptr(0.95)}}}
+	spec := config.Validation{Exec: validate, Model: young, Thresholds: []config.Threshold{{Metric: "recall", Min: new(0.95)}}}
 	first := p.MustApply("validation", "op1", spec)
 	if first.Verdict.Passed {
 		t.Fatal("0.92 passes 0.95")
@@ -178,17 +178,17 @@ func TestMovedThresholdsJudgeRecordedNumbersWithoutRunning(t *testing.T) {
 		return r
 	}
 	before := p.Read("runs.log")
-	spec.Thresholds[0].Min = ptr(0.9)
+	spec.Thresholds[0].Min = new(0.9)
 	if r := judge(spec); !r.Verdict.Passed || r.Metrics["recall"] != 0.92 {
 		t.Errorf("verdict %+v", r.Verdict)
 	}
-	spec.Slices = []config.Slice{{Name: "r", Thresholds: []config.Threshold{{Metric: "recall", Min: ptr(0.8)}}}}
+	spec.Slices = []config.Slice{{Name: "r", Thresholds: []config.Threshold{{Metric: "recall", Min: new(0.8)}}}}
 	if r := judge(spec); r.Verdict.Passed {
 		t.Errorf("recorded slices are not judged: %+v", r.Verdict)
 	}
 	spec.Slices = nil
 	p.champion(p.model(1, `{"recall": 0.95}`))
-	spec.Thresholds[0].MaxRegression = ptr(0.5)
+	spec.Thresholds[0].MaxRegression = new(0.5)
 	if r := judge(spec); r.Verdict.Passed || !strings.Contains(r.Verdict.Message, "-replace validation.x") {
 		t.Errorf("a champion without numbers opened the gate: %+v", r.Verdict)
 	}
@@ -200,7 +200,7 @@ func TestMovedThresholdsJudgeRecordedNumbersWithoutRunning(t *testing.T) {
 func TestAModelThatAValidationChangesFailsTheRun(t *testing.T) {
 	p := newProject(t, nil)
 	x := sh(`chmod -R u+w $ML_MODEL_DIR; echo more >> $ML_MODEL_DIR/metrics; cp $ML_MODEL_DIR/metrics $ML_METRICS`)
-	spec := config.Validation{Exec: x, Model: p.model(1, `{"recall": 1}`), Thresholds: []config.Threshold{{Metric: "recall", Min: ptr(0.5)}}}
+	spec := config.Validation{Exec: x, Model: p.model(1, `{"recall": 1}`), Thresholds: []config.Threshold{{Metric: "recall", Min: new(0.5)}}}
 	_, err := p.Apply("validation", "op1", spec)
 	providertest.WantRunError(t, err, "the command changed the model")
 	// The copy is a cache: the next run gets the model as it was made, without anyone mending anything.
