@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -220,12 +221,19 @@ func TestAFileThatChangesWhileItIsPushedIsNoticed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			faults(reg, http.MethodPost, "/blobs/uploads/", func(w http.ResponseWriter, q *http.Request) {
-				err := errors.Join(os.WriteFile(dir+"/x", []byte(change), 0o600), os.Chtimes(dir+"/x", old.ModTime(), old.ModTime()))
-				if err != nil {
-					t.Error(err)
-				}
-				busy(w, q)
+			var once sync.Once
+			reg.Between(func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+					if q.Method == http.MethodPost { // the layer was read for its digest, and is not sent before this is done
+						once.Do(func() {
+							err := errors.Join(os.WriteFile(dir+"/x", []byte(change), 0o600), os.Chtimes(dir+"/x", old.ModTime(), old.ModTime()))
+							if err != nil {
+								t.Error(err)
+							}
+						})
+					}
+					next.ServeHTTP(w, q)
+				})
 			})
 			_, err = c.PushDir(ctx, PushRequest{Dir: dir, Repo: reg.Repo("data"), Tag: "v1"})
 			if !errors.Is(err, files.ErrChanged) {
