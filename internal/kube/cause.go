@@ -109,8 +109,11 @@ func podReason(pod corev1.Pod) (Cause, bool) {
 func ofContainer(e evidence, pod corev1.Pod, s corev1.ContainerStatus) (Cause, bool) {
 	if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
 		c := ended(s, t)
-		if pod.Spec.RestartPolicy != corev1.RestartPolicyNever && s.RestartCount < 2 {
-			c.Patience = time.Minute
+		if pod.Spec.RestartPolicy != corev1.RestartPolicyNever && c.Code == CauseExit {
+			c.Code = CauseCrash
+			if s.RestartCount < 2 {
+				c.Patience = time.Minute
+			}
 		}
 		return c, true
 	}

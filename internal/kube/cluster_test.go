@@ -13,13 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
-)
-
-var (
-	namespaceKind  = schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}
-	deploymentKind = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
 )
 
 // cluster makes a namespace on the cluster of ML_E2E_KUBECONFIG, and a client for it. change may alter the configuration.
