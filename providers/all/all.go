@@ -6,13 +6,14 @@ import (
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/kubernetes"
 	"github.com/continuo-ml/continuo/providers/local"
+	"github.com/continuo-ml/continuo/providers/oci"
 )
 
 // Elsewhere names the providers that this program does not have, and whose
 // blocks may stand in the files all the same: one project runs on a laptop and
 // on a cluster.
 func Elsewhere() []string {
-	return []string{"kserve", "kubeflow", "oci", "prometheus"}
+	return []string{"kserve", "kubeflow", "prometheus"}
 }
 
 // Definitions lists the providers.
@@ -20,5 +21,6 @@ func Definitions() []providers.Definition {
 	return []providers.Definition{
 		kubernetes.New(),
 		local.New(),
+		oci.New(),
 	}
 }
