@@ -4,7 +4,10 @@ GO ?= go
 export CGO_ENABLED ?= 0
 BIN := bin/ml
 
-.PHONY: help build demo test race bench crash mutate fuzz lint fmt generate verify examples clean
+# The cluster that e2e runs on: the one of make cluster, or ML_E2E_KUBECONFIG's.
+E2E = env $$($(GO) run ./e2e/cluster env)
+
+.PHONY: help build demo test race bench crash mutate fuzz lint fmt generate verify examples clean cluster cluster-down e2e
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,6 +28,15 @@ test: ## Run every test, with the race detector where there is a C compiler
 
 examples: ## Run each example from an empty folder to its destruction
 	$(GO) test -tags examples -count=1 -timeout 20m ./examples/...
+
+cluster: ## Start a real Kubernetes with KServe and Kubeflow Trainer on this machine (root; the first time builds for half an hour)
+	$(GO) run ./e2e/cluster up
+
+e2e: cluster ## The scenarios on the cluster: the quickstart in pods, on KServe and Kubeflow, edits behind its back, kills
+	$(E2E) $(GO) test -tags e2e -count=1 -timeout 40m -v ./e2e/scenarios
+
+cluster-down: ## Stop exactly what make cluster started
+	$(GO) run ./e2e/cluster down
 
 bench: build ## Measure, and write docs/benchmarks.md
 	./bench/run.sh

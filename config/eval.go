@@ -134,6 +134,9 @@ func (p *Project) Eval(b *Block, s Scope) (Evaluated, hcl.Diagnostics) {
 			out.Sensitive[a.Name] = true
 		}
 	}
+	if d.kind.Derive != nil && !dec.diags.HasErrors() {
+		dec.derive(d, &out)
+	}
 	if d.kind.Check != nil && !dec.diags.HasErrors() {
 		for _, p := range d.kind.Check(out.Value) {
 			dec.problem(d, p)
@@ -141,6 +144,27 @@ func (p *Project) Eval(b *Block, s Scope) (Evaluated, hcl.Diagnostics) {
 	}
 	sortDiags(dec.diags)
 	return out, dec.diags
+}
+
+// derive gives a body its kind's own form. What of it came from something
+// sensitive cannot be told apart any more: then every part of it counts as that.
+func (d *decoder) derive(decl *declaration, out *Evaluated) {
+	v, secret, problems := decl.kind.Derive(out.Value)
+	for _, p := range problems {
+		d.problem(decl, p)
+	}
+	if len(problems) > 0 {
+		return
+	}
+	for name, now := range v.AsValueMap() {
+		if was := out.Value.GetAttr(name); len(out.Sensitive) > 0 && !was.RawEquals(now) && !now.IsNull() {
+			out.Sensitive[name] = true
+		}
+	}
+	out.Value = v
+	for _, path := range secret {
+		out.Sensitive[path] = true
+	}
 }
 
 // problem places a contradiction at the attribute or block that it names.

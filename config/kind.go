@@ -28,6 +28,11 @@ type Kind struct {
 	// Plan returns the outputs that are known before the step ran. Attributes
 	// that it leaves out are unknown until then. prior is null for a new block.
 	Plan func(spec cty.Value, probes map[string]string, prior cty.Value) map[string]cty.Value
+	// Derive gives a decoded body the form in which it is planned, stored and applied
+	// (a manifest's YAML as its objects), and lists the paths in it that are secret by
+	// what they are. nil for kinds whose body is as written. It must cope with
+	// unknown values.
+	Derive func(spec cty.Value) (value cty.Value, secret []string, problems []Problem)
 	// Check finds what the schema alone cannot: values that contradict each
 	// other. It must cope with unknown values.
 	Check func(spec cty.Value) []Problem

@@ -11,5 +11,7 @@ func AllKinds() (Kinds, error) {
 		monitorKind(),
 		notifierKind(),
 		batchInferenceKind(),
+		packageKind(),
+		manifestKind(),
 	})
 }

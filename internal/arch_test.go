@@ -23,7 +23,7 @@ var floors = []struct {
 	floor   float64 // files and tables stand on a half floor: they write durably
 }{
 	{`^resource$`, 0},
-	{`^internal/(dag|durable|fault|proc|proc/proctest)$`, 0},
+	{`^internal/(dag|durable|fault|modelformat|proc|proc/proctest)$`, 0},
 	{`^internal/(files|tabular)$`, 0.5},
 	{`^internal/(drift|runner|gateway|gateway/capture|kube|oci|oci/ocitest)$`, 1},
 	{`^config(/internal/\w+)?$`, 1},
@@ -33,6 +33,8 @@ var floors = []struct {
 	{`^planner$`, 2},
 	{`^internal/pod$`, 2},
 	{`^providers/all$`, 4},
+	{`^providers/(runs|serving)$`, 2.5}, // what several providers have in common: how commands run, how rollouts end
+	{`^providers/watch$`, 2.7},          // monitors
 	{`^providers/\w+$`, 3},
 	{`^(engine|report|internal/forge)$`, 3},
 	{`^daemon$`, 4},
@@ -43,7 +45,7 @@ var floors = []struct {
 // onlyIn says which of our packages may import a third-party one.
 var onlyIn = map[string]string{
 	"go.etcd.io/bbolt": `^state/bolt$`,
-	"k8s.io/client-go": `^(internal/kube|providers/(kubernetes|kubeflow|kserve))$`,
+	"k8s.io/client-go": `^(internal/kube|providers/(kubernetes|kubeflow|kserve)|e2e(/.*)?)$`,
 }
 
 type pkg struct {

@@ -132,3 +132,47 @@ func TestANestedSecretIsKeptAsAHash(t *testing.T) {
 		t.Errorf("the record must hold the hash:\n%s", text)
 	}
 }
+
+func TestWhatASecretOfAManifestHoldsIsKeptAsAHash(t *testing.T) {
+	manifest := func(password, setting string) string {
+		return `manifest "m" {
+  provider = "pods"
+  yaml     = <<-E
+    {apiVersion: v1, kind: Secret, metadata: {name: db.main}, stringData: {pass.word: ` + password + `, list: [` + password + `]}}
+    ---
+    {apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {setting: "` + setting + `"}}
+  E
+}
+`
+	}
+	w := newWorld(t, manifest("hunter2swordfish", "one"))
+	first := w.build()
+	w.apply()
+	if again := lines(w.build()); len(again) > 0 {
+		t.Fatalf("planned again: %v", again)
+	}
+	w.files(manifest("correcthorsebattery", "two"))
+	second := w.build()
+	for _, text := range []string{mustJSON(t, first), mustJSON(t, second), mustJSON(t, w.snap.Records)} {
+		for _, word := range []string{"hunter2swordfish", "correcthorsebattery"} {
+			if strings.Contains(text, word) {
+				t.Errorf("%s stands in:\n%s", word, text)
+			}
+		}
+	}
+	var got []string
+	for _, c := range stepOf(t, second, "manifest.m").Changes {
+		got = append(got, c.Path+" "+string(c.Old)+" "+string(c.New))
+	}
+	want := []string{
+		`objects.ConfigMap/c.data.setting "one" "two"`,
+		`objects.Secret/db.main.stringData.list "(sensitive)" "(sensitive)"`,
+		`objects.Secret/db.main.stringData.pass.word "(sensitive)" "(sensitive)"`,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("changes (-want +got):\n%s", d)
+	}
+	if text := mustJSON(t, w.snap.Records); !strings.Contains(text, "hash:"+hash(`"hunter2swordfish"`)) {
+		t.Errorf("the record must hold the hash:\n%s", text)
+	}
+}

@@ -127,52 +127,45 @@ func hashed(v any, hash string, anyType bool) any {
 // MaskText stands for a sensitive value wherever people read.
 const MaskText = "(sensitive)"
 
-// maskAt hides the value at a flattened path in decoded JSON.
+// maskAt hides the value at a flattened path in decoded JSON. Keys may have dots in
+// them, so that a path may be read in several ways: what any of them leads to is
+// hidden, since what is shown in error cannot be taken back.
 func maskAt(tree any, path string, with func(any) any) {
-	for path != "" {
-		m, ok := tree.(map[string]any)
-		if !ok {
-			return
-		}
-		key, rest, _ := strings.Cut(path, ".")
-		if _, whole := m[path]; whole { // a map key that has dots in it
-			key, rest = path, ""
-		}
-		if rest == "" {
-			if m[key] != nil {
-				m[key] = with(m[key])
+	switch t := tree.(type) {
+	case map[string]any:
+		for key, v := range t {
+			switch rest, inside := strings.CutPrefix(path, key+"."); {
+			case key == path && v != nil:
+				t[key] = with(v)
+			case inside:
+				maskAt(v, rest, with)
 			}
-			return
 		}
-		tree, path = descend(m[key], rest)
+	case []any: // repeated blocks, by label or number
+		for i, e := range t {
+			m, ok := e.(map[string]any)
+			if !ok {
+				continue
+			}
+			for label := range labels(m, strconv.Itoa(i)) {
+				if rest, ok := strings.CutPrefix(path, label+"."); ok {
+					maskAt(m, rest, with)
+				}
+			}
+		}
 	}
 }
 
-// descend steps over the label of a repeated block.
-func descend(v any, path string) (any, string) {
-	list, ok := v.([]any)
-	if !ok {
-		return v, path
-	}
-	label, rest, _ := strings.Cut(path, ".")
-	for i, e := range list {
-		m, ok := e.(map[string]any)
-		if ok && (labelled(m, label) || label == strconv.Itoa(i)) {
-			return m, rest
-		}
-	}
-	return nil, ""
-}
-
-// labelled says whether a repeated block carries the label; whichever attribute
-// the kind fills with it, it is one of the block's strings.
-func labelled(m map[string]any, label string) bool {
+// labels are what a repeated block may be called by: its number, and any of its
+// strings, since whichever attribute the kind fills with the label is one of them.
+func labels(m map[string]any, number string) map[string]bool {
+	out := map[string]bool{number: true}
 	for _, v := range m {
-		if v == label {
-			return true
+		if s, ok := v.(string); ok {
+			out[s] = true
 		}
 	}
-	return false
+	return out
 }
 
 // changes lists every attribute that differs, of all roles.

@@ -69,7 +69,7 @@ func (w *world) files(hcl string) {
 	if err := os.WriteFile(filepath.Join(w.dir, "main.ml.hcl"), []byte(hcl), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	kinds := []string{"dataset", "check", "training", "validation", "deployment", "monitor", "notifier", "batch_inference"}
+	kinds := []string{"dataset", "check", "training", "validation", "deployment", "monitor", "notifier", "batch_inference", "package", "manifest"}
 	conf, diags := config.Load(context.Background(), config.Options{Dir: w.dir, Providers: map[string]config.ProviderSchema{
 		"local": {Name: "local", Kinds: kinds},
 		"pods":  {Name: "pods", Kinds: kinds, Nested: nestedSchemas(w.t, podRun{}, podServer{})},
@@ -368,6 +368,8 @@ func (w *world) outputs(next *state.Snapshot, blk *config.Block, f *planner.Fina
 		out = config.MonitorOutputs{Address: addr}
 	case "notifier":
 		out = config.NotifierOutputs{Address: addr, Type: "log"}
+	case "manifest":
+		out = config.ManifestOutputs{Address: addr, Objects: []config.ManifestObject{{Kind: "ConfigMap", Name: "c"}}}
 	default:
 		w.t.Fatalf("no outputs for %s", blk.Kind.Name)
 	}

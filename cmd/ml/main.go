@@ -10,12 +10,13 @@ import (
 )
 
 // Hidden first arguments under which the program starts itself: a detached
-// runner, a gateway, a child that evaluates files under limits, and its part in
-// a pod. They are handled before anything else is set up.
+// runner, a gateway, a router and its other part in a pod, and a child that
+// evaluates files under limits. They are handled before anything else is set up.
 const (
 	argRunner  = "__runner"
 	argGateway = "__gateway"
 	argEval    = "__eval"
+	argRoute   = "route" // "ml gateway route": a pod's command line
 	argPod     = "pod"
 )
 
@@ -29,6 +30,9 @@ func run() int {
 		case argGateway:
 			return gateway.Main(os.Args[2])
 		}
+	}
+	if len(os.Args) > 3 && os.Args[1] == "gateway" && os.Args[2] == argRoute {
+		return gateway.RouteMain(os.Args[3:], os.Stderr)
 	}
 	if len(os.Args) == 2 && os.Args[1] == argEval {
 		return config.EvalMain(os.Stdin, os.Stdout)

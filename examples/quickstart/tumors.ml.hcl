@@ -1,4 +1,4 @@
-# Breast cancer diagnosis, from data to a watched service, on this machine.
+# Breast cancer diagnosis, from data to a watched service.
 
 dataset "tumors" {
   source = "data/wdbc*.csv"
@@ -50,8 +50,17 @@ validation "tumors" {
   }
 }
 
+package "tumors" {
+  count   = var.where == "local" ? 0 : 1 # on this machine the command serves by itself
+  base    = var.image
+  model   = validation.tumors.model
+  command = ["python3", "serve.py"]
+  sources = ["serve.py", "model.py"]
+}
+
 deployment "tumors" {
   model   = validation.tumors.model
+  image   = one(package.tumors[*].image)
   command = ["python3", "serve.py"]
   sources = ["serve.py", "model.py"]
   rollout {

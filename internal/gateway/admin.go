@@ -6,8 +6,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // admin serves /metrics, /healthz and /status on a port of its own, so that no
@@ -21,7 +19,7 @@ type admin struct {
 }
 
 func newAdmin(m *meters, live func() Live, log *slog.Logger) *admin {
-	return &admin{live: live, log: log, metrics: promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})}
+	return &admin{live: live, log: log, metrics: metricsHandler(m)}
 }
 
 // ServeHTTP answers the three paths.

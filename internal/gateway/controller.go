@@ -48,12 +48,12 @@ type controller struct {
 
 	current   *release
 	candidate *release
-	base      tally // the candidate's, when its step began
+	base      Tally // the candidate's, when its step began
 	mirror    *mirror
 	retiring  map[*release]bool
 	retired   sync.WaitGroup
 	left      chan *release // retirements that are done
-	sink      *runningSink
+	outlet    *outlet
 }
 
 // outcome is how a rollout came to rest.
@@ -117,7 +117,7 @@ func (c *controller) nudge() {
 func (c *controller) resume(s stateFile) {
 	c.live = s.Live
 	c.live.Weight = 0
-	c.live.Progress.StepStarted, c.live.Progress.Tally = time.Time{}, tally{}
+	c.live.Progress.StepStarted, c.live.Progress.Tally = time.Time{}, Tally{}
 	c.before = s.Phase
 	c.live.Phase, c.live.Message = PhaseStarting, "starting"
 	if s.Serving != nil {
@@ -189,7 +189,7 @@ func (c *controller) adopt(d Desired) {
 	resumed := c.live.Generation == d.Generation
 	c.live.Generation = d.Generation
 	// The sink's place is on disk before the first answer that it is owed.
-	if err := c.restartSink(d.Sink); err != nil {
+	if err := c.outlet.restart(d.Sink); err != nil {
 		c.settle(PhaseFailed, err.Error())
 		return
 	}

@@ -12,7 +12,7 @@ import (
 // call tries again.
 func (c *controller) publish(now time.Time) {
 	c.describe()
-	c.live.Sink = c.sinkStatus()
+	c.live.Sink = c.outlet.status()
 	l := c.live
 	c.public.Store(&l)
 	quiet := c.written
@@ -70,9 +70,7 @@ func (c *controller) housekeeping(now time.Time) {
 			r.reap(now)
 		}
 	}
-	if c.sink != nil {
-		c.writer.KeepAfter(c.sink.sink.Acked())
-	}
+	c.outlet.keep()
 	logs, err := filepath.Glob(filepath.Join(c.dir.logs(), "*.log"))
 	if err != nil {
 		c.log.Error("list logs", "error", err)

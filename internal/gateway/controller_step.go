@@ -69,36 +69,36 @@ func (c *controller) step(now time.Time) {
 		c.comeToRest()
 		return
 	}
-	o := observation{
-		now: now, first: c.current == nil, ready: c.candidate.isReady(), failed: c.candidate.failure(),
-		tally: c.candidate.tally().minus(c.base),
+	o := Observation{
+		Now: now, First: c.current == nil, Ready: c.candidate.isReady(), Failed: c.candidate.failure(),
+		Tally: c.candidate.tally().minus(c.base),
 	}
 	if c.mirror != nil {
 		seen := c.mirror.comparison()
 		c.live.Shadow = &seen
 	}
 	if seen := c.live.Shadow; seen != nil {
-		o.compared, o.differed = seen.Compared, seen.Differed
+		o.Compared, o.Differed = seen.Compared, seen.Differed
 	}
-	d := decide(c.desired.Rollout, c.live.Progress, o)
-	c.live.Progress = d.progress
-	if d.message != "" {
-		c.live.Message = fmt.Sprintf("%s: %s", c.candidate.spec.Model, d.message)
+	d := Decide(c.desired.Rollout, c.live.Progress, o)
+	c.live.Progress = d.Progress
+	if d.Message != "" {
+		c.live.Message = fmt.Sprintf("%s: %s", c.candidate.spec.Model, d.Message)
 	}
-	switch d.move {
-	case wait:
-	case shift:
-		c.shift(d.weight)
-	case hold:
+	switch d.Move {
+	case MoveWait:
+	case MoveShift:
+		c.shift(d.Weight)
+	case MoveHold:
 		c.live.Phase = PhaseHeld
 		c.closeMirror()
-	case promote:
+	case MovePromote:
 		c.promote(now)
-	case abort:
-		c.quarantine(d.message, now)
+	case MoveAbort:
+		c.quarantine(d.Message, now)
 		c.giveUp(PhaseAborted, c.live.Message)
-	case fail:
-		c.giveUp(PhaseFailed, d.message)
+	case MoveFail:
+		c.giveUp(PhaseFailed, d.Message)
 	}
 }
 

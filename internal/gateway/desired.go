@@ -48,7 +48,7 @@ type Version struct {
 func (v Version) String() string { return fmt.Sprintf("version %d", v.Number) }
 
 // Server is a command that serves HTTP on 127.0.0.1:$PORT. Its environment is
-// PATH, HOME and LANG as the gateway was started with them, then Env, then PORT, ML_MODEL_DIR (unless Env has it),
+// PATH, HOME and LANG as the gateway was started with them, HOST (127.0.0.1), then Env, then PORT, ML_MODEL_DIR (unless Env has it),
 // and for a transformer PREDICTOR_HOST (host:port).
 type Server struct {
 	Command []string          `json:"command"`
@@ -149,22 +149,33 @@ type Limits struct {
 
 // withDefaults returns d with every zero that means something written out.
 func (d Desired) withDefaults() Desired {
-	or := func(v *time.Duration, def time.Duration) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	or(&d.Drain, 30*time.Second)
-	or(&d.Readiness.Timeout, 2*time.Minute)
-	or(&d.Limits.Timeout, time.Minute)
-	if d.Limits.MaxBody <= 0 {
-		d.Limits.MaxBody = DefaultMaxRequest
-	}
-	if d.Limits.MaxInFlight <= 0 {
-		d.Limits.MaxInFlight = DefaultMaxInFlight
-	}
+	orElse(&d.Drain, 30*time.Second)
+	orElse(&d.Readiness.Timeout, 2*time.Minute)
+	d.Limits = d.Limits.withDefaults()
 	d.Server.Replicas = max(d.Server.Replicas, 1)
-	r := &d.Rollout
+	d.Rollout = d.Rollout.WithDefaults()
+	return d
+}
+
+func (l Limits) withDefaults() Limits {
+	orElse(&l.Timeout, time.Minute)
+	if l.MaxBody <= 0 {
+		l.MaxBody = DefaultMaxRequest
+	}
+	if l.MaxInFlight <= 0 {
+		l.MaxInFlight = DefaultMaxInFlight
+	}
+	return l
+}
+
+func orElse(v *time.Duration, def time.Duration) {
+	if *v <= 0 {
+		*v = def
+	}
+}
+
+// WithDefaults returns r with every zero that means something written out.
+func (r Rollout) WithDefaults() Rollout {
 	if r.Strategy == "" {
 		r.Strategy = Rolling
 	}
@@ -176,16 +187,16 @@ func (d Desired) withDefaults() Desired {
 	}
 	// With nothing to measure, blue_green need not keep the old version.
 	if measured := r.Abort.ErrorRate != nil || r.Abort.P99 != nil; measured || r.Strategy == Canary || r.Strategy == Shadow {
-		or(&r.Interval, 30*time.Second)
+		orElse(&r.Interval, 30*time.Second)
 	}
-	or(&r.MaxWait, 10*r.Interval)
+	orElse(&r.MaxWait, 10*r.Interval)
 	if r.ShadowRequests <= 0 && r.ShadowDuration <= 0 {
 		r.ShadowRequests = 100
 	}
 	if r.Abort.ErrorRate != nil || r.Abort.P99 != nil {
 		r.Abort.MinRequests = max(r.Abort.MinRequests, 1)
 	}
-	return d
+	return r
 }
 
 // validate says what is wrong with d, all of it at once.
@@ -208,7 +219,7 @@ func (d Desired) validate() error {
 	if s := d.Sink; s != nil {
 		errs = append(errs, s.validate())
 	}
-	errs = append(errs, d.Rollout.validate())
+	errs = append(errs, d.Rollout.Validate())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("deployment %q: %w", d.Name, err)
 	}
@@ -247,7 +258,8 @@ func (s Sink) validate() error {
 	return nil
 }
 
-func (r Rollout) validate() error {
+// Validate says what is wrong with r.
+func (r Rollout) Validate() error {
 	switch r.Strategy {
 	case "", Rolling, Canary, BlueGreen, Shadow:
 	default:

@@ -9,9 +9,15 @@
 // killed at any moment goes on from its folder, on the same port.
 //
 // The package never reads the project's state, never runs a shell, never opens
-// anything but loopback, and answers no request by itself except for errors.
+// anything but loopback in front of local servers, and answers no request by
+// itself except for errors.
+//
+// Route is the same request path without servers and decisions: a router that
+// passes requests on to versions which run elsewhere, as the Routes that it is
+// given say, and tells whoever decides (by Decide) what it counted. It is for
+// clusters, and the one that listens on more than loopback.
 //
 // Inside: controller (decides, one goroutine) → release (a version's servers)
 // → replica (keeps one server alive); router and proxy carry the requests;
-// decide in rollout.go is the pure rollout machine; capture/ keeps the answers.
+// Decide in rollout.go is the pure rollout machine; capture/ keeps the answers.
 package gateway

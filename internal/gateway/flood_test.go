@@ -255,7 +255,7 @@ const quickBeside = 10
 
 // stall has n clients read nothing of an endless answer, and returns the tally
 // when the gateway has given them up after patience.
-func stall(t *testing.T, n int, patience time.Duration) tally {
+func stall(t *testing.T, n int, patience time.Duration) Tally {
 	var written atomic.Int64
 	full := make(chan struct{}) // all readers are there
 	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

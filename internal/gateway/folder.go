@@ -23,8 +23,15 @@ func (f folder) applying() string {
 }
 func (f folder) capture() string { return filepath.Join(string(f), "capture") }
 func (f folder) cursor() string  { return filepath.Join(string(f), "sink.json") }
-func (f folder) logs() string    { return filepath.Join(string(f), "logs") }
-func (f folder) log() string     { return filepath.Join(f.logs(), "gateway.log") }
+
+// A router's: the routes it followed last, the name of its captured answers,
+// and how far readers have seen them.
+func (f folder) routes() string { return filepath.Join(string(f), "routes.json") }
+func (f folder) store() string  { return filepath.Join(string(f), "store.json") }
+func (f folder) given() string  { return filepath.Join(string(f), "given.json") }
+
+func (f folder) logs() string { return filepath.Join(string(f), "logs") }
+func (f folder) log() string  { return filepath.Join(f.logs(), "gateway.log") }
 
 // CaptureDir is where the gateway on dir keeps its capture segments.
 func CaptureDir(dir string) string { return folder(dir).capture() }

@@ -82,7 +82,7 @@ func (f *fake) raw(t *testing.T, n int, text string) []int {
 
 func (f *fake) addr() string { return strings.TrimPrefix(f.front.URL, "http://") }
 
-func (f *fake) tally() tally { return f.router.route.Load().current.tally() }
+func (f *fake) tally() Tally { return f.router.route.Load().current.tally() }
 
 // rawServer answers every connection with whatever serve writes.
 func rawServer(t *testing.T, serve func(c net.Conn, br *bufio.Reader)) string {

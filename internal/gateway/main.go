@@ -167,6 +167,7 @@ func (g *gateway) begin() error {
 		dir: g.dir, log: g.log, spawner: newSpawner(), router: rt, proxy: p, meters: m, writer: writer,
 		rebind: g.rebind, wake: make(chan struct{}, 1), left: make(chan *release), retiring: map[*release]bool{},
 		desired: Desired{}.withDefaults(), live: Live{Phase: PhaseStarting},
+		outlet: &outlet{dir: g.dir, log: g.log, writer: writer, stats: &m.sink},
 	}
 	files, err := descriptors()
 	if err != nil {
@@ -309,7 +310,7 @@ func (g *gateway) end(drain time.Duration) error {
 	g.ctl.shutdown(drain)
 	g.ctl.spawner.close()
 	errs = append(errs, g.ctl.writer.Close())
-	g.ctl.drainSink(until)
+	g.ctl.outlet.drain(until)
 	errs = append(errs, g.admin.Close())
 	g.ctl.settle(PhaseStopped, "stopped")
 	g.ctl.retiring = nil

@@ -39,10 +39,10 @@ func (e *clientError) Unwrap() error { return e.err }
 
 var errBodyTooLong = errors.New("longer than the limit")
 
-// appendHead appends the request line and headers for a server at addr. The
+// appendHead appends the request line and headers for the server that is called host. The
 // request is written anew from its parsed parts, never copied, so that the
 // server cannot see other message borders than the gateway did.
-func (m *message) appendHead(dst []byte, addr string) []byte {
+func (m *message) appendHead(dst []byte, host string) []byte {
 	dst = append(dst, m.r.Method...)
 	dst = append(dst, ' ')
 	if path := m.r.URL.EscapedPath(); path != "" {
@@ -55,7 +55,7 @@ func (m *message) appendHead(dst []byte, addr string) []byte {
 		dst = append(dst, m.r.URL.RawQuery...)
 	}
 	dst = append(dst, " HTTP/1.1\r\nHost: "...)
-	dst = append(dst, addr...)
+	dst = append(dst, host...)
 	nominated := m.r.Header["Connection"]
 	for name, values := range m.r.Header {
 		if dropsRequest(name) || len(nominated) > 0 && nominates(nominated, name) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/continuo-ml/continuo/internal/gateway/capture"
 )
@@ -104,6 +105,24 @@ func (m *meters) version(number int) *versionMeters {
 		v.requests[i] = m.requests.WithLabelValues(label, class)
 	}
 	return v
+}
+
+// latency is the histogram of a version's answers so far.
+func (m *meters) latency(number int) Histogram {
+	var out dto.Metric
+	metric, ok := m.duration.WithLabelValues(strconv.Itoa(number)).(prometheus.Metric)
+	if !ok || metric.Write(&out) != nil {
+		return Histogram{}
+	}
+	var h Histogram
+	below := uint64(0)
+	for _, b := range out.GetHistogram().GetBucket() { // cumulative, and without the last
+		h.Bounds = append(h.Bounds, b.GetUpperBound())
+		h.Counts = append(h.Counts, b.GetCumulativeCount()-below)
+		below = b.GetCumulativeCount()
+	}
+	h.Counts = append(h.Counts, out.GetHistogram().GetSampleCount()-below)
+	return h
 }
 
 // setWeights publishes who gets how much.

@@ -153,7 +153,7 @@ func (m *mirror) ask(ctx context.Context, c mirrored) (int, []byte, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	r := (&http.Request{Method: c.method, Header: c.header, Host: u.addr,
+	r := (&http.Request{Method: c.method, Header: c.header, Host: u.host,
 		URL: &url.URL{Path: path, RawPath: c.path, RawQuery: c.query}}).WithContext(ctx)
 	start := time.Now()
 	k, err := u.send(r, &message{r: r, id: c.id, client: "127.0.0.1", body: c.body, length: int64(len(c.body))}, m.timeout)

@@ -125,7 +125,7 @@ func lookUp(name, path string) string {
 // environment is clean but for PATH, HOME and LANG, so that a server sees the
 // same on every machine. Later names win; the result is sorted.
 func environment(s Server, own map[string]string, port int) []string {
-	declared, vars := s.Env, map[string]string{}
+	declared, vars := s.Env, map[string]string{"HOST": "127.0.0.1"}
 	for _, name := range append([]string{"PATH", "HOME", "LANG"}, s.PassEnv...) {
 		if v, ok := os.LookupEnv(name); ok {
 			vars[name] = v

@@ -211,9 +211,9 @@ func (r *release) missed() {
 	r.meters.errors.Inc()
 }
 
-func (r *release) tally() tally {
+func (r *release) tally() Tally {
 	// Errors and slow before requests: a request that ends in between must not
 	// look like more errors than requests.
 	e, s := r.errors.Load(), r.slow.Load()
-	return tally{Requests: r.requests.Load(), Errors: e, Slow: s}
+	return Tally{Requests: r.requests.Load(), Errors: e, Slow: s}
 }

@@ -16,74 +16,78 @@ type Progress struct {
 	// Holding says that the step waits for requests beyond MaxWait, or that a
 	// shadow comparison is complete.
 	Holding bool  `json:"holding,omitempty"`
-	Tally   tally `json:"tally"`
+	Tally   Tally `json:"tally"`
 }
 
-// tally is what the candidate did in the present step. Errors are 5xx answers,
+// Tally is what a version did while it was watched. Errors are 5xx answers,
 // timeouts and broken connections; a client's own mistakes and departures are
 // not. Slow counts answers that took longer than Abort.P99.
-type tally struct {
+type Tally struct {
 	Requests int64 `json:"requests"`
 	Errors   int64 `json:"errors"`
 	Slow     int64 `json:"slow"`
 }
 
-func (t tally) minus(u tally) tally {
-	return tally{t.Requests - u.Requests, t.Errors - u.Errors, t.Slow - u.Slow}
+func (t Tally) minus(u Tally) Tally {
+	return Tally{t.Requests - u.Requests, t.Errors - u.Errors, t.Slow - u.Slow}
 }
 
-// observation is all that decide may look at besides the policy.
-type observation struct {
-	now time.Time
-	// first: there is no version yet to roll over from.
-	first bool
-	// ready: every server of the candidate is ready.
-	ready bool
-	// failed says why the candidate cannot be had; empty if it can.
-	failed   string
-	tally    tally // since StepStarted
-	compared int   // by the shadow
-	differed int
+// Observation is all that Decide may look at besides the policy.
+type Observation struct {
+	Now time.Time
+	// First: there is no version yet to roll over from.
+	First bool
+	// Ready: every server of the candidate is ready.
+	Ready bool
+	// Failed says why the candidate cannot be had; empty if it can.
+	Failed string
+	// Tally is what the candidate did since Progress.StepStarted.
+	Tally Tally
+	// Compared and Differed are the answers that a shadow looked at.
+	Compared, Differed int
 }
 
-type move int
+// Move is what a rollout does next.
+type Move int
 
 // Moves of the rollout machine.
 const (
-	wait    move = iota // stay
-	shift               // give the candidate its step's weight
-	promote             // the candidate becomes the current version
-	hold                // stay, and say so
-	abort               // back to the old version, quarantine the candidate
-	fail                // back to the old version; the candidate never ran
+	MoveWait    Move = iota // stay
+	MoveShift               // give the candidate its step's weight
+	MovePromote             // the candidate becomes the current version
+	MoveHold                // stay, and say so
+	MoveAbort               // back to the old version, quarantine the candidate
+	MoveFail                // back to the old version; the candidate never ran
 )
 
-// decision is what to do next and why; progress replaces the old one.
-type decision struct {
-	move     move
-	weight   int
-	message  string
-	progress Progress
+// Decision is what to do next and why. Weight is the candidate's share of the
+// traffic in percent, Progress replaces the one that was given.
+type Decision struct {
+	Move     Move
+	Weight   int
+	Message  string
+	Progress Progress
 }
 
-// decide is the rollout machine: a pure function of policy, progress and what
+// Decide is the rollout machine: a pure function of policy, progress and what
 // was seen. It is called again and again, and does at most one step per call.
-func decide(r Rollout, p Progress, o observation) decision {
-	d := decision{progress: p}
+// The policy must have its defaults (Rollout.WithDefaults) and be valid.
+func Decide(r Rollout, p Progress, o Observation) Decision {
+	d := Decision{Progress: p}
 	switch {
-	case o.failed != "":
-		d.move, d.message = fail, o.failed
+	case o.Failed != "":
+		d.Move, d.Message = MoveFail, o.Failed
 		return d
-	case !o.ready && p.StepStarted.IsZero():
-		d.message = "waiting for the server to be ready"
+	case !o.Ready && p.StepStarted.IsZero():
+		d.Message = "waiting for the server to be ready"
 		return d
-	case o.first || r.Strategy == Rolling:
-		if o.ready {
-			d.move, d.weight, d.message = promote, 100, "ready"
+	case o.First || r.Strategy == Rolling:
+		if o.Ready {
+			d.Move, d.Weight, d.Message = MovePromote, 100, "ready"
 		}
 		return d
 	case p.StepStarted.IsZero():
-		return begin(r, p, o.now)
+		return begin(r, p, o.Now)
 	case r.Strategy == Shadow:
 		return decideShadow(r, p, o)
 	}
@@ -103,69 +107,69 @@ func (r Rollout) steps() []int {
 }
 
 // begin starts the clock and the traffic of the step that p names.
-func begin(r Rollout, p Progress, now time.Time) decision {
+func begin(r Rollout, p Progress, now time.Time) Decision {
 	steps := r.steps()
 	p.Step = min(max(p.Step, 0), len(steps)-1)
-	p.StepStarted, p.Holding, p.Tally = now, false, tally{}
-	d := decision{move: shift, weight: steps[p.Step], progress: p}
-	d.message = fmt.Sprintf("%s at %d %%", r.Strategy, d.weight)
+	p.StepStarted, p.Holding, p.Tally = now, false, Tally{}
+	d := Decision{Move: MoveShift, Weight: steps[p.Step], Progress: p}
+	d.Message = fmt.Sprintf("%s at %d %%", r.Strategy, d.Weight)
 	if r.Strategy == Shadow {
-		d.message = "shadow: comparing answers"
+		d.Message = "shadow: comparing answers"
 	}
 	return d
 }
 
-func decideStep(r Rollout, p Progress, o observation) decision {
+func decideStep(r Rollout, p Progress, o Observation) Decision {
 	steps := r.steps()
 	p.Step = min(max(p.Step, 0), len(steps)-1)
-	p.Tally = o.tally
-	d := decision{progress: p, weight: steps[p.Step]}
-	elapsed := o.now.Sub(p.StepStarted)
+	p.Tally = o.Tally
+	d := Decision{Progress: p, Weight: steps[p.Step]}
+	elapsed := o.Now.Sub(p.StepStarted)
 	over := elapsed >= r.Interval
-	verdict, why := judge(r.Abort, o.tally, over)
-	at := fmt.Sprintf("%s at %d %%: %s", r.Strategy, d.weight, why)
+	verdict, why := judge(r.Abort, o.Tally, over)
+	at := fmt.Sprintf("%s at %d %%: %s", r.Strategy, d.Weight, why)
 	switch verdict {
 	case bad:
-		d.move, d.message = abort, at
+		d.Move, d.Message = MoveAbort, at
 	case tooFew:
-		d.message = at
+		d.Message = at
 		if elapsed < r.MaxWait || p.Holding {
 			break
 		}
 		switch r.OnNoTraffic {
 		case Promote:
-			if o.ready {
-				d.move, d.weight = promote, 100
+			if o.Ready {
+				d.Move, d.Weight = MovePromote, 100
 			}
 		case AbortIt:
-			d.move, d.message = abort, fmt.Sprintf("%s came within %v", at, r.MaxWait)
+			d.Move, d.Message = MoveAbort, fmt.Sprintf("%s came within %v", at, r.MaxWait)
 		default:
-			d.move, d.progress.Holding = hold, true
+			d.Move, d.Progress.Holding = MoveHold, true
 		}
 	case good:
 		switch {
 		case !over:
-			d.message = at
+			d.Message = at
 		case p.Step == len(steps)-1:
-			if o.ready {
-				d.move, d.weight, d.message = promote, 100, at
+			if o.Ready {
+				d.Move, d.Weight, d.Message = MovePromote, 100, at
 			}
 		default:
 			p.Step++
-			return begin(r, p, o.now)
+			return begin(r, p, o.Now)
 		}
 	}
 	return d
 }
 
-func decideShadow(r Rollout, p Progress, o observation) decision {
-	d := decision{progress: p}
-	d.message = fmt.Sprintf("shadow: %d answers compared, %d differed", o.compared, o.differed)
-	enough := r.ShadowRequests > 0 && o.compared >= r.ShadowRequests ||
-		r.ShadowDuration > 0 && o.now.Sub(p.StepStarted) >= r.ShadowDuration
-	late := r.MaxWait > 0 && o.now.Sub(p.StepStarted) >= r.MaxWait
+func decideShadow(r Rollout, p Progress, o Observation) Decision {
+	d := Decision{Progress: p}
+	d.Message = fmt.Sprintf("shadow: %d answers compared, %d differed", o.Compared, o.Differed)
+	enough := r.ShadowRequests > 0 && o.Compared >= r.ShadowRequests ||
+		r.ShadowDuration > 0 && o.Now.Sub(p.StepStarted) >= r.ShadowDuration
+	late := r.MaxWait > 0 && o.Now.Sub(p.StepStarted) >= r.MaxWait
 	if !p.Holding && (enough || late) {
-		d.move, d.progress.Holding = hold, true
+		d.Move, d.Progress.Holding = MoveHold, true
 	}
 	return d
 }
@@ -181,7 +185,7 @@ const (
 // judge gives a step's verdict with its evidence. Before the step is over it
 // only calls bad what is bad beyond chance (the lower end of a 99 % interval),
 // since looking often at few requests would abort good versions too.
-func judge(a Abort, t tally, over bool) (verdict, string) {
+func judge(a Abort, t Tally, over bool) (verdict, string) {
 	if t.Requests < int64(a.MinRequests) {
 		return tooFew, fmt.Sprintf("%d of the %d requests that a verdict needs", t.Requests, a.MinRequests)
 	}

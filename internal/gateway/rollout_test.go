@@ -28,46 +28,46 @@ func TestEachSituationHasItsMove(t *testing.T) {
 	for name, tc := range map[string]struct {
 		policy   func(*Rollout)
 		progress Progress
-		o        observation
-		want     move
+		o        Observation
+		want     Move
 		weight   int
 	}{
-		"a server that is not ready is waited for":         {o: observation{}, want: wait},
-		"a server that cannot start fails the rollout":     {o: observation{failed: "died"}, want: fail},
-		"the first version skips the steps":                {o: observation{first: true, ready: true}, want: promote, weight: 100},
-		"rolling promotes when ready":                      {policy: func(r *Rollout) { r.Strategy = Rolling }, o: observation{ready: true}, want: promote, weight: 100},
-		"a ready canary gets its first step":               {o: observation{ready: true}, want: shift, weight: 10},
-		"a good step is not over before its interval":      {progress: at(0, 29*time.Second), o: observation{ready: true, tally: tally{100, 0, 0}}, want: wait, weight: 10},
-		"a good step leads to the next":                    {progress: at(0, 30*time.Second), o: observation{ready: true, tally: tally{20, 1, 0}}, want: shift, weight: 50},
-		"the last good step promotes":                      {progress: at(2, 30*time.Second), o: observation{ready: true, tally: tally{20, 0, 0}}, want: promote, weight: 100},
-		"nobody is promoted while its server is down":      {progress: at(2, 30*time.Second), o: observation{tally: tally{20, 0, 0}}, want: wait, weight: 100},
-		"too many errors abort at the end of the step":     {progress: at(0, 30*time.Second), o: observation{ready: true, tally: tally{20, 2, 0}}, want: abort, weight: 10},
-		"a rate at the limit is allowed":                   {progress: at(0, 30*time.Second), o: observation{ready: true, tally: tally{100, 5, 0}}, want: shift, weight: 50},
-		"a slow tail aborts":                               {progress: at(0, 30*time.Second), o: observation{ready: true, tally: tally{100, 0, 2}}, want: abort, weight: 10},
-		"one in a hundred may be slow":                     {progress: at(0, 30*time.Second), o: observation{ready: true, tally: tally{100, 0, 1}}, want: shift, weight: 50},
-		"what is hopeless aborts before the step is over":  {progress: at(0, time.Second), o: observation{ready: true, tally: tally{20, 20, 0}}, want: abort, weight: 10},
-		"chance is not called bad before the step is over": {progress: at(0, time.Second), o: observation{ready: true, tally: tally{20, 2, 0}}, want: wait, weight: 10},
-		"0 requests are no verdict":                        {progress: at(0, 299*time.Second), o: observation{ready: true}, want: wait, weight: 10},
-		"1 bad request is no verdict":                      {progress: at(0, 299*time.Second), o: observation{ready: true, tally: tally{1, 1, 0}}, want: wait, weight: 10},
-		"19 bad requests are no verdict":                   {progress: at(0, 299*time.Second), o: observation{ready: true, tally: tally{19, 19, 0}}, want: wait, weight: 10},
-		"after max_wait a step is held":                    {progress: at(0, 300*time.Second), o: observation{ready: true, tally: tally{19, 0, 0}}, want: hold, weight: 10},
-		"or promoted":                                      {policy: func(r *Rollout) { r.OnNoTraffic = Promote }, progress: at(0, 300*time.Second), o: observation{ready: true}, want: promote, weight: 100},
-		"or aborted":                                       {policy: func(r *Rollout) { r.OnNoTraffic = AbortIt }, progress: at(0, 300*time.Second), o: observation{ready: true}, want: abort, weight: 10},
-		"a held step goes on when requests come":           {progress: Progress{StepStarted: epoch.Add(-time.Hour), Holding: true}, o: observation{ready: true, tally: tally{20, 0, 0}}, want: shift, weight: 50},
-		"a held step still aborts":                         {progress: Progress{StepStarted: epoch.Add(-time.Hour), Holding: true}, o: observation{ready: true, tally: tally{20, 20, 0}}, want: abort, weight: 10},
-		"without limits steps go by time":                  {policy: func(r *Rollout) { r.Abort = Abort{} }, progress: at(0, 30*time.Second), o: observation{ready: true, tally: tally{5, 5, 0}}, want: shift, weight: 50},
-		"blue green takes all at once":                     {policy: func(r *Rollout) { r.Strategy = BlueGreen }, o: observation{ready: true}, want: shift, weight: 100},
-		"a shadow gets no traffic":                         {policy: func(r *Rollout) { r.Strategy = Shadow }, o: observation{ready: true}, want: shift, weight: 0},
-		"a complete comparison is held":                    {policy: func(r *Rollout) { r.Strategy = Shadow }, progress: at(0, time.Second), o: observation{ready: true, compared: 100}, want: hold},
-		"a shadow is never promoted":                       {policy: func(r *Rollout) { r.Strategy = Shadow }, progress: Progress{StepStarted: epoch.Add(-time.Hour), Holding: true}, o: observation{ready: true, compared: 1000}, want: wait},
-		"a step from another policy is brought in range":   {policy: func(r *Rollout) { r.Strategy = BlueGreen }, progress: at(2, time.Hour), o: observation{ready: true, tally: tally{20, 0, 0}}, want: promote, weight: 100},
+		"a server that is not ready is waited for":         {o: Observation{}, want: MoveWait},
+		"a server that cannot start fails the rollout":     {o: Observation{Failed: "died"}, want: MoveFail},
+		"the first version skips the steps":                {o: Observation{First: true, Ready: true}, want: MovePromote, weight: 100},
+		"rolling promotes when ready":                      {policy: func(r *Rollout) { r.Strategy = Rolling }, o: Observation{Ready: true}, want: MovePromote, weight: 100},
+		"a ready canary gets its first step":               {o: Observation{Ready: true}, want: MoveShift, weight: 10},
+		"a good step is not over before its interval":      {progress: at(0, 29*time.Second), o: Observation{Ready: true, Tally: Tally{100, 0, 0}}, want: MoveWait, weight: 10},
+		"a good step leads to the next":                    {progress: at(0, 30*time.Second), o: Observation{Ready: true, Tally: Tally{20, 1, 0}}, want: MoveShift, weight: 50},
+		"the last good step promotes":                      {progress: at(2, 30*time.Second), o: Observation{Ready: true, Tally: Tally{20, 0, 0}}, want: MovePromote, weight: 100},
+		"nobody is promoted while its server is down":      {progress: at(2, 30*time.Second), o: Observation{Tally: Tally{20, 0, 0}}, want: MoveWait, weight: 100},
+		"too many errors abort at the end of the step":     {progress: at(0, 30*time.Second), o: Observation{Ready: true, Tally: Tally{20, 2, 0}}, want: MoveAbort, weight: 10},
+		"a rate at the limit is allowed":                   {progress: at(0, 30*time.Second), o: Observation{Ready: true, Tally: Tally{100, 5, 0}}, want: MoveShift, weight: 50},
+		"a slow tail aborts":                               {progress: at(0, 30*time.Second), o: Observation{Ready: true, Tally: Tally{100, 0, 2}}, want: MoveAbort, weight: 10},
+		"one in a hundred may be slow":                     {progress: at(0, 30*time.Second), o: Observation{Ready: true, Tally: Tally{100, 0, 1}}, want: MoveShift, weight: 50},
+		"what is hopeless aborts before the step is over":  {progress: at(0, time.Second), o: Observation{Ready: true, Tally: Tally{20, 20, 0}}, want: MoveAbort, weight: 10},
+		"chance is not called bad before the step is over": {progress: at(0, time.Second), o: Observation{Ready: true, Tally: Tally{20, 2, 0}}, want: MoveWait, weight: 10},
+		"0 requests are no verdict":                        {progress: at(0, 299*time.Second), o: Observation{Ready: true}, want: MoveWait, weight: 10},
+		"1 bad request is no verdict":                      {progress: at(0, 299*time.Second), o: Observation{Ready: true, Tally: Tally{1, 1, 0}}, want: MoveWait, weight: 10},
+		"19 bad requests are no verdict":                   {progress: at(0, 299*time.Second), o: Observation{Ready: true, Tally: Tally{19, 19, 0}}, want: MoveWait, weight: 10},
+		"after max_wait a step is held":                    {progress: at(0, 300*time.Second), o: Observation{Ready: true, Tally: Tally{19, 0, 0}}, want: MoveHold, weight: 10},
+		"or promoted":                                      {policy: func(r *Rollout) { r.OnNoTraffic = Promote }, progress: at(0, 300*time.Second), o: Observation{Ready: true}, want: MovePromote, weight: 100},
+		"or aborted":                                       {policy: func(r *Rollout) { r.OnNoTraffic = AbortIt }, progress: at(0, 300*time.Second), o: Observation{Ready: true}, want: MoveAbort, weight: 10},
+		"a held step goes on when requests come":           {progress: Progress{StepStarted: epoch.Add(-time.Hour), Holding: true}, o: Observation{Ready: true, Tally: Tally{20, 0, 0}}, want: MoveShift, weight: 50},
+		"a held step still aborts":                         {progress: Progress{StepStarted: epoch.Add(-time.Hour), Holding: true}, o: Observation{Ready: true, Tally: Tally{20, 20, 0}}, want: MoveAbort, weight: 10},
+		"without limits steps go by time":                  {policy: func(r *Rollout) { r.Abort = Abort{} }, progress: at(0, 30*time.Second), o: Observation{Ready: true, Tally: Tally{5, 5, 0}}, want: MoveShift, weight: 50},
+		"blue green takes all at once":                     {policy: func(r *Rollout) { r.Strategy = BlueGreen }, o: Observation{Ready: true}, want: MoveShift, weight: 100},
+		"a shadow gets no traffic":                         {policy: func(r *Rollout) { r.Strategy = Shadow }, o: Observation{Ready: true}, want: MoveShift, weight: 0},
+		"a complete comparison is held":                    {policy: func(r *Rollout) { r.Strategy = Shadow }, progress: at(0, time.Second), o: Observation{Ready: true, Compared: 100}, want: MoveHold},
+		"a shadow is never promoted":                       {policy: func(r *Rollout) { r.Strategy = Shadow }, progress: Progress{StepStarted: epoch.Add(-time.Hour), Holding: true}, o: Observation{Ready: true, Compared: 1000}, want: MoveWait},
+		"a step from another policy is brought in range":   {policy: func(r *Rollout) { r.Strategy = BlueGreen }, progress: at(2, time.Hour), o: Observation{Ready: true, Tally: Tally{20, 0, 0}}, want: MovePromote, weight: 100},
 	} {
-		tc.o.now = epoch
-		d := decide(policy(tc.policy), tc.progress, tc.o)
-		if d.move != tc.want || d.weight != tc.weight {
-			t.Errorf("%s: move %d at %d %% (%s), want %d at %d %%", name, d.move, d.weight, d.message, tc.want, tc.weight)
+		tc.o.Now = epoch
+		d := Decide(policy(tc.policy), tc.progress, tc.o)
+		if d.Move != tc.want || d.Weight != tc.weight {
+			t.Errorf("%s: move %d at %d %% (%s), want %d at %d %%", name, d.Move, d.Weight, d.Message, tc.want, tc.weight)
 		}
-		if (d.move == abort || d.move == fail) && d.message == "" {
+		if (d.Move == MoveAbort || d.Move == MoveFail) && d.Message == "" {
 			t.Errorf("%s: no evidence", name)
 		}
 	}
@@ -77,9 +77,9 @@ func TestEachSituationHasItsMove(t *testing.T) {
 // requests.
 func TestX4AJumpOfTheClockGivesNoVerdict(t *testing.T) {
 	for _, jump := range []time.Duration{-10 * 365 * 24 * time.Hour, 10 * 365 * 24 * time.Hour} {
-		d := decide(policy(nil), Progress{StepStarted: epoch}, observation{now: epoch.Add(jump), ready: true, tally: tally{3, 3, 0}})
-		if d.move != wait && d.move != hold {
-			t.Errorf("jump %v: move %d", jump, d.move)
+		d := Decide(policy(nil), Progress{StepStarted: epoch}, Observation{Now: epoch.Add(jump), Ready: true, Tally: Tally{3, 3, 0}})
+		if d.Move != MoveWait && d.Move != MoveHold {
+			t.Errorf("jump %v: move %d", jump, d.Move)
 		}
 	}
 }
@@ -88,9 +88,9 @@ func TestX4AJumpOfTheClockGivesNoVerdict(t *testing.T) {
 // good verdict at every step, and no verdict is given on too few requests.
 func TestAnAbortWithoutTrafficSaysWhatDidNotCome(t *testing.T) {
 	r := policy(func(r *Rollout) { r.OnNoTraffic = AbortIt })
-	d := decide(r, Progress{StepStarted: epoch}, observation{now: epoch.Add(r.MaxWait), ready: true})
-	if want := "canary at 10 %: 0 of the 20 requests that a verdict needs came within 5m0s"; d.message != want {
-		t.Errorf("%q, want %q", d.message, want)
+	d := Decide(r, Progress{StepStarted: epoch}, Observation{Now: epoch.Add(r.MaxWait), Ready: true})
+	if want := "canary at 10 %: 0 of the 20 requests that a verdict needs came within 5m0s"; d.Message != want {
+		t.Errorf("%q, want %q", d.Message, want)
 	}
 }
 
@@ -99,31 +99,31 @@ func TestNoHistoryPromotesABadCandidate(t *testing.T) {
 		r := policy(func(r *Rollout) {
 			r.OnNoTraffic = rapid.SampledFrom([]string{Hold, AbortIt}).Draw(t, "on_no_traffic")
 		})
-		p, now, seen := Progress{}, epoch, tally{}
+		p, now, seen := Progress{}, epoch, Tally{}
 		failEvery := rapid.Int64Range(1, 10).Draw(t, "fails") // at least 10 % of requests
 		for range rapid.IntRange(1, 60).Draw(t, "ticks") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 60).Draw(t, "seconds")) * time.Second)
 			n := rapid.Int64Range(0, 400).Draw(t, "requests")
 			seen.Requests += n
 			seen.Errors = (seen.Requests + failEvery - 1) / failEvery
-			d := decide(r, p, observation{now: now, ready: rapid.Bool().Draw(t, "ready"), tally: seen})
-			if d.move == promote {
+			d := Decide(r, p, Observation{Now: now, Ready: rapid.Bool().Draw(t, "ready"), Tally: seen})
+			if d.Move == MovePromote {
 				t.Fatalf("promoted with %d of %d failing", seen.Errors, seen.Requests)
 			}
-			if d.move == abort {
+			if d.Move == MoveAbort {
 				if seen.Requests < int64(r.Abort.MinRequests) && r.OnNoTraffic != AbortIt {
 					t.Fatalf("aborted on %d requests", seen.Requests)
 				}
 				return
 			}
-			if d.move == shift {
+			if d.Move == MoveShift {
 				if p.StepStarted.IsZero() {
-					seen = tally{}
+					seen = Tally{}
 				} else {
 					t.Fatalf("step %d judged good with %d of %d failing", p.Step, seen.Errors, seen.Requests)
 				}
 			}
-			p = d.progress
+			p = d.Progress
 		}
 	})
 }
@@ -142,7 +142,7 @@ func TestG2FalseRollbacksAreRare(t *testing.T) {
 		return float64(seed>>11) / (1 << 53)
 	}
 	for range runs {
-		seen := tally{}
+		seen := Tally{}
 		p := Progress{StepStarted: epoch}
 		for i := range 300 {
 			seen.Requests++
@@ -154,7 +154,7 @@ func TestG2FalseRollbacksAreRare(t *testing.T) {
 			if over {
 				now = epoch.Add(30 * time.Second)
 			}
-			if decide(r, p, observation{now: now, ready: true, tally: seen}).move == abort {
+			if Decide(r, p, Observation{Now: now, Ready: true, Tally: seen}).Move == MoveAbort {
 				aborted++
 				break
 			}

@@ -4,11 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
 	"github.com/continuo-ml/continuo/internal/gateway/capture"
 )
+
+// outlet is the way of captured answers to a sink, if one is wanted.
+type outlet struct {
+	dir    folder
+	log    *slog.Logger
+	writer *capture.Writer
+	stats  *capture.SinkStats
+	sink   *runningSink
+}
 
 // runningSink is a sink with its goroutine.
 type runningSink struct {
@@ -18,82 +28,89 @@ type runningSink struct {
 	done   chan struct{}
 }
 
-// restartSink makes the sink follow the desired one. Its cursor stays, so a
+// restart makes the sink follow the desired one. Its cursor stays, so a
 // changed target goes on where the old one was.
-func (c *controller) restartSink(want *Sink) error {
-	if c.sink != nil && want != nil && c.sink.target == *want {
+func (o *outlet) restart(want *Sink) error {
+	if o.sink != nil && want != nil && o.sink.target == *want {
 		return nil
 	}
-	c.stopSink()
+	o.stop()
 	if want == nil {
-		return c.forgetSink()
+		return o.forget()
 	}
 	// What was captured before there was a sink is not for it.
-	_, found, _ := capture.ReadCursor(c.dir.cursor()) // NewSink tells what is wrong with it
+	_, found, _ := capture.ReadCursor(o.dir.cursor()) // NewSink tells what is wrong with it
 	if !found {
-		if err := capture.WriteCursor(c.dir.cursor(), c.writer.Last()); err != nil {
+		if err := capture.WriteCursor(o.dir.cursor(), o.writer.Last()); err != nil {
 			return fmt.Errorf("sink: %w", err)
 		}
 	}
-	s := capture.NewSink(c.dir.capture(), c.dir.cursor(), capture.Target{URL: want.URL, File: want.File, Stats: &c.meters.sink}, c.log)
+	s := capture.NewSink(o.dir.capture(), o.dir.cursor(), capture.Target{URL: want.URL, File: want.File, Stats: o.stats}, o.log)
 	ctx, cancel := context.WithCancel(context.Background())
-	c.sink = &runningSink{target: *want, sink: s, cancel: cancel, done: make(chan struct{})}
-	c.writer.KeepAfter(s.Acked())
-	running := c.sink
+	o.sink = &runningSink{target: *want, sink: s, cancel: cancel, done: make(chan struct{})}
+	o.writer.KeepAfter(s.Acked())
+	running := o.sink
 	go func() {
 		defer close(running.done)
-		s.Run(ctx, c.writer.Flushed())
+		s.Run(ctx, o.writer.Flushed())
 	}()
 	return nil
 }
 
-// forgetSink gives up the place of a sink that is no longer wanted: one that
+// forget gives up the place of a sink that is no longer wanted: one that
 // is declared later starts with what comes then.
-func (c *controller) forgetSink() error {
-	seq, found, err := capture.ReadCursor(c.dir.cursor())
-	if found && err == nil && seq < c.writer.Last() {
-		c.log.Warn("the sink was taken away before it had everything; the rest stays with the captured answers", "sent", seq, "last", c.writer.Last())
+func (o *outlet) forget() error {
+	seq, found, err := capture.ReadCursor(o.dir.cursor())
+	if found && err == nil && seq < o.writer.Last() {
+		o.log.Warn("the sink was taken away before it had everything; the rest stays with the captured answers", "sent", seq, "last", o.writer.Last())
 	}
-	c.writer.KeepNone()
-	if err := os.Remove(c.dir.cursor()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	o.writer.KeepNone()
+	if err := os.Remove(o.dir.cursor()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove sink cursor: %w", err)
 	}
 	return nil
 }
 
-// stopSink ends the sink; what it has not sent waits for the next one.
-func (c *controller) stopSink() {
-	if c.sink == nil {
+// stop ends the sink; what it has not sent waits for the next one.
+func (o *outlet) stop() {
+	if o.sink == nil {
 		return
 	}
-	c.sink.cancel()
-	<-c.sink.done
-	c.sink = nil
+	o.sink.cancel()
+	<-o.sink.done
+	o.sink = nil
 }
 
-// drainSink sends what is left before the gateway ends, for as long as a stop
+// drain sends what is left before the gateway ends, for as long as a stop
 // may take, and a second in any case.
-func (c *controller) drainSink(until time.Time) {
-	if c.sink == nil {
+func (o *outlet) drain(until time.Time) {
+	if o.sink == nil {
 		return
 	}
-	s := c.sink.sink
-	c.stopSink()
+	s := o.sink.sink
+	o.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), max(time.Until(until), time.Second))
 	defer cancel()
 	if err := s.Drain(ctx); err != nil {
-		c.log.Warn("answers wait for the sink until the gateway runs again", "sent", s.Acked(), "last", c.writer.Last(), "error", err)
+		o.log.Warn("answers wait for the sink until the gateway runs again", "sent", s.Acked(), "last", o.writer.Last(), "error", err)
 	}
-	c.writer.KeepAfter(s.Acked())
+	o.writer.KeepAfter(s.Acked())
 }
 
-// sinkStatus is what Live says of the sink.
-func (c *controller) sinkStatus() *SinkStatus {
-	if c.sink == nil {
+// status is what Live says of the sink.
+func (o *outlet) status() *SinkStatus {
+	if o.sink == nil {
 		return nil
 	}
-	acked := c.sink.sink.Acked()
-	return &SinkStatus{Unsent: c.writer.Last() - min(acked, c.writer.Last()), Full: c.writer.Full(), Failure: c.meters.sink.Failure()}
+	acked := o.sink.sink.Acked()
+	return &SinkStatus{Unsent: o.writer.Last() - min(acked, o.writer.Last()), Full: o.writer.Full(), Failure: o.stats.Failure()}
+}
+
+// keep tells the writer what the sink has by now.
+func (o *outlet) keep() {
+	if o.sink != nil {
+		o.writer.KeepAfter(o.sink.sink.Acked())
+	}
 }
 
 // SaveUnsent writes the answers that the sink of a gateway on dir never took

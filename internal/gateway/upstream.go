@@ -31,11 +31,12 @@ const (
 // that it may be tried elsewhere.
 var errNotSent = errors.New("no connection to the server")
 
-// upstream is one ready server process. It keeps its own connections instead
+// upstream is one ready server, or a way to a server behind a URL. It keeps its own connections instead
 // of an http.Transport: request and answer then run on the handler's own
 // goroutine, and it is known for certain whether a byte was sent.
 type upstream struct {
-	addr     string
+	addr     string // where to connect to
+	host     string // what the server is called in a request
 	release  *release
 	inflight atomic.Int64
 	closed   atomic.Bool // no new request may enter
@@ -44,7 +45,9 @@ type upstream struct {
 	idle []*conn
 }
 
-func newUpstream(addr string, r *release) *upstream { return &upstream{addr: addr, release: r} }
+func newUpstream(addr string, r *release) *upstream {
+	return &upstream{addr: addr, host: addr, release: r}
+}
 
 // enter admits one request; leave ends it. A drain that has set closed and
 // then sees no request in flight can rely on none coming: enter counts first
@@ -222,7 +225,7 @@ func (u *upstream) send(r *http.Request, m *message, timeout time.Duration) (*ca
 
 func (k *call) exchange(r *http.Request, m *message, timeout time.Duration) error {
 	c := k.c
-	c.out = m.appendHead(c.out[:0], k.u.addr)
+	c.out = m.appendHead(c.out[:0], k.u.host)
 	var n int
 	var err error
 	if len(m.body) <= writeBufKeep-len(c.out) {

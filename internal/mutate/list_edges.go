@@ -33,10 +33,10 @@ func ofRunner() []mutation {
 			Package: "./internal/runner", Test: "TestOutcomes",
 		},
 		{
-			Name: "runner: changed data stays under its old digest", File: "providers/local/op.go",
+			Name: "runner: changed data stays under its old digest", File: "providers/runs/op.go",
 			Old:     "return st, o.env.discard(st.Changed)",
 			New:     "return st, nil",
-			Package: "./providers/local", Test: "TestDataThatACommandChangedIsFrozenAnew",
+			Package: "./providers/runs", Test: "TestDataThatACommandChangedIsFrozenAnew",
 		},
 	}
 }
@@ -198,22 +198,22 @@ func ofInputs() []mutation {
 func ofVerdicts() []mutation {
 	return []mutation{
 		{
-			Name: "verdict: a missing metric passes", File: "providers/local/gate.go",
+			Name: "verdict: a missing metric passes", File: "providers/runs/gate.go",
 			Old:     `[]resource.Finding{{Name: name, Rule: "missing", Path: t.Metric,`,
 			New:     `[]resource.Finding{{OK: true, Name: name, Rule: "missing", Path: t.Metric,`,
-			Package: "./providers/local", Test: "TestAGateHoldsThresholdsAgainstTheMetrics|TestMetricsThatAreNotWrittenCloseTheGate",
+			Package: "./providers/runs", Test: "TestAGateHoldsThresholdsAgainstTheMetrics|TestMetricsThatAreNotWrittenCloseTheGate",
 		},
 		{
-			Name: "verdict: a bound is off by a little", File: "providers/local/gate.go",
+			Name: "verdict: a bound is off by a little", File: "providers/runs/gate.go",
 			Old:     "value >= *t.Min,",
 			New:     "value >= *t.Min-0.001,",
 			Package: "./cmd/ml", Test: "TestScripts/of/gate",
 		},
 		{
-			Name: "verdict: a regression passes", File: "providers/local/gate.go",
+			Name: "verdict: a regression passes", File: "providers/runs/gate.go",
 			Old:     "f.OK = value >= limit-tolerance",
 			New:     "f.OK = value >= limit-10",
-			Package: "./providers/local", Test: "TestAGateHoldsThresholdsAgainstTheMetrics|TestARegressionIsMeasuredOnTheSameInputs",
+			Package: "./providers/runs", Test: "TestAGateHoldsThresholdsAgainstTheMetrics|TestARegressionIsMeasuredOnTheSameInputs",
 		},
 		{
 			Name: "exit code: a bad verdict is a success", File: "cmd/ml/apply.go",

@@ -4,19 +4,23 @@ package all
 
 import (
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/kubernetes"
 	"github.com/continuo-ml/continuo/providers/local"
+	"github.com/continuo-ml/continuo/providers/oci"
 )
 
 // Elsewhere names the providers that this program does not have, and whose
 // blocks may stand in the files all the same: one project runs on a laptop and
 // on a cluster.
 func Elsewhere() []string {
-	return []string{"kserve", "kubeflow", "kubernetes", "oci", "prometheus"}
+	return []string{"kserve", "kubeflow", "prometheus"}
 }
 
 // Definitions lists the providers.
 func Definitions() []providers.Definition {
 	return []providers.Definition{
+		kubernetes.New(),
 		local.New(),
+		oci.New(),
 	}
 }

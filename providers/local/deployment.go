@@ -18,13 +18,15 @@ import (
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/proc"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/runs"
+	"github.com/continuo-ml/continuo/providers/serving"
 	"github.com/continuo-ml/continuo/resource"
 )
 
 // deployment serves a model version by a gateway process of its own, which carries rollouts out by itself: Apply tells it what
 // to serve and waits, Read asks it what it made of that.
 type deployment struct {
-	*env
+	*runs.Workspace
 
 	mu      sync.Mutex
 	claimed map[string]resource.Address // folders that records were seen to own
@@ -54,8 +56,8 @@ const (
 )
 
 // Probe implements providers.Prober: the code of the server.
-func (d *deployment) Probe(ctx context.Context, req providers.ProbeRequest) (map[string]string, error) {
-	return command{d.env}.Probe(ctx, req)
+func (d *deployment) Probe(_ context.Context, req providers.ProbeRequest) (map[string]string, error) {
+	return d.ProbeCode(req)
 }
 
 // Apply implements providers.Typed. It returns when the rollout came to rest; a cancelled ctx leaves the gateway at its work.
@@ -80,7 +82,7 @@ func (d *deployment) Apply(ctx context.Context, spec config.Deployment, req prov
 		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
 	}
 	live, err := gateway.Wait(ctx, dir, op.Generation, func(message string) {
-		req.Emit(resource.Event{Time: d.Now(), Type: resource.EventProgress, Address: req.Address.String(), Action: req.Action, Message: brief(message)})
+		req.Emit(resource.Event{Time: d.Now(), Type: resource.EventProgress, Address: req.Address.String(), Action: req.Action, Message: serving.Brief(message)})
 	})
 	var down *gateway.DownError
 	if errors.As(err, &down) {
@@ -97,7 +99,7 @@ func (d *deployment) Apply(ctx context.Context, spec config.Deployment, req prov
 
 // submit checks the model out and tells the gateway what to serve.
 func (d *deployment) submit(ctx context.Context, dir string, spec config.Deployment, req providers.ApplyRequest) (*rolloutOp, error) {
-	if err := d.unmoved(req, spec.Exec); err != nil {
+	if err := d.Unmoved(req, spec.Exec); err != nil {
 		return nil, err
 	}
 	want, err := d.desired(spec, req)
@@ -113,19 +115,19 @@ func (d *deployment) submit(ctx context.Context, dir string, spec config.Deploym
 		return nil, fmt.Errorf("%s: %w", req.Address, err)
 	}
 	op := &rolloutOp{Op: req.OpID, Address: req.Address, Version: want.Model.Number, Digest: want.Model.Digest, Port: want.Port, Base: base}
-	if err := writeJSON(filepath.Join(dir, opFile), op); err != nil {
+	if err := durable.WriteJSON(filepath.Join(dir, opFile), op); err != nil {
 		return nil, err
 	}
 	if op.Generation, err = gateway.Apply(ctx, dir, want); err != nil {
 		return nil, fmt.Errorf("%s: %w", req.Address, err)
 	}
-	return op, writeJSON(filepath.Join(dir, opFile), op)
+	return op, durable.WriteJSON(filepath.Join(dir, opFile), op)
 }
 
 // reached returns what an earlier call under this id asked the gateway for, or nil if it never got so far.
 func (d *deployment) reached(dir string, req providers.ApplyRequest) (*rolloutOp, error) {
 	var op rolloutOp
-	found, err := readJSON(filepath.Join(dir, opFile), &op)
+	found, err := durable.ReadJSON(filepath.Join(dir, opFile), &op)
 	if err != nil || !found || op.Op != req.OpID {
 		return nil, err
 	}
@@ -145,49 +147,27 @@ func generation(dir string) (int64, error) {
 	var d struct {
 		Generation int64 `json:"generation"`
 	}
-	_, err := readJSON(filepath.Join(dir, "desired.json"), &d)
+	_, err := durable.ReadJSON(filepath.Join(dir, "desired.json"), &d)
 	return d.Generation, err
 }
 
 // outcome turns how a rollout came to rest into the result of the step.
 func (d *deployment) outcome(dir string, op rolloutOp, live gateway.Live) (providers.Result, error) {
 	ref := d.ref(dir, live)
-	res := providers.Result{Outputs: deploymentOutputs(op.Address, live), Ref: ref}
-	failure := func(format string, args ...any) error {
-		return &providers.RunError{
-			Err: fmt.Errorf("%s: %w", op.Address, fmt.Errorf(format, args...)),
-			Log: serverTail(dir, op.Version), Ref: ref,
-		}
+	res, err := serving.Outcome(op.asked(live), live, d.Now())
+	if why := crashing(live); err == nil && live.Phase == gateway.PhaseReady && why != "" {
+		err = fmt.Errorf("%s does not stay up: %s", live.Current, why)
 	}
-	switch live.Phase {
-	case gateway.PhaseReady:
-		if why := crashing(live); why != "" {
-			return providers.Result{}, failure("%s does not stay up: %s", live.Current, why)
-		}
-		res.Message = fmt.Sprintf("%s serves", live.Current)
-		return res, nil
-	case gateway.PhaseHeld:
-		res.Held, res.Message = true, heldMessage(op.Address, live)
-		return res, nil
-	case gateway.PhaseAborted, gateway.PhaseFailed:
-		q := refused(op, live)
-		if q == nil && live.Current.Number > 0 {
-			return providers.Result{}, failure("%s; what served before serves on", brief(live.Message))
-		}
-		if q == nil {
-			return providers.Result{}, failure("%s", brief(live.Message))
-		}
-		q.reason = brief(q.reason)
-		res.Quarantined = append(res.Quarantined, q.quarantine(op.Address))
-		res.Verdict = &resource.Verdict{
-			Message: fmt.Sprintf("version %d was taken back: %s; %s serves on", q.version, q.reason, live.Current),
-			Subject: resource.Digest(q.digest), Time: d.Now(),
-		}
-		res.Message = res.Verdict.Message
-		return res, nil
-	case gateway.PhaseStopped, gateway.PhaseStarting, gateway.PhaseRolling:
+	if err != nil {
+		return providers.Result{}, &providers.RunError{Err: fmt.Errorf("%s: %w", op.Address, err), Log: serverTail(dir, op.Version), Ref: ref}
 	}
-	return providers.Result{}, failure("the gateway was stopped in the middle of the rollout; apply again")
+	res.Ref = ref
+	return res, nil
+}
+
+// asked is what the operation wanted. Nobody blames a version for a port that could not be had.
+func (op rolloutOp) asked(live gateway.Live) serving.Asked {
+	return serving.Asked{Address: op.Address, Version: op.Version, Digest: op.Digest, Innocent: op.Port != 0 && op.Port != portOf(live.Endpoint)}
 }
 
 // home is the folder of a deployment: the recorded one, or one by its address. A block that was renamed keeps its folder, so a
@@ -223,7 +203,7 @@ func (d *deployment) recordedDir(a resource.Address, raw json.RawMessage) (strin
 			return "", fmt.Errorf("%s: read its reference: %w", a, err)
 		}
 		if ref.Dir != "" {
-			dir = d.abs(ref.Dir)
+			dir = d.Abs(ref.Dir)
 		}
 	}
 	d.mu.Lock()
@@ -236,7 +216,7 @@ func (d *deployment) recordedDir(a resource.Address, raw json.RawMessage) (strin
 }
 
 func (d *deployment) ref(dir string, live gateway.Live) deploymentRef {
-	return deploymentRef{Dir: d.rel(dir), Port: portOf(live.Endpoint)}
+	return deploymentRef{Dir: d.Rel(dir), Port: portOf(live.Endpoint)}
 }
 
 // portOf is the port of an endpoint such as "http://127.0.0.1:20123", or 0.
@@ -247,15 +227,6 @@ func portOf(endpoint string) int {
 		return 0
 	}
 	return n
-}
-
-// deploymentOutputs are the outputs as the gateway serves now.
-func deploymentOutputs(a resource.Address, live gateway.Live) config.DeploymentOutputs {
-	out := config.DeploymentOutputs{Address: a.String(), Endpoint: live.Endpoint, Version: live.Current.Number, Digest: live.Current.Digest}
-	if live.Admin != "" {
-		out.Metrics = live.Admin + "/metrics"
-	}
-	return out
 }
 
 // Delete implements providers.Typed: requests in flight finish, then no process and no file of the deployment is left.
@@ -297,7 +268,7 @@ func (d *deployment) keepUnsent(dir string, req providers.DeleteRequest) error {
 		return err
 	}
 	req.Emit(resource.Event{Time: d.Now(), Type: resource.EventLog, Address: req.Address.String(), Action: resource.Delete,
-		Message: fmt.Sprintf("its sink did not take %d answers; they are in %s, one JSON record a line: send them on or remove the file", n, d.rel(file))})
+		Message: fmt.Sprintf("its sink did not take %d answers; they are in %s, one JSON record a line: send them on or remove the file", n, d.Rel(file))})
 	return nil
 }
 
@@ -315,22 +286,4 @@ func recordedDrain(spec json.RawMessage) time.Duration {
 		return defaultDrain
 	}
 	return drain
-}
-
-// longestLastWord bounds what a message quotes of a server's log, in bytes.
-const longestLastWord = 160
-
-// brief is a gateway's message in one line: of the log lines that it may quote only the last, which says most.
-func brief(message string) string {
-	line, quoted, _ := strings.Cut(message, "\n")
-	line = strings.TrimSuffix(strings.TrimSuffix(line, ":"), "; its last lines")
-	quoted = strings.TrimSpace(quoted)
-	last := strings.TrimSpace(quoted[strings.LastIndexByte(quoted, '\n')+1:])
-	if last == "" {
-		return line
-	}
-	if len(last) > longestLastWord {
-		last = strings.ToValidUTF8(last[:longestLastWord], "") + "…"
-	}
-	return line + ": " + last
 }

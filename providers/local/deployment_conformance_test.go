@@ -1,6 +1,7 @@
 package local
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/continuo-ml/continuo/config"
@@ -20,15 +21,15 @@ exec(open("serve.py").read())
 func TestADeploymentKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.write("late.py", startsLate)
+	s.Write("late.py", startsLate)
 	spec := func(number int, env map[string]string) config.Deployment {
 		d := s.spec(s.model(number, "1"))
 		d.Command, d.Env = []string{"python3", "late.py"}, env
 		return d
 	}
 	providertest.Run(t, providertest.Case{
-		Driver: s.drivers["deployment"], Kind: "deployment",
-		Spec: encoded(t, spec(1, nil)), Slow: encoded(t, spec(2, map[string]string{"WAIT": "1"})),
-		Count: func() int { return lineCount(s.read("count")) }, Release: func() { s.write("go", "") },
+		Driver: s.Drivers["deployment"], Kind: "deployment",
+		Spec: providertest.Encoded(t, spec(1, nil)), Slow: providertest.Encoded(t, spec(2, map[string]string{"WAIT": "1"})),
+		Count: func() int { return strings.Count(s.Read("count"), "\n") }, Release: func() { s.Write("go", "") },
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/proc"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/providertest"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -66,7 +67,7 @@ Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 
 // site is a project that deploys.
 type site struct {
-	*project
+	*providertest.Project
 	addr   resource.Address
 	record *state.Record
 	ops    int
@@ -74,12 +75,12 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{project: newProject(t, map[string]string{"serve.py": serveScript}), addr: resource.Address{Kind: "deployment", Name: "tumors"}}
+	s := &site{Project: providertest.NewProject(t, map[string]string{"serve.py": serveScript}), addr: resource.Address{Kind: "deployment", Name: "tumors"}}
 	s.reconnect()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		dirs, err := filepath.Glob(filepath.Join(s.root, ".ml", "deployments", "*"))
+		dirs, err := filepath.Glob(filepath.Join(s.Root, ".ml", "deployments", "*"))
 		if err != nil {
 			t.Error(err)
 		}
@@ -95,31 +96,31 @@ func newSite(t *testing.T) *site {
 
 // reconnect makes the provider anew, as another `ml` would.
 func (s *site) reconnect() {
-	s.t.Helper()
-	env := testEnv(s.root)
+	s.T.Helper()
+	env := providertest.Env(s.Root)
 	env.Exe = []string{os.Args[0]}
 	env.Now = time.Now
-	pr, err := New().Connect(s.t.Context(), env, cty.NilVal)
+	pr, err := New().Connect(s.T.Context(), env, cty.NilVal)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	s.drivers = pr.Drivers
+	s.Drivers = pr.Drivers
 }
 
 // model stores a version whose answer is given.
 func (s *site) model(number int, answer string) *config.Model {
-	s.t.Helper()
-	dir := s.t.TempDir()
+	s.T.Helper()
+	dir := s.T.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "answer.txt"), []byte(answer), 0o600); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	store, err := files.OpenStore(filepath.Join(s.root, ".ml", "artifacts"))
+	store, err := files.OpenStore(filepath.Join(s.Root, ".ml", "artifacts"))
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	hex, _, err := store.PutDir(dir)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return &config.Model{Name: "tumors", Version: number, Digest: string(resource.DigestOfHex(hex)), Address: "training.tumors"}
 }
@@ -144,22 +145,22 @@ func (s *site) canary(m *config.Model) config.Deployment {
 }
 
 func (s *site) request(spec config.Deployment) providers.ApplyRequest {
-	s.t.Helper()
+	s.T.Helper()
 	s.ops++
-	req := s.project.request("deployment", fmt.Sprintf("op-%d", s.ops), spec)
+	req := s.Project.Request("deployment", fmt.Sprintf("op-%d", s.ops), spec)
 	req.Address, req.Action, req.Prior = s.addr, resource.Create, s.record
 	return req
 }
 
 // deploy applies as the engine would, and keeps the record as it would.
 func (s *site) deploy(spec config.Deployment) (providers.Result, error) {
-	s.t.Helper()
+	s.T.Helper()
 	return s.deployAs(s.request(spec))
 }
 
 func (s *site) deployAs(req providers.ApplyRequest) (providers.Result, error) {
-	s.t.Helper()
-	res, err := s.drivers["deployment"].Apply(within(s.t), req)
+	s.T.Helper()
+	res, err := s.Drivers["deployment"].Apply(providertest.Within(s.T), req)
 	if err == nil {
 		s.keep(req.Spec, res)
 	}
@@ -167,12 +168,12 @@ func (s *site) deployAs(req providers.ApplyRequest) (providers.Result, error) {
 }
 
 func (s *site) mustDeploy(spec config.Deployment) (providers.Result, config.DeploymentOutputs) {
-	s.t.Helper()
+	s.T.Helper()
 	res, err := s.deploy(spec)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	return res, outputsOf(s.t, res.Outputs)
+	return res, outputsOf(s.T, res.Outputs)
 }
 
 func outputsOf(t *testing.T, v any) config.DeploymentOutputs {
@@ -185,8 +186,8 @@ func outputsOf(t *testing.T, v any) config.DeploymentOutputs {
 }
 
 func (s *site) keep(spec cty.Value, res providers.Result) {
-	s.t.Helper()
-	s.record = recordOf(s.t, s.addr, spec, res)
+	s.T.Helper()
+	s.record = recordOf(s.T, s.addr, spec, res)
 }
 
 func recordOf(t *testing.T, addr resource.Address, spec cty.Value, res providers.Result) *state.Record {
@@ -195,7 +196,7 @@ func recordOf(t *testing.T, addr resource.Address, spec cty.Value, res providers
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := state.EncodeValue(encoded(t, res.Outputs))
+	out, err := state.EncodeValue(providertest.Encoded(t, res.Outputs))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,17 +208,17 @@ func recordOf(t *testing.T, addr resource.Address, spec cty.Value, res providers
 }
 
 func (s *site) look() providers.Object {
-	s.t.Helper()
-	o, err := s.drivers["deployment"].Read(within(s.t), providers.ReadRequest{Address: s.addr, Record: s.record})
+	s.T.Helper()
+	o, err := s.Drivers["deployment"].Read(providertest.Within(s.T), providers.ReadRequest{Address: s.addr, Record: s.record})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return o
 }
 
 // until looks until ok, or fails.
 func (s *site) until(what string, ok func(providers.Object) bool) providers.Object {
-	s.t.Helper()
+	s.T.Helper()
 	deadline := time.After(30 * time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -229,18 +230,18 @@ func (s *site) until(what string, ok func(providers.Object) bool) providers.Obje
 		select {
 		case <-tick.C:
 		case <-deadline:
-			s.t.Fatalf("%s did not come: %+v", what, o)
+			s.T.Fatalf("%s did not come: %+v", what, o)
 		}
 	}
 }
 
-func (s *site) dir() string { return filepath.Join(s.root, ".ml", "deployments", "deployment.tumors") }
+func (s *site) dir() string { return filepath.Join(s.Root, ".ml", "deployments", "deployment.tumors") }
 
 func (s *site) live() gateway.Live {
-	s.t.Helper()
+	s.T.Helper()
 	live, err := gateway.Read(s.dir())
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return live
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
@@ -73,12 +74,12 @@ func (d *deployment) desired(spec config.Deployment, req providers.ApplyRequest)
 
 // servedModel checks a version out, read-only.
 func (d *deployment) servedModel(digest resource.Digest) (string, error) {
-	store, err := d.artifacts()
+	store, err := d.Store()
 	if err != nil {
 		return "", err
 	}
 	dir := filepath.Join(d.Dir, "models", digest.Hex())
-	if err := mkdir(filepath.Dir(dir)); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", err
 	}
 	err = store.Checkout(digest.Hex(), dir)
@@ -175,7 +176,7 @@ func (d *deployment) sink(s *config.Sink) (_ *gateway.Sink, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	if err := mkdirIn(root, filepath.Dir(file)); err != nil {
+	if err := durable.MkdirIn(root, filepath.Dir(file)); err != nil {
 		return nil, fmt.Errorf("sink.file: %w", err)
 	}
 	info, err := root.Stat(file)

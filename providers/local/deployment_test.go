@@ -14,9 +14,13 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/proc"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/providertest"
+	"github.com/continuo-ml/continuo/providers/runs"
+	"github.com/continuo-ml/continuo/providers/serving"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -57,8 +61,8 @@ func TestACanaryThatAnswersIsPromoted(t *testing.T) {
 	if out.Version != 2 || res.Held || len(res.Quarantined) > 0 {
 		t.Errorf("outputs %+v, result %+v", out, res)
 	}
-	if !s.logged("version 2: canary at 50 %") {
-		t.Errorf("no event tells of the step: %v", s.events)
+	if !s.Logged("version 2: canary at 50 %") {
+		t.Errorf("no event tells of the step")
 	}
 }
 
@@ -201,12 +205,12 @@ func TestAVersionThatNeverGetsReady(t *testing.T) {
 	s := newSite(t)
 	dead := s.model(1, "die")
 	_, err := s.deploy(s.spec(dead))
-	run := wantRunError(t, err, "did not stay up")
-	if len(run.Log) == 0 || run.Log[len(run.Log)-1] != "no weights in this model" {
-		t.Errorf("log %q", run.Log)
+	log, ref := providertest.WantRunError(t, err, "did not stay up")
+	if len(log) == 0 || log[len(log)-1] != "no weights in this model" {
+		t.Errorf("log %q", log)
 	}
-	if run.Ref == nil || strings.Contains(err.Error(), "\n") {
-		t.Errorf("ref %v, error %q", run.Ref, err)
+	if ref == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("ref %v, error %q", ref, err)
 	}
 	good := s.model(2, "2")
 	s.mustDeploy(s.spec(good))
@@ -219,7 +223,7 @@ func TestAVersionThatNeverGetsReady(t *testing.T) {
 	spec := s.spec(good)
 	spec.Command = []string{"python3", "absent.py"}
 	_, err = s.deploy(spec)
-	wantRunError(t, err, "what served before serves on")
+	providertest.WantRunError(t, err, "what served before serves on")
 	if _, body, err := ask(out.Endpoint, `{"instances": [[1]]}`); err != nil || "200 "+body != two {
 		t.Errorf("%s, %v", body, err)
 	}
@@ -241,7 +245,7 @@ func TestAnOperationThatNeverReachedTheGatewayIsAbsent(t *testing.T) {
 	generation := s.live().Generation
 	// Killed just before it told the gateway.
 	op := rolloutOp{Op: "killed", Address: s.addr, Version: 1, Base: generation}
-	if err := writeJSON(filepath.Join(s.dir(), opFile), op); err != nil {
+	if err := durable.WriteJSON(filepath.Join(s.dir(), opFile), op); err != nil {
 		t.Fatal(err)
 	}
 	req.OpID = "killed"
@@ -250,7 +254,7 @@ func TestAnOperationThatNeverReachedTheGatewayIsAbsent(t *testing.T) {
 	}
 	// Killed just after.
 	op.Base--
-	if err := writeJSON(filepath.Join(s.dir(), opFile), op); err != nil {
+	if err := durable.WriteJSON(filepath.Join(s.dir(), opFile), op); err != nil {
 		t.Fatal(err)
 	}
 	if res, err := s.deployAs(req); err != nil || outputsOf(t, res.Outputs).Version != 1 || s.live().Generation != generation {
@@ -269,7 +273,7 @@ func TestACancelledApplyReturnsAndTheRolloutGoesOn(t *testing.T) {
 			cancel()
 		}
 	}
-	if _, err := s.drivers["deployment"].Apply(ctx, req); !errors.Is(err, context.Canceled) {
+	if _, err := s.Drivers["deployment"].Apply(ctx, req); !errors.Is(err, context.Canceled) {
 		t.Fatalf("error %v", err)
 	}
 	stop := load(t, s.live().Endpoint)
@@ -293,7 +297,7 @@ func TestDeleteLeavesNothing(t *testing.T) {
 	}
 	req := providers.DeleteRequest{OpID: "d", Address: s.addr, Record: s.record, Emit: func(resource.Event) {}}
 	for range 2 { // deleting what is gone is no error
-		if err := s.drivers["deployment"].Delete(within(t), req); err != nil {
+		if err := s.Drivers["deployment"].Delete(providertest.Within(t), req); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -339,11 +343,11 @@ func TestDeleteKeepsWhatTheSinkNeverTook(t *testing.T) {
 	})
 	var said []string
 	req := providers.DeleteRequest{OpID: "d", Address: s.addr, Record: s.record, Emit: func(e resource.Event) { said = append(said, e.Message) }}
-	file := filepath.Join(s.root, ".ml", "unsent", "deployment.tumors-d.jsonl")
+	file := filepath.Join(s.Root, ".ml", "unsent", "deployment.tumors-d.jsonl")
 	if err := errors.Join(os.Mkdir(filepath.Dir(file), 0o700), os.WriteFile(file, []byte("of a delete that was killed\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.drivers["deployment"].Delete(within(t), req); err != nil {
+	if err := s.Drivers["deployment"].Delete(providertest.Within(t), req); err != nil {
 		t.Fatal(err)
 	}
 	raw, err := os.ReadFile(file)
@@ -365,7 +369,7 @@ func TestAServerGetsTheContractAndWhatIsPassed(t *testing.T) {
 	spec.Sink = &config.Sink{File: "out/answers.jsonl"}
 	_, out := s.mustDeploy(spec)
 	env := environOf(t, out.Endpoint)
-	dir := filepath.Join(s.root, ".ml", "models", resource.Digest(m.Digest).Hex())
+	dir := filepath.Join(s.Root, ".ml", "models", resource.Digest(m.Digest).Hex())
 	for name, want := range map[string]string{
 		"ML_MODEL_DIR": dir, "MODE": "fast", "SECRET_TOKEN": "hush", "UNNAMED": "", "ML_RUN_ID": "deployment.tumors.v1",
 	} {
@@ -374,7 +378,7 @@ func TestAServerGetsTheContractAndWhatIsPassed(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"desired.json", "state.json"} {
-		raw, err := os.ReadFile(filepath.Join(s.root, ".ml", "deployments", "deployment.tumors", name))
+		raw, err := os.ReadFile(filepath.Join(s.Root, ".ml", "deployments", "deployment.tumors", name))
 		if err != nil || len(raw) == 0 || strings.Contains(string(raw), "hush") {
 			t.Errorf("%s holds the value of a passed variable, or cannot be read: %v", name, err)
 		}
@@ -385,7 +389,7 @@ func TestAServerGetsTheContractAndWhatIsPassed(t *testing.T) {
 	if _, _, err := ask(out.Endpoint, `{"instances": [[7]]}`); err != nil {
 		t.Fatal(err)
 	}
-	poll(t, "the sink's line", func() bool { return strings.Contains(s.read("out/answers.jsonl"), "[[7]]") })
+	poll(t, "the sink's line", func() bool { return strings.Contains(s.Read("out/answers.jsonl"), "[[7]]") })
 	// New code is rolled out like a new version; the same code restarts nothing.
 	pid := env["ML_CODE_DIGEST"]
 	before := s.processes()
@@ -393,7 +397,7 @@ func TestAServerGetsTheContractAndWhatIsPassed(t *testing.T) {
 	if after := s.processes(); before[1] != after[1] {
 		t.Error("an apply of the same restarted the server")
 	}
-	s.write("serve.py", serveScript+"\n# changed\n")
+	s.Write("serve.py", serveScript+"\n# changed\n")
 	s.reconnect()
 	_, out = s.mustDeploy(spec)
 	if now := environOf(t, out.Endpoint)["ML_CODE_DIGEST"]; now == pid || now == "" {
@@ -432,10 +436,10 @@ func poll(t *testing.T, what string, ok func() bool) {
 func TestSpecsThatCannotBeServedHere(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	if err := os.Symlink(t.TempDir(), s.path("outside")); err != nil {
+	if err := os.Symlink(t.TempDir(), s.Path("outside")); err != nil {
 		t.Fatal(err)
 	}
-	s.write(".mlignore", "outside\n")
+	s.Write(".mlignore", "outside\n")
 	m := s.model(1, "1")
 	for name, c := range map[string]struct {
 		change func(*config.Deployment)
@@ -459,8 +463,8 @@ func TestSpecsThatCannotBeServedHere(t *testing.T) {
 			spec := s.spec(m)
 			c.change(&spec)
 			_, err := s.deploy(spec)
-			wantError(t, err, c.want)
-			wantError(t, err, "deployment.tumors")
+			providertest.WantError(t, err, c.want)
+			providertest.WantError(t, err, "deployment.tumors")
 			if s.live().Alive {
 				t.Error("a gateway was started for it")
 			}
@@ -472,7 +476,7 @@ func TestLogsShowWhatTheServersWrote(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.mustDeploy(s.spec(s.model(1, "1")))
-	l, ok := providers.As[providers.Logger](s.drivers["deployment"])
+	l, ok := providers.As[providers.Logger](s.Drivers["deployment"])
 	if !ok {
 		t.Fatal("a deployment has no Logs")
 	}
@@ -508,7 +512,7 @@ func TestLogsShowWhatTheServersWrote(t *testing.T) {
 
 func TestABlockUnderAnOldNameTakesAnotherFolder(t *testing.T) {
 	s := newSite(t)
-	d := &deployment{env: &env{Env: testEnv(s.root)}}
+	d := &deployment{Workspace: &runs.Workspace{Env: providertest.Env(s.Root)}}
 	ref, err := json.Marshal(deploymentRef{Dir: ".ml/deployments/deployment.tumors"})
 	if err != nil {
 		t.Fatal(err)
@@ -538,7 +542,7 @@ func TestWhatALiveGatewaySaysOfItself(t *testing.T) {
 		"a port that another program has":                 {rolloutOp{Version: 2, Digest: "sha256:2", Port: 80}, gateway.Live{Phase: gateway.PhaseFailed, Current: v1, Endpoint: "http://127.0.0.1:20000"}, false},
 		"one that is held":                                {op, gateway.Live{Phase: gateway.PhaseHeld, Current: v1}, false},
 	} {
-		if got := refused(c.op, c.live) != nil; got != c.want {
+		if got := serving.Refused(c.op.asked(c.live), c.live) != nil; got != c.want {
 			t.Errorf("%s: refused %v", name, got)
 		}
 	}
@@ -548,35 +552,6 @@ func TestWhatALiveGatewaySaysOfItself(t *testing.T) {
 	}
 	if why := crashing(gateway.Live{Current: v1, Servers: []gateway.ServerStatus{down, {Version: 1, Ready: true}}}); why != "" {
 		t.Errorf("one of two: %q", why)
-	}
-}
-
-func TestAMessageIsOneLineWithTheLastWordOfTheServer(t *testing.T) {
-	t.Parallel()
-	for message, want := range map[string]string{
-		"ready": "ready",
-		"version 2: server ended (exit status 1), without output":                                                  "version 2: server ended (exit status 1), without output",
-		"version 2: server ended (exit status 1); its last lines:\nTraceback:\n  File x\nImportError: sklearn\n\n": "version 2: server ended (exit status 1): ImportError: sklearn",
-		"ended; its last lines:\n" + strings.Repeat("ä", 200):                                                      "ended: " + strings.Repeat("ä", 80) + "…",
-	} {
-		if got := brief(message); got != want {
-			t.Errorf("%q is %q, want %q", message, got, want)
-		}
-	}
-}
-
-func TestAHeldRolloutSaysWhatItWaitsForAndWhatToDo(t *testing.T) {
-	t.Parallel()
-	addr := resource.Address{Kind: "deployment", Name: "t", Key: `["eu"]`}
-	live := gateway.Live{Message: "version 2: shadow: 9 answers compared, 1 differed", Current: gateway.Version{Number: 1}}
-	if got, want := heldMessage(addr, live), live.Message+"; waits for traffic"; got != want {
-		t.Errorf("a canary: %q, want %q", got, want)
-	}
-	live.Shadow = &gateway.Comparison{Examples: []gateway.Difference{{ID: "a1", Where: "$.predictions[0]", Current: "1", Candidate: "2"}}}
-	want := live.Message + ", such as $.predictions[0] of request a1: 1 became 2; waits for a decision: " +
-		"strategy = \"rolling\" takes it, `ml rollback 'deployment.t[\"eu\"]' -to 1` takes it back"
-	if got := heldMessage(addr, live); got != want {
-		t.Errorf("a shadow: %q, want %q", got, want)
 	}
 }
 

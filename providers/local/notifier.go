@@ -22,6 +22,7 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -35,7 +36,7 @@ const (
 // notifier delivers alerts: to a webhook, signed, or to a file. A webhook's address often holds a token, so nothing that it says
 // names more than the host.
 type notifier struct {
-	*env
+	*runs.Workspace
 	mu sync.Mutex // one line at a time
 }
 

@@ -29,7 +29,7 @@ const (
 func (n *notifier) write(ctx context.Context, key string, body []byte) (err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := mkdir(n.Dir); err != nil {
+	if err := durable.MkdirAll(n.Dir, 0o755); err != nil {
 		return fmt.Errorf("log alert: %w", err)
 	}
 	lock := flock.New(filepath.Join(n.Dir, alertsLock))

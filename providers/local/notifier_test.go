@@ -20,15 +20,17 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/providertest"
+	"github.com/continuo-ml/continuo/providers/runs"
 )
 
 func testNotifier(t *testing.T) *notifier {
-	return &notifier{env: &env{Env: testEnv(t.TempDir())}}
+	return &notifier{Workspace: &runs.Workspace{Env: providertest.Env(t.TempDir())}}
 }
 
 func alert(t *testing.T, spec config.Notifier) providers.NotifyRequest {
 	return providers.NotifyRequest{
-		Spec: encoded(t, spec), Title: "monitor.tumors.drift is bad", Key: `monitor.tumors["é"].drift/bad/1`,
+		Spec: providertest.Encoded(t, spec), Title: "monitor.tumors.drift is bad", Key: `monitor.tumors["é"].drift/bad/1`,
 		Body: map[string]any{"address": "monitor.tumors", "epoch": 1, "evidence": json.RawMessage(`{"share":0.5}`)},
 	}
 }
@@ -73,7 +75,7 @@ func TestAWebhookThatMayAcceptLaterIsRetryable(t *testing.T) {
 		wait   time.Duration
 	}{
 		"too many requests, in seconds": {429, "7", true, 7 * time.Second},
-		"busy, with a date":             {503, testNow.Add(90 * time.Second).Format(http.TimeFormat), true, 90 * time.Second},
+		"busy, with a date":             {503, providertest.Now.Add(90 * time.Second).Format(http.TimeFormat), true, 90 * time.Second},
 		"broken, without a word":        {500, "", true, 0},
 		"refused":                       {403, "5", false, 0},
 		"gone":                          {410, "", false, 0},

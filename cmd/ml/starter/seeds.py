@@ -66,7 +66,7 @@ def serve():
         def log_message(self, *args):
             pass
 
-    ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+    ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
 
 
 if __name__ == "__main__":

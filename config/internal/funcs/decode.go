@@ -23,7 +23,7 @@ const (
 
 var (
 	jsonDecode = checked(stdlib.JSONDecodeFunc, "JSON", checkJSON)
-	yamlDecode = checked(ctyyaml.YAMLDecodeFunc, "YAML", checkYAML)
+	yamlDecode = checked(ctyyaml.YAMLDecodeFunc, "YAML", CheckYAML)
 )
 
 // checked looks at the text before a decoder does.
@@ -84,9 +84,9 @@ func checkJSON(s string) error {
 	return nil
 }
 
-// checkYAML bounds size, nesting in both styles, and aliases. It counts
+// CheckYAML bounds size, nesting in both styles, and aliases. It counts
 // brackets and indicators wherever they stand, so it errs on the strict side.
-func checkYAML(s string) error {
+func CheckYAML(s string) error {
 	if len(s) > maxYAMLBytes {
 		return fmt.Errorf("the text has %d bytes; at most %d are decoded as YAML", len(s), maxYAMLBytes)
 	}

@@ -104,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def serve():
-    server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
+    server = ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler)
     server.model = load()
     server.serve_forever()
 

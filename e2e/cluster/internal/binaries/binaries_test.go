@@ -1,0 +1,108 @@
+package binaries
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func source(t *testing.T) (Builder, Module) {
+	t.Helper()
+	b := Builder{Source: t.TempDir(), Cache: t.TempDir(), Log: io.Discard}
+	m := Module{Name: "m", Path: "example.com/m", Tools: []string{"a", "b"}}
+	put(t, filepath.Join(b.Source, "m", "go.mod"), "module m\n")
+	put(t, filepath.Join(b.Source, "m", "go.sum"), "x\n")
+	return b, m
+}
+
+func put(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func key(t *testing.T, b Builder, m Module) string {
+	t.Helper()
+	k, err := b.Key(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestTheKeyFollowsWhateverDecidesTheBytes(t *testing.T) {
+	b, m := source(t)
+	first := key(t, b, m)
+	if again := key(t, b, m); again != first {
+		t.Errorf("the same files give %s and %s", first, again)
+	}
+	seen := map[string]string{first: "nothing"}
+	for _, c := range []struct {
+		name   string
+		change func()
+	}{
+		{"go.mod", func() { put(t, filepath.Join(b.Source, "m", "go.mod"), "module m // \n") }},
+		{"go.sum", func() { put(t, filepath.Join(b.Source, "m", "go.sum"), "y\n") }},
+		{"a line that moves from one to the other", func() {
+			put(t, filepath.Join(b.Source, "m", "go.mod"), "module m // \ny\n")
+			put(t, filepath.Join(b.Source, "m", "go.sum"), "")
+		}},
+		{"flags of the linker", func() { m.LDFlags = "-X a=b" }},
+		{"the name", func() {
+			m.Name = "n"
+			put(t, filepath.Join(b.Source, "n", "go.mod"), "")
+			put(t, filepath.Join(b.Source, "n", "go.sum"), "")
+		}},
+	} {
+		c.change()
+		k := key(t, b, m)
+		if before, ok := seen[k]; ok {
+			t.Errorf("after a change of %s the key is that of %s", c.name, before)
+		}
+		seen[k] = c.name
+	}
+}
+
+func TestAModuleIsBuiltOnlyWhenAllItsProgramsAreThere(t *testing.T) {
+	b, m := source(t)
+	dir, err := b.Dir(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tool := range m.Tools {
+		if built, err := b.Built(m); built || err != nil {
+			t.Fatalf("without %s: built %v, %v", tool, built, err)
+		}
+		put(t, filepath.Join(dir, tool), "")
+	}
+	if built, err := b.Built(m); !built || err != nil {
+		t.Fatalf("built %v, %v", built, err)
+	}
+	if got, err := b.Build(context.Background(), m); got != dir || err != nil {
+		t.Fatalf("Build returned %q, %v; what is there is not built again", got, err)
+	}
+}
+
+func TestAMissingModuleIsNamed(t *testing.T) {
+	b, _ := source(t)
+	if _, err := b.Key(Module{Name: "other"}); err == nil {
+		t.Fatal("no error")
+	}
+}
+
+// TestTheCommittedModulesNameTheirPrograms holds the folder build to what the cluster starts.
+func TestTheCommittedModulesNameTheirPrograms(t *testing.T) {
+	for _, name := range []string{"kubernetes", "coredns", "kserve", "jobset", "trainer"} {
+		for _, file := range []string{"go.mod", "go.sum"} {
+			if _, err := os.Stat(filepath.Join("..", "..", "build", name, file)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}

@@ -1,0 +1,3 @@
+// Package scenarios proves on a real cluster, by ml commands only, what the Kubernetes providers promise. `make e2e` runs it on
+// the cluster of e2e/cluster; with ML_E2E_KUBECONFIG, ML_E2E_REGISTRY and ML_E2E_IMAGE it runs on any.
+package scenarios

@@ -1,0 +1,225 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	pageSize  = 500
+	firstPoll = 200 * time.Millisecond
+	maxPoll   = 2 * time.Second
+)
+
+// Get reads one object. Its absence matches [ErrNotFound]; so does another object of that name when the reference has a UID.
+func (c *Client) Get(ctx context.Context, ref Ref) (*unstructured.Unstructured, error) {
+	m, ref, err := c.locate(ctx, ref, false)
+	if err != nil {
+		return nil, err
+	}
+	q := call{verb: "get", resource: m.resource, ref: ref}
+	a, err := c.do(ctx, request{call: q, method: http.MethodGet, path: m.path(ref.Namespace, ref.Name)})
+	if err != nil {
+		return nil, err
+	}
+	u, err := decode(q, a.body, ref.GVK())
+	if err != nil {
+		return nil, err
+	}
+	if ref.UID != "" && string(u.GetUID()) != ref.UID {
+		return nil, fmt.Errorf("get %s: it is another object of that name now (uid %s, not %s): %w", ref, u.GetUID(), ref.UID, ErrNotFound)
+	}
+	return u, nil
+}
+
+// Selector narrows a List.
+type Selector struct {
+	Labels string // app=x,tier!=y
+	Fields string // involvedObject.name=x
+}
+
+// List reads all objects of a kind in a namespace ("" = all of them, which must be allowed), in pages and as of one moment.
+func (c *Client) List(ctx context.Context, gvk schema.GroupVersionKind, namespace string, sel Selector) ([]*unstructured.Unstructured, error) {
+	if namespace != "" {
+		if err := c.Allow(namespace); err != nil {
+			return nil, err
+		}
+	}
+	m, err := c.mapping(ctx, gvk)
+	if err != nil {
+		return nil, err
+	}
+	if m.namespaced && namespace == "" {
+		if err := c.Allow(""); err != nil {
+			return nil, err
+		}
+	}
+	// A list of many pages can outlive the history of the API server: then it begins anew, once.
+	out, err := c.pages(ctx, m, gvk, namespace, sel)
+	if errors.Is(err, errExpired) {
+		out, err = c.pages(ctx, m, gvk, namespace, sel)
+	}
+	return out, err
+}
+
+var errExpired = errors.New("the list took longer than the API server remembers")
+
+func (c *Client) pages(ctx context.Context, m mapping, gvk schema.GroupVersionKind, namespace string, sel Selector) ([]*unstructured.Unstructured, error) {
+	q := call{verb: "list", resource: m.resource, ref: Ref{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: namespace}}
+	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+	if sel.Labels != "" {
+		query.Set("labelSelector", sel.Labels)
+	}
+	if sel.Fields != "" {
+		query.Set("fieldSelector", sel.Fields)
+	}
+	var out []*unstructured.Unstructured
+	for {
+		a, err := c.do(ctx, request{call: q, method: http.MethodGet, path: m.path(namespace, ""), query: query})
+		if err != nil {
+			return nil, err
+		}
+		var page struct {
+			Metadata metav1.ListMeta   `json:"metadata"`
+			Items    []json.RawMessage `json:"items"`
+		}
+		if err := json.Unmarshal(a.body, &page); err != nil {
+			return nil, fmt.Errorf("%s: read the API server's answer: %w", q, err)
+		}
+		for _, raw := range page.Items {
+			// Items of built-in kinds come without apiVersion and kind.
+			u := &unstructured.Unstructured{}
+			if err := u.UnmarshalJSON(withKind(raw, gvk)); err != nil {
+				return nil, fmt.Errorf("%s: read an item: %w", q, err)
+			}
+			out = append(out, u)
+		}
+		if page.Metadata.Continue == "" {
+			return out, nil
+		}
+		query.Set("continue", page.Metadata.Continue)
+	}
+}
+
+// DeleteOptions are the choices of a deletion.
+type DeleteOptions struct {
+	// Propagation says what happens to what the object owns: Foreground (the default) waits for it.
+	Propagation metav1.DeletionPropagation
+	// Grace overrides how long pods get to end; nil = their own.
+	Grace *int64
+	// Within bounds the wait until the object is gone; 0 = 2 min, below 0 = no wait.
+	Within time.Duration
+}
+
+// Delete removes the object with the reference's UID and waits until it is gone. What is gone, or is another object by now, is
+// no error. When it does not go in time the error names the finalizers that hold it.
+func (c *Client) Delete(ctx context.Context, ref Ref, o DeleteOptions) error {
+	if ref.UID == "" {
+		return fmt.Errorf("delete %s: its uid is not given, and another one of that name must not be deleted instead", ref)
+	}
+	if o.Propagation == "" {
+		o.Propagation = metav1.DeletePropagationForeground
+	}
+	if o.Within == 0 {
+		o.Within = 2 * time.Minute
+	}
+	m, ref, err := c.locate(ctx, ref, true)
+	if err != nil {
+		return err
+	}
+	uid := types.UID(ref.UID)
+	body, err := json.Marshal(metav1.DeleteOptions{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "DeleteOptions"},
+		GracePeriodSeconds: o.Grace, PropagationPolicy: &o.Propagation, Preconditions: &metav1.Preconditions{UID: &uid}})
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", ref, err)
+	}
+	_, err = c.do(ctx, request{call: call{verb: "delete", resource: m.resource, ref: ref}, method: http.MethodDelete,
+		path: m.path(ref.Namespace, ref.Name), body: body, ctype: "application/json"})
+	if errors.Is(err, ErrNotFound) || isOther(err) {
+		return nil
+	}
+	if err != nil || o.Within < 0 {
+		return err
+	}
+	return c.gone(ctx, ref, o.Within)
+}
+
+// gone waits until the object no longer exists.
+func (c *Client) gone(ctx context.Context, ref Ref, within time.Duration) error {
+	var last *unstructured.Unstructured
+	err := poll(ctx, within, func(ctx context.Context) (bool, error) {
+		u, err := c.Get(ctx, ref)
+		if errors.Is(err, ErrNotFound) {
+			return true, nil
+		}
+		last = u
+		return false, err
+	})
+	if errors.Is(err, errLate) {
+		return fmt.Errorf("delete %s: it is still there after %s%s", ref, within, heldBy(last))
+	}
+	return err
+}
+
+// heldBy says what keeps an object that is to be deleted.
+func heldBy(u *unstructured.Unstructured) string {
+	if u == nil {
+		return ""
+	}
+	if len(u.GetFinalizers()) > 0 {
+		return ": held by finalizers " + strings.Join(u.GetFinalizers(), ", ") + "; whoever set them has to let go"
+	}
+	if at := u.GetDeletionTimestamp(); at != nil {
+		return ": its end is due at " + at.UTC().Format(time.RFC3339)
+	}
+	return ": its deletion was not recorded"
+}
+
+// errLate: a poll's time is over.
+var errLate = errors.New("timed out")
+
+// poll calls f, ever less often, until it says done, errs, or the time is over ([errLate]). An error that passes by itself is waited out
+// like a "not yet"; when it was the last thing seen, it is the result.
+func poll(ctx context.Context, within time.Duration, f func(context.Context) (bool, error)) error {
+	end := time.NewTimer(within)
+	defer end.Stop()
+	for pause := firstPoll; ; pause = min(pause*3/2, maxPoll) {
+		done, err := f(ctx)
+		var again *Retryable
+		if done || err != nil && !errors.As(err, &again) {
+			return err
+		}
+		tick := time.NewTimer(max(pause, afterOf(again)))
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return context.Cause(ctx)
+		case <-end.C:
+			tick.Stop()
+			if err != nil {
+				return err
+			}
+			return errLate
+		case <-tick.C:
+		}
+	}
+}
+
+func afterOf(r *Retryable) time.Duration {
+	if r == nil {
+		return 0
+	}
+	return r.After
+}

@@ -1,0 +1,252 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/internal/oci"
+	"github.com/continuo-ml/continuo/internal/pod"
+	"github.com/continuo-ml/continuo/internal/runner"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/runs"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// executor is the runs.Executor of a cluster: a stage is a Job.
+type executor struct {
+	*env
+}
+
+// Admit implements runs.Executor. It asks the cluster nothing.
+func (e *executor) Admit(req providers.ApplyRequest) error {
+	w, p, err := e.workload(req)
+	if err != nil {
+		return err
+	}
+	if _, err := e.store.base(); err != nil {
+		return err
+	}
+	if _, err := quantities(w.Resources); err != nil {
+		return err
+	}
+	return p.check()
+}
+
+// workload reads where a step is to run.
+func (e *executor) workload(req providers.ApplyRequest) (workload, podSettings, error) {
+	var w workload
+	if err := resource.Decode(req.Spec, &w); err != nil {
+		return w, podSettings{}, fmt.Errorf("read its attributes: %w", err)
+	}
+	if w.Image == "" {
+		w.Image = e.settings.Image
+	}
+	if w.Image == "" {
+		return w, podSettings{}, errors.New("image: a pod needs one; set image in the block, or in provider \"kubernetes\" for all")
+	}
+	w.Image = strings.TrimPrefix(w.Image, oci.Scheme)
+	c, err := e.cluster()
+	if err != nil {
+		return w, podSettings{}, err
+	}
+	p := w.pod(e.settings, c.Namespace())
+	return w, p, c.Allow(p.Namespace)
+}
+
+// Read implements runs.Executor. Of a stage that goes on it says Running without asking the cluster: Wait finds out.
+func (e *executor) Read(ctx context.Context, dir string) (runner.Status, error) {
+	f := folder(dir)
+	k, err := f.known()
+	switch {
+	case err != nil:
+		return runner.Status{}, err
+	case k.isOver:
+		return k.outcome.Status, nil
+	case k.cancelled && !k.isPlaced:
+		return cancelled("cancelled before it began"), nil
+	case !k.isPlaced:
+		return runner.Status{Phase: runner.Absent, ExitCode: -1, Message: "there is no run in " + dir}, nil
+	case !k.isCreated:
+		return runner.Status{ID: k.placed.Run, Phase: runner.Starting, ExitCode: -1, Message: "its Job is not made yet"}, nil
+	}
+	st := runner.Status{ID: k.placed.Run, Phase: runner.Running, ExitCode: -1, Started: k.created.At, Message: "running as " + k.placed.Job.String()}
+	c, err := e.cluster()
+	if err != nil {
+		return st, err
+	}
+	_, err = c.Get(ctx, k.job())
+	if errors.Is(err, kube.ErrNotFound) {
+		if k.cancelled {
+			return cancelled("cancelled"), nil
+		}
+		return lost(f, k), nil
+	}
+	return st, err
+}
+
+func cancelled(message string) runner.Status {
+	return runner.Status{Phase: runner.Cancelled, ExitCode: -1, Message: message}
+}
+
+// lost is a Job that was made and is gone without an outcome.
+func lost(f folder, k known) runner.Status {
+	st := runner.Status{ID: k.placed.Run, Phase: runner.Lost, ExitCode: -1, Started: k.created.At,
+		Message: fmt.Sprintf("its %s is gone, and it left no result: somebody deleted it", k.placed.Job)}
+	if lines, err := runner.Tail(string(f), lastLines); err == nil {
+		st.LastLogLines = lines
+	}
+	return st
+}
+
+// lastLines is how many lines of the log go with a failure.
+const lastLines = 20
+
+// Wait implements runs.Executor.
+func (e *executor) Wait(ctx context.Context, dir string, on func(runner.Progress)) (runner.Status, error) {
+	f := folder(dir)
+	k, err := f.known()
+	if err != nil {
+		return runner.Status{}, err
+	}
+	if !k.isOver {
+		if !k.isCreated {
+			return e.Read(ctx, dir)
+		}
+		if k.outcome, err = e.await(ctx, f, k, on); err != nil {
+			return runner.Status{}, err
+		}
+		if k.outcome.Status.Phase != runner.Lost { // like the runner's, it follows from what is there, as long as that is so
+			if err := f.note(outcomeFile, k.outcome); err != nil {
+				return runner.Status{}, err
+			}
+		}
+	}
+	return k.outcome.Status, e.clear(ctx, f, k)
+}
+
+// clear deletes the Job, with all that it owns, once its outcome is here.
+func (e *executor) clear(ctx context.Context, f folder, k known) error {
+	done, err := f.has(deletedFile)
+	if err != nil || done || !k.isCreated {
+		return err
+	}
+	c, err := e.cluster()
+	if err != nil {
+		return err
+	}
+	if err := c.Delete(ctx, k.job(), kube.DeleteOptions{}); err != nil {
+		return err
+	}
+	return f.note(deletedFile, time.Now().UTC())
+}
+
+// Cancel implements runs.Executor: the pods get SIGTERM and their grace, then the Job is gone.
+func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) error {
+	f := folder(dir)
+	k, err := f.known()
+	if err != nil || k.isOver {
+		return err
+	}
+	if err := f.note(cancelFile, time.Now().UTC()); err != nil {
+		return err
+	}
+	if !k.isPlaced {
+		return f.note(outcomeFile, outcome{Status: cancelled("cancelled before it began")})
+	}
+	c, err := e.cluster()
+	if err != nil {
+		return err
+	}
+	ref := k.job()
+	if !k.isCreated {
+		// It may have been made by a process that died before it could say so.
+		job, err := c.Get(ctx, ref)
+		if errors.Is(err, kube.ErrNotFound) {
+			return f.note(outcomeFile, outcome{Status: cancelled("cancelled before it began")})
+		}
+		if err != nil {
+			return err
+		}
+		if ref = kube.RefOf(job); job.GetLabels()[labelRun] != labelValue(k.placed.Run) {
+			return fmt.Errorf("cancel: %s belongs to another run", ref)
+		}
+	}
+	if err := c.Delete(ctx, ref, kube.DeleteOptions{Within: deleteWithin}); err != nil {
+		return err
+	}
+	st := cancelled("cancelled")
+	st.ID, st.Started, st.Finished = k.placed.Run, k.created.At, time.Now().UTC()
+	if st.LastLogLines, err = runner.Tail(dir, lastLines); err != nil {
+		return err
+	}
+	return errors.Join(f.note(outcomeFile, outcome{Status: st}), f.note(deletedFile, time.Now().UTC()))
+}
+
+// deleteWithin is how long the end of a cancelled run may take: its grace, and the kubelet's own work.
+const deleteWithin = 5 * time.Minute
+
+// Follow implements runs.Executor. Of a stage that goes on it asks the pods themselves, whether somebody mirrors them or not.
+func (e *executor) Follow(ctx context.Context, dir string, w io.Writer) error {
+	f := folder(dir)
+	k, err := f.known()
+	if err != nil {
+		return err
+	}
+	if !k.isCreated || k.isOver {
+		return copyLog(runner.LogPath(dir, 0), w)
+	}
+	c, err := e.cluster()
+	if err != nil {
+		return err
+	}
+	return (&watch{client: c, k: k, sink: func(index int) (sink, error) {
+		if index > 0 {
+			return discard{}, nil
+		}
+		return &plain{w: w}, nil
+	}}).run(ctx, nil)
+}
+
+// Reports implements runs.Executor.
+func (e *executor) Reports(dir string) string { return folder(dir).at(resultDir + "/outputs") }
+
+// Store implements runs.Executor: the pod has stored it.
+func (e *executor) Store(_ context.Context, _ resource.Address, dir string) (runs.Made, error) {
+	k, err := folder(dir).known()
+	if err != nil {
+		return runs.Made{}, err
+	}
+	m := k.outcome.Model
+	if m == nil {
+		return runs.Made{}, errors.New("the pod stored no model, although it ended well")
+	}
+	return runs.Made{Digest: resource.DigestOfHex(m.Digest), Bytes: m.Bytes, URI: m.Ref}, nil
+}
+
+// Import implements runs.Executor.
+func (e *executor) Import(ctx context.Context, addr resource.Address, dir string) (runs.Made, error) {
+	repo, err := e.store.repo("models/" + addr.Slug())
+	if err != nil {
+		return runs.Made{}, err
+	}
+	m, err := pod.PushModel(ctx, e.store.client, pod.ModelPlace{Repo: repo}, dir)
+	if err != nil {
+		return runs.Made{}, err
+	}
+	return runs.Made{Digest: resource.DigestOfHex(m.Digest), Bytes: m.Bytes, URI: m.Ref}, nil
+}
+
+// Stored implements runs.Executor.
+func (e *executor) Stored(ctx context.Context, m runs.Made) error {
+	_, err := e.store.client.Resolve(ctx, m.URI)
+	if errors.Is(err, oci.ErrNotFound) {
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return err
+}

@@ -1,0 +1,296 @@
+package kubernetes
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/continuo-ml/continuo/internal/kube"
+)
+
+const (
+	lookEvery  = time.Second
+	firstLook  = 200 * time.Millisecond
+	drainWithn = 30 * time.Second // for what a container wrote at its very end
+	maxLogLine = 1 << 20
+)
+
+// errGone: the Job no longer exists.
+var errGone = errors.New("its Job is gone")
+
+// cursor is how much of a pod's log was taken: all lines before a time, and some that carry that very time.
+type cursor struct {
+	Pod  string    `json:"pod,omitempty"`
+	Time time.Time `json:"time,omitzero"`
+	Same int       `json:"same,omitempty"`
+}
+
+// sink takes the log of the pods of one index, one pod after the other.
+type sink interface {
+	// at is where it stands: a sink may remember a life before this one.
+	at() cursor
+	line(c cursor, text string) error
+	close() error
+}
+
+// watch follows the pods of a stage until its Job is over. A log that breaks off, because an API server or a node went away for a while,
+// is opened again where it broke, until the context ends.
+type watch struct {
+	client *kube.Client
+	k      known
+	sink   func(index int) (sink, error)
+
+	sinks    map[int]sink
+	active   map[int]bool
+	followed map[string]bool
+	ended    chan ended
+}
+
+type ended struct {
+	index int
+	err   error
+}
+
+// run returns the Job and its pods as they are when it is over. onLook sees them each time before.
+func (w *watch) run(ctx context.Context, onLook func(job *unstructured.Unstructured, pods []corev1.Pod) error) (err error) {
+	w.sinks, w.active, w.followed, w.ended = map[int]sink{}, map[int]bool{}, map[string]bool{}, make(chan ended)
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		for range w.active {
+			<-w.ended // none outlives its sink
+		}
+		for _, s := range w.sinks {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	pause, over := firstLook, time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case e := <-w.ended:
+			delete(w.active, e.index)
+			if e.err != nil {
+				return e.err
+			}
+		case <-timer.C:
+			timer.Reset(pause)
+			pause = min(pause*2, lookEvery)
+		}
+		done, err := w.look(ctx, onLook)
+		var again *kube.Retryable
+		switch {
+		case errors.As(err, &again):
+			continue // the cluster goes on without being watched; the context bounds how long that may last
+		case err != nil:
+			return err
+		case !done:
+			continue
+		}
+		if over.IsZero() {
+			over = time.Now()
+		}
+		if len(w.active) == 0 || time.Since(over) > drainWithn {
+			return nil
+		}
+	}
+}
+
+// look reads the Job and its pods, and begins to follow those that have begun.
+func (w *watch) look(ctx context.Context, onLook func(*unstructured.Unstructured, []corev1.Pod) error) (done bool, _ error) {
+	job, err := w.client.Get(ctx, w.k.job())
+	if errors.Is(err, kube.ErrNotFound) {
+		return false, errGone
+	}
+	if err != nil {
+		return false, err
+	}
+	pods, err := podsOf(ctx, w.client, job)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range pods {
+		index := indexOf(p)
+		if w.followed[p.Name] || w.active[index] || !begun(p) {
+			continue
+		}
+		if w.sinks[index] == nil {
+			if w.sinks[index], err = w.sink(index); err != nil {
+				return false, err
+			}
+		}
+		w.followed[p.Name], w.active[index] = true, true
+		go func() {
+			err := w.follow(ctx, p.Name, w.sinks[index])
+			w.ended <- ended{index, err}
+		}()
+	}
+	if onLook != nil {
+		if err := onLook(job, pods); err != nil {
+			return false, err
+		}
+	}
+	return jobOver(job), nil
+}
+
+// podsOf lists a Job's own pods, oldest first.
+func podsOf(ctx context.Context, c *kube.Client, job *unstructured.Unstructured) ([]corev1.Pod, error) {
+	all, err := c.Pods(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	var out []corev1.Pod
+	for _, p := range all {
+		for _, o := range p.OwnerReferences {
+			if o.UID == job.GetUID() {
+				out = append(out, p)
+			}
+		}
+	}
+	sort.SliceStable(out, func(i, j int) bool { return out[i].CreationTimestamp.Before(&out[j].CreationTimestamp) })
+	return out, nil
+}
+
+func jobOver(job *unstructured.Unstructured) bool {
+	r := kube.Ready(job)
+	return r.Ready || r.Failed
+}
+
+// indexOf is a pod's number among those of several nodes.
+func indexOf(p corev1.Pod) int {
+	n, err := strconv.Atoi(p.Annotations[batchv1.JobCompletionIndexAnnotation])
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// mainState is the state of the command's container.
+func mainState(p corev1.Pod) corev1.ContainerState {
+	for _, s := range p.Status.ContainerStatuses {
+		if s.Name == mainName {
+			return s.State
+		}
+	}
+	return corev1.ContainerState{}
+}
+
+func begun(p corev1.Pod) bool {
+	s := mainState(p)
+	return s.Running != nil || s.Terminated != nil
+}
+
+// follow takes a pod's log to its end.
+func (w *watch) follow(ctx context.Context, name string, s sink) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		rest, broken, err := w.stream(ctx, name, s)
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		if over, gone := w.over(ctx, name); gone || over && !broken {
+			if rest != "" {
+				c := s.at()
+				return s.line(cursor{Pod: name, Time: c.Time, Same: c.Same}, rest)
+			}
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// over reports whether a pod's command has ended, and whether the pod is gone. When nobody knows, neither.
+func (w *watch) over(ctx context.Context, name string) (over, gone bool) {
+	u, err := w.client.Get(ctx, kube.Ref{Version: "v1", Kind: "Pod", Namespace: w.k.placed.Job.Namespace, Name: name})
+	if err != nil {
+		return false, errors.Is(err, kube.ErrNotFound)
+	}
+	states, _, err := unstructured.NestedSlice(u.Object, "status", "containerStatuses")
+	if err != nil {
+		return false, false
+	}
+	for _, s := range states {
+		m, ok := s.(map[string]any)
+		if !ok || m["name"] != mainName {
+			continue
+		}
+		state, ok := m["state"].(map[string]any)
+		return ok && state["terminated"] != nil, false
+	}
+	return false, false
+}
+
+// stream takes what there is of a pod's log until the connection ends: broken says that it did so before the log. rest is a last line
+// without a line break. The error is the sink's.
+func (w *watch) stream(ctx context.Context, name string, s sink) (rest string, broken bool, _ error) {
+	from := s.at()
+	if from.Pod != name {
+		from = cursor{Pod: name}
+	}
+	log, err := w.client.PodLogs(ctx, w.k.placed.Job.Namespace, name, mainName, kube.LogOptions{Follow: true, Timestamps: true, Since: from.Time})
+	if err != nil {
+		return "", true, nil
+	}
+	in := bufio.NewReaderSize(log, maxLogLine)
+	pos, same := from, 0
+	for {
+		b, err := in.ReadSlice('\n')
+		whole := err == nil || errors.Is(err, bufio.ErrBufferFull)
+		at, text, ok := stamped(strings.TrimSuffix(string(b), "\n"))
+		if ok && at.Equal(from.Time) {
+			same++
+		}
+		switch {
+		case len(b) == 0 || ok && (at.Before(from.Time) || at.Equal(from.Time) && same <= from.Same):
+		case !whole:
+			rest = text
+		default:
+			if !ok {
+				at = pos.Time // the kubelet's own words carry no time
+			}
+			if at.Equal(pos.Time) {
+				pos.Same++
+			} else {
+				pos = cursor{Pod: name, Time: at, Same: 1}
+			}
+			if err := s.line(pos, text); err != nil {
+				return "", false, errors.Join(err, log.Close())
+			}
+		}
+		if whole {
+			continue
+		}
+		// Whatever closing a stream that was read says changes nothing.
+		return rest, !errors.Is(errors.Join(err, log.Close()), io.EOF), nil
+	}
+}
+
+// stamped takes the time off a line.
+func stamped(line string) (time.Time, string, bool) {
+	stamp, text, ok := strings.Cut(line, " ")
+	if !ok {
+		stamp = line
+	}
+	at, err := time.Parse(time.RFC3339Nano, stamp)
+	if err != nil {
+		return time.Time{}, line, false
+	}
+	return at, text, true
+}

@@ -1,0 +1,134 @@
+package kubernetes
+
+import (
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/continuo-ml/continuo/internal/files"
+	"github.com/continuo-ml/continuo/internal/oci"
+	"github.com/continuo-ml/continuo/internal/pod"
+)
+
+// store is the registry below which everything of a project lies that pods need or make.
+type store struct {
+	artifacts string
+	client    *oci.Client
+}
+
+// base is the artifact store without its scheme.
+func (s store) base() (string, error) {
+	base, ok := strings.CutPrefix(s.artifacts, oci.Scheme)
+	if !ok || base == "" {
+		return "", fmt.Errorf("artifacts %q: pods need a registry; set ml { artifacts = \"oci://HOST/NAME\" }", s.artifacts)
+	}
+	return strings.TrimSuffix(base, "/"), nil
+}
+
+func (s store) repo(name string) (string, error) {
+	base, err := s.base()
+	return base + "/" + name, err
+}
+
+// runnerCache remembers the runner image for as long as this process lives.
+type runnerCache struct {
+	mu  sync.Mutex
+	ref string
+}
+
+// runnerImage is the image that holds this program as /ml: the one of the configuration, or one made of this executable.
+func (e *env) runnerImage(ctx context.Context) (string, error) {
+	if e.settings.RunnerImage != "" {
+		return e.settings.RunnerImage, nil
+	}
+	e.runner.mu.Lock()
+	defer e.runner.mu.Unlock()
+	if e.runner.ref != "" {
+		return e.runner.ref, nil
+	}
+	ref, err := e.buildRunner(ctx)
+	if err != nil {
+		return "", fmt.Errorf("make the runner image: %w", err)
+	}
+	e.runner.ref = ref
+	return ref, nil
+}
+
+func (e *env) buildRunner(ctx context.Context) (_ string, err error) {
+	if len(e.exe) == 0 {
+		return "", errors.New("this program does not know its own file; set runner_image in provider \"kubernetes\"")
+	}
+	platform, err := checkExecutable(e.exe[0])
+	if err != nil {
+		return "", err
+	}
+	repo, err := e.store.repo("runner")
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "ml-runner-*")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := copyFile(e.exe[0], filepath.Join(dir, pod.Program), 0o755); err != nil {
+		return "", err
+	}
+	digest, _, err := files.DigestDir(dir)
+	if err != nil {
+		return "", err
+	}
+	tag := oci.ContentTag(digest)
+	img, err := e.store.client.Resolve(ctx, repo+":"+tag)
+	if errors.Is(err, oci.ErrNotFound) {
+		img, err = e.store.client.Build(ctx, oci.BuildRequest{Platform: platform, Layers: []oci.Layer{{Dir: dir}}, Entrypoint: []string{"/" + pod.Program}, Repo: repo, Tags: []string{tag}})
+	}
+	return img.Ref, err
+}
+
+// checkExecutable looks whether a program can run in any Linux container: built for Linux, and in need of no library. It
+// returns its platform.
+func checkExecutable(path string) (platform string, err error) {
+	const other = "set runner_image in provider \"kubernetes\" to an image of the same version that holds /ml"
+	f, err := elf.Open(path)
+	var format *elf.FormatError
+	if errors.As(err, &format) {
+		return "", fmt.Errorf("%s is no program for Linux, and pods run nothing else: %s", path, other)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return "", fmt.Errorf("%s needs shared libraries, which a user's image may lack: build it with CGO_ENABLED=0, or %s", path, other)
+		}
+	}
+	if f.Machine == elf.EM_X86_64 {
+		return "linux/amd64", nil
+	}
+	if f.Machine == elf.EM_AARCH64 {
+		return "linux/arm64", nil
+	}
+	return "", fmt.Errorf("%s is for %s: %s", path, f.Machine, other)
+}
+
+func copyFile(from, to string, mode os.FileMode) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}

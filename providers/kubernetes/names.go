@@ -1,0 +1,65 @@
+package kubernetes
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// The labels on everything that this provider makes. The whole address, which a label cannot hold, is an annotation of that name.
+const (
+	labelRun     = "continuo.dev/run"
+	labelAddress = "continuo.dev/address"
+	labelProject = "continuo.dev/project"
+	labelStage   = "continuo.dev/stage"
+)
+
+const (
+	// maxJobName leaves room for the index and the suffix of a pod within the 63 characters of a host name.
+	maxJobName = 52
+	maxLabel   = 63
+)
+
+// jobName names the Job of a stage: the same one for the same run, whoever asks. The address in front is for people.
+func jobName(addr resource.Address, runID string) string {
+	id := strings.ToLower(runID)
+	id = strings.ReplaceAll(id, ".", "-")
+	if !nameLike.MatchString(id) || len(id) > maxJobName-4 {
+		id = short(runID)
+	}
+	slug := strings.Trim(addr.Slug(), "-")
+	room := maxJobName - 1 - len(id)
+	if len(slug) > room {
+		slug = strings.TrimRight(slug[:room], "-.")
+	}
+	if slug = strings.ReplaceAll(slug, ".", "-"); slug == "" || slug[0] < 'a' || slug[0] > 'z' {
+		slug = "ml"
+	}
+	return slug + "-" + id
+}
+
+var (
+	nameLike  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	labelLike = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$`)
+)
+
+// labelValue is text as a label can hold it: as it is, or with a digest in the place of what does not fit.
+func labelValue(text string) string {
+	if text == "" || len(text) <= maxLabel && labelLike.MatchString(text) {
+		return text
+	}
+	return short(text)
+}
+
+func short(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])[:20]
+}
+
+func uidOf(r kube.Ref) types.UID { return types.UID(r.UID) }

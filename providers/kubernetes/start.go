@@ -1,0 +1,262 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/internal/oci"
+	"github.com/continuo-ml/continuo/internal/pod"
+	"github.com/continuo-ml/continuo/providers/runs"
+)
+
+// maxTask keeps a Secret with its variables below the 1 MiB that an API server takes.
+const maxTask = 900 << 10
+
+// Start implements runs.Executor. The order is what makes a stage happen at most once: the folder says which Job it is, then the
+// Job is made, asleep; then what it needs besides; then it wakes up; then the folder has its UID. Whoever dies in between leaves
+// nothing that runs without its folder knowing it by name, and whoever comes next goes on from there.
+func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
+	f := folder(dir)
+	k, err := f.known()
+	if err != nil || k.isOver || k.isCreated || k.cancelled {
+		return err
+	}
+	spec, values, task, err := e.plan(ctx, s)
+	if err != nil {
+		return err
+	}
+	results, err := e.store.repo("runs")
+	if err != nil {
+		return err
+	}
+	k.placed = placed{
+		Job: kube.Ref{Group: jobKind.Group, Version: jobKind.Version, Kind: jobKind.Kind, Namespace: spec.Pod.Namespace, Name: spec.Name},
+		Run: s.Spec.ID, Results: results, Nodes: spec.Nodes, Start: spec.Pod.StartTimeout, At: time.Now().UTC(), Output: s.Output, Address: s.Spec.Address,
+	}
+	if err := f.note(placedFile, k.placed); err != nil {
+		return err
+	}
+	job, err := e.create(ctx, spec, task, values, s.Spec.ID)
+	if err != nil {
+		return err
+	}
+	return f.note(createdFile, created{UID: job.UID, At: time.Now().UTC()})
+}
+
+// plan makes the specification of a stage's objects, and brings to the registry what its pods will fetch.
+func (e *executor) plan(ctx context.Context, s runs.Stage) (jobSpec, map[string]string, []byte, error) {
+	none := func(err error) (jobSpec, map[string]string, []byte, error) { return jobSpec{}, nil, nil, err }
+	w, p, err := e.workload(s.Request)
+	if err != nil {
+		return none(err)
+	}
+	runnerImage, err := e.runnerImage(ctx)
+	if err != nil {
+		return none(err)
+	}
+	values := e.variables(s)
+	t, err := e.task(ctx, s, w)
+	if err != nil {
+		return none(err)
+	}
+	t.EnvFrom = slices.Sorted(maps.Keys(values))
+	task, err := json.Marshal(t)
+	if err != nil {
+		return none(fmt.Errorf("write the task: %w", err))
+	}
+	if len(task) > maxTask {
+		return none(fmt.Errorf("its parameters make a task of %d bytes; %d are possible: make large ones an input", len(task), maxTask))
+	}
+	spec := jobSpec{
+		Name: jobName(s.Request.Address, s.Spec.ID), Image: w.Image, Runner: strings.TrimPrefix(runnerImage, oci.Scheme), Env: t.EnvFrom,
+		Nodes: max(w.Nodes, 1), Resources: w.Resources, Timeout: s.Spec.Timeout, Grace: s.Spec.Grace, Pod: p,
+		Labels:      e.labels(s),
+		Annotations: map[string]string{labelAddress: s.Spec.Address},
+	}
+	return spec, values, task, nil
+}
+
+func (e *executor) labels(s runs.Stage) map[string]string {
+	l := map[string]string{kube.ManagedBy: kube.FieldManager, labelRun: labelValue(s.Spec.ID), labelAddress: labelValue(s.Request.Address.Slug())}
+	if s.Request.State != nil && s.Request.State.Lineage != "" {
+		l[labelProject] = labelValue(s.Request.State.Lineage)
+	}
+	return l
+}
+
+// variables are the command's own: they may be sensitive, and nothing here could tell which.
+func (e *executor) variables(s runs.Stage) map[string]string {
+	out := map[string]string{}
+	for _, entry := range e.environ() {
+		name, value, ok := strings.Cut(entry, "=")
+		if ok && slices.ContainsFunc(s.Exec.PassEnv, func(p string) bool { ok, err := path.Match(p, name); return ok && err == nil }) {
+			out[name] = value
+		}
+	}
+	maps.Copy(out, s.Spec.Env)
+	return out
+}
+
+// task says what the pods do, and stores its code and inputs where they find them.
+func (e *executor) task(ctx context.Context, s runs.Stage, w workload) (pod.Task, error) {
+	x := s.Spec
+	t := pod.Task{
+		V: pod.TaskVersion, ID: x.ID, Address: x.Address, Command: x.Command, Timeout: x.Timeout, Grace: x.Grace, Params: x.Params, Seed: x.Seed,
+		NeedModel: x.NeedModel, NeedMetrics: x.NeedMetrics, Processes: x.Processes, Nodes: max(w.Nodes, 1), ExtraEnv: x.ExtraEnv,
+		Insecure: e.settings.InsecureRegistry,
+	}
+	var err error
+	if t.Results, err = e.store.repo("runs"); err != nil {
+		return t, err
+	}
+	if err := e.outputs(&t, s); err != nil {
+		return t, err
+	}
+	if t.Code, err = e.code(ctx, s); err != nil {
+		return t, err
+	}
+	t.Inputs = map[string]pod.Artifact{}
+	for _, name := range slices.Sorted(maps.Keys(s.Inputs)) {
+		if t.Inputs[name], err = e.input(ctx, s.Inputs[name]); err != nil {
+			return t, fmt.Errorf("input %s: %w", name, err)
+		}
+	}
+	if s.Model != nil {
+		a, err := e.input(ctx, *s.Model)
+		if err != nil {
+			return t, fmt.Errorf("model: %w", err)
+		}
+		t.Model = &a
+	}
+	return t, nil
+}
+
+// outputs says where what the command makes goes.
+func (e *executor) outputs(t *pod.Task, s runs.Stage) error {
+	if s.Report != "" {
+		t.Outputs = []string{s.Report}
+	}
+	if s.Output != "" {
+		t.Output = &pod.Output{}
+		if info, err := os.Stat(s.Output); err != nil || !info.IsDir() {
+			t.Output.Name = filepath.Base(s.Output)
+		}
+	}
+	if !t.NeedModel {
+		return nil
+	}
+	repo, err := e.store.repo("models/" + s.Request.Address.Slug())
+	if err != nil {
+		return err
+	}
+	t.Models = &pod.ModelPlace{Repo: repo}
+	if repo, err = e.store.repo("checkpoints"); err != nil {
+		return err
+	}
+	t.Checkpoint = &pod.Checkpoint{Repo: repo, Tag: checkpointTag(s)}
+	return nil
+}
+
+// checkpointTag is under which name the next attempt at the same inputs finds the checkpoint of this one. A version that was made
+// ends a line of attempts: to train again on the same inputs begins at the beginning.
+func checkpointTag(s runs.Stage) string {
+	if s.Spec.CheckpointDir == "" {
+		return "" // the run's own: a pod that was killed finds it, nobody else
+	}
+	made := 0
+	if s.Request.State != nil {
+		made = s.Request.State.Counters[s.Request.Address]
+	}
+	return fmt.Sprintf("%s-%s-%d", labelValue(s.Request.Address.Slug()), filepath.Base(s.Spec.CheckpointDir), made)
+}
+
+func (e *executor) code(ctx context.Context, s runs.Stage) (*pod.Artifact, error) {
+	list, err := e.work.CodeFiles(s.Exec)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	repo, err := e.store.repo("code")
+	if err != nil {
+		return nil, err
+	}
+	a, err := pod.PushCode(ctx, e.store.client, repo, e.work.Root, list)
+	if err != nil {
+		return nil, fmt.Errorf("store the code: %w", err)
+	}
+	// What was stored is what was planned only if it is so still.
+	return &a, e.work.Unmoved(s.Request, s.Exec)
+}
+
+func (e *executor) input(ctx context.Context, in runs.Input) (pod.Artifact, error) {
+	if !in.IsModel() {
+		repo, err := e.store.repo("data")
+		if err != nil {
+			return pod.Artifact{}, err
+		}
+		return pod.PushData(ctx, e.store.client, repo, in.Path)
+	}
+	if !strings.HasPrefix(in.Model.URI, oci.Scheme) {
+		return pod.Artifact{}, fmt.Errorf("version %s is kept at %s, which pods cannot reach: train it with a cluster provider", in.Model.Digest.Short(), in.Model.URI)
+	}
+	return pod.Artifact{Ref: in.Model.URI, Digest: string(in.Model.Digest)}, nil
+}
+
+// create makes a stage's objects, or goes on where somebody else stopped.
+func (e *executor) create(ctx context.Context, spec jobSpec, task []byte, values map[string]string, run string) (kube.Ref, error) {
+	c, err := e.cluster()
+	if err != nil {
+		return kube.Ref{}, err
+	}
+	ref := kube.Ref{Group: jobKind.Group, Version: jobKind.Version, Kind: jobKind.Kind, Namespace: spec.Pod.Namespace, Name: spec.Name}
+	there, err := c.Get(ctx, ref)
+	switch {
+	case errors.Is(err, kube.ErrNotFound):
+		asleep := spec
+		asleep.Suspend = true
+		if ref, err = e.apply(ctx, c)(job(asleep)); err != nil {
+			return ref, err
+		}
+	case err != nil:
+		return ref, err
+	default:
+		ref = kube.RefOf(there)
+		if there.GetLabels()[labelRun] != labelValue(run) {
+			return ref, fmt.Errorf("%s is there already and belongs to run %q: delete it, or choose another namespace", ref, there.GetLabels()[labelRun])
+		}
+		if asleep, _, err := unstructured.NestedBool(there.Object, "spec", "suspend"); err != nil || !asleep {
+			return ref, err // it was woken up: all that it needs was there
+		}
+	}
+	if _, err := e.apply(ctx, c)(secret(spec, owner(ref), task, values)); err != nil {
+		return ref, err
+	}
+	if spec.Nodes > 1 {
+		if _, err := e.apply(ctx, c)(service(spec, owner(ref))); err != nil {
+			return ref, err
+		}
+	}
+	return e.apply(ctx, c)(job(spec))
+}
+
+// apply applies what a builder has built.
+func (e *executor) apply(ctx context.Context, c *kube.Client) func(*unstructured.Unstructured, error) (kube.Ref, error) {
+	return func(u *unstructured.Unstructured, err error) (kube.Ref, error) {
+		if err != nil {
+			return kube.Ref{}, err
+		}
+		a, err := c.Apply(ctx, u, kube.ApplyOptions{})
+		return a.Ref, err
+	}
+}
