@@ -33,8 +33,8 @@ var floors = []struct {
 	{`^planner$`, 2},
 	{`^internal/pod$`, 2},
 	{`^providers/all$`, 4},
-	{`^providers/runs$`, 2.5}, // what providers whose commands run somewhere have in common
-	{`^providers/watch$`, 2.7}, // what providers that serve have in common
+	{`^providers/(runs|serving)$`, 2.5}, // what several providers have in common: how commands run, how rollouts end
+	{`^providers/watch$`, 2.7},          // monitors
 	{`^providers/\w+$`, 3},
 	{`^(engine|report|internal/forge)$`, 3},
 	{`^daemon$`, 4},

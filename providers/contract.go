@@ -183,6 +183,17 @@ func (e *RetryableError) Error() string { return e.Err.Error() }
 // Unwrap gives the cause.
 func (e *RetryableError) Unwrap() error { return e.Err }
 
+// NotStartedError is a run of which nothing began: the place could not be
+// reached, or what the run needs could not be brought there. It is no attempt,
+// so that the next apply simply tries again.
+type NotStartedError struct{ Err error }
+
+// Error implements error.
+func (e *NotStartedError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *NotStartedError) Unwrap() error { return e.Err }
+
 // RunError is a run that ended badly: the command failed, timed out, was lost,
 // or wrote no model. It counts as an attempt. Log holds its last lines.
 type RunError struct {

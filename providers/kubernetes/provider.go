@@ -19,11 +19,12 @@ import (
 func New() providers.Definition {
 	return providers.Definition{
 		Name:   "kubernetes",
-		Doc:    "Runs commands as Jobs of a Kubernetes cluster. Code, data, models and results travel through the registry that ml { artifacts } names.",
+		Doc:    "Runs commands as Jobs of a Kubernetes cluster, and serves models by Deployments behind a router. Code, data, models and results travel through the registry that ml { artifacts } names.",
 		Config: settings{},
-		Kinds:  []string{"check", "training", "validation", "batch_inference"},
+		Kinds:  []string{"check", "training", "validation", "batch_inference", "deployment"},
 		Nested: map[string]any{
 			"check": podSettings{}, "training": podSettings{}, "validation": podSettings{}, "batch_inference": podSettings{},
+			"deployment": serverSettings{},
 		},
 		Connect: connect,
 	}
@@ -71,5 +72,6 @@ func connect(ctx context.Context, penv providers.Env, config cty.Value) (*provid
 	})
 	drivers := runs.Drivers(w, &executor{env: e})
 	delete(drivers, "dataset") // data is frozen where the project is
+	drivers["deployment"] = providers.For(&deployment{env: e, now: penv.Now})
 	return &providers.Provider{Name: "kubernetes", Drivers: drivers, Close: w.Close}, nil
 }

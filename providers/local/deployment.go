@@ -19,6 +19,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/proc"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/runs"
+	"github.com/continuo-ml/continuo/providers/serving"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -81,7 +82,7 @@ func (d *deployment) Apply(ctx context.Context, spec config.Deployment, req prov
 		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
 	}
 	live, err := gateway.Wait(ctx, dir, op.Generation, func(message string) {
-		req.Emit(resource.Event{Time: d.Now(), Type: resource.EventProgress, Address: req.Address.String(), Action: req.Action, Message: brief(message)})
+		req.Emit(resource.Event{Time: d.Now(), Type: resource.EventProgress, Address: req.Address.String(), Action: req.Action, Message: serving.Brief(message)})
 	})
 	var down *gateway.DownError
 	if errors.As(err, &down) {
@@ -153,42 +154,20 @@ func generation(dir string) (int64, error) {
 // outcome turns how a rollout came to rest into the result of the step.
 func (d *deployment) outcome(dir string, op rolloutOp, live gateway.Live) (providers.Result, error) {
 	ref := d.ref(dir, live)
-	res := providers.Result{Outputs: deploymentOutputs(op.Address, live), Ref: ref}
-	failure := func(format string, args ...any) error {
-		return &providers.RunError{
-			Err: fmt.Errorf("%s: %w", op.Address, fmt.Errorf(format, args...)),
-			Log: serverTail(dir, op.Version), Ref: ref,
-		}
+	res, err := serving.Outcome(op.asked(live), live, d.Now())
+	if why := crashing(live); err == nil && live.Phase == gateway.PhaseReady && why != "" {
+		err = fmt.Errorf("%s does not stay up: %s", live.Current, why)
 	}
-	switch live.Phase {
-	case gateway.PhaseReady:
-		if why := crashing(live); why != "" {
-			return providers.Result{}, failure("%s does not stay up: %s", live.Current, why)
-		}
-		res.Message = fmt.Sprintf("%s serves", live.Current)
-		return res, nil
-	case gateway.PhaseHeld:
-		res.Held, res.Message = true, heldMessage(op.Address, live)
-		return res, nil
-	case gateway.PhaseAborted, gateway.PhaseFailed:
-		q := refused(op, live)
-		if q == nil && live.Current.Number > 0 {
-			return providers.Result{}, failure("%s; what served before serves on", brief(live.Message))
-		}
-		if q == nil {
-			return providers.Result{}, failure("%s", brief(live.Message))
-		}
-		q.reason = brief(q.reason)
-		res.Quarantined = append(res.Quarantined, q.quarantine(op.Address))
-		res.Verdict = &resource.Verdict{
-			Message: fmt.Sprintf("version %d was taken back: %s; %s serves on", q.version, q.reason, live.Current),
-			Subject: resource.Digest(q.digest), Time: d.Now(),
-		}
-		res.Message = res.Verdict.Message
-		return res, nil
-	case gateway.PhaseStopped, gateway.PhaseStarting, gateway.PhaseRolling:
+	if err != nil {
+		return providers.Result{}, &providers.RunError{Err: fmt.Errorf("%s: %w", op.Address, err), Log: serverTail(dir, op.Version), Ref: ref}
 	}
-	return providers.Result{}, failure("the gateway was stopped in the middle of the rollout; apply again")
+	res.Ref = ref
+	return res, nil
+}
+
+// asked is what the operation wanted. Nobody blames a version for a port that could not be had.
+func (op rolloutOp) asked(live gateway.Live) serving.Asked {
+	return serving.Asked{Address: op.Address, Version: op.Version, Digest: op.Digest, Innocent: op.Port != 0 && op.Port != portOf(live.Endpoint)}
 }
 
 // home is the folder of a deployment: the recorded one, or one by its address. A block that was renamed keeps its folder, so a
@@ -250,15 +229,6 @@ func portOf(endpoint string) int {
 	return n
 }
 
-// deploymentOutputs are the outputs as the gateway serves now.
-func deploymentOutputs(a resource.Address, live gateway.Live) config.DeploymentOutputs {
-	out := config.DeploymentOutputs{Address: a.String(), Endpoint: live.Endpoint, Version: live.Current.Number, Digest: live.Current.Digest}
-	if live.Admin != "" {
-		out.Metrics = live.Admin + "/metrics"
-	}
-	return out
-}
-
 // Delete implements providers.Typed: requests in flight finish, then no process and no file of the deployment is left.
 func (d *deployment) Delete(ctx context.Context, req providers.DeleteRequest) error {
 	dir, err := d.recordedDir(req.Address, req.Record.Ref)
@@ -316,22 +286,4 @@ func recordedDrain(spec json.RawMessage) time.Duration {
 		return defaultDrain
 	}
 	return drain
-}
-
-// longestLastWord bounds what a message quotes of a server's log, in bytes.
-const longestLastWord = 160
-
-// brief is a gateway's message in one line: of the log lines that it may quote only the last, which says most.
-func brief(message string) string {
-	line, quoted, _ := strings.Cut(message, "\n")
-	line = strings.TrimSuffix(strings.TrimSuffix(line, ":"), "; its last lines")
-	quoted = strings.TrimSpace(quoted)
-	last := strings.TrimSpace(quoted[strings.LastIndexByte(quoted, '\n')+1:])
-	if last == "" {
-		return line
-	}
-	if len(last) > longestLastWord {
-		last = strings.ToValidUTF8(last[:longestLastWord], "") + "…"
-	}
-	return line + ": " + last
 }

@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/proc"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/serving"
 	"github.com/continuo-ml/continuo/resource"
-	"github.com/continuo-ml/continuo/state"
 )
 
 // served are the recorded outputs that may move by themselves.
@@ -56,17 +55,17 @@ func (d *deployment) object(req providers.ReadRequest, op rolloutOp, live gatewa
 		}
 	}
 	if live.Current.Number > 0 && known != (served{live.Endpoint, live.Current.Number, live.Current.Digest}) {
-		o.Outputs = deploymentOutputs(req.Address, live)
+		o.Outputs = serving.Outputs(req.Address, live)
 	}
-	o.Quarantined = refusedSince(req, op, live)
+	o.Quarantined = serving.RefusedSince(op.asked(live), live, req.Record.Updated)
 	switch live.Phase {
 	case gateway.PhaseStarting, gateway.PhaseRolling:
-		o.Phase, o.Message = resource.PhaseRunning, brief(live.Message)
+		o.Phase, o.Message = resource.PhaseRunning, serving.Brief(live.Message)
 	case gateway.PhaseHeld:
-		o.Phase, o.Message = resource.PhaseRunning, heldMessage(req.Address, live)
+		o.Phase, o.Message = resource.PhaseRunning, serving.Held(req.Address, live)
 	case gateway.PhaseFailed, gateway.PhaseAborted, gateway.PhaseReady, gateway.PhaseStopped:
 		if live.Current.Number == 0 {
-			o.Phase, o.Message = resource.PhaseFailed, brief(live.Message)
+			o.Phase, o.Message = resource.PhaseFailed, serving.Brief(live.Message)
 		}
 	}
 	if o.Message == "" {
@@ -90,19 +89,6 @@ func goneMessage(live gateway.Live) string {
 		return "the gateway ended with a restart of the machine"
 	}
 	return "the gateway died"
-}
-
-// heldMessage says which version of the deployment waits, where, and for what.
-func heldMessage(a resource.Address, live gateway.Live) string {
-	text := brief(live.Message)
-	if live.Shadow == nil {
-		return text + "; waits for traffic"
-	}
-	if len(live.Shadow.Examples) > 0 {
-		x := live.Shadow.Examples[0]
-		text += fmt.Sprintf(", such as %s of request %s: %s became %s", x.Where, x.ID, x.Current, x.Candidate)
-	}
-	return fmt.Sprintf("%s; waits for a decision: strategy = \"rolling\" takes it, `ml rollback %s -to %d` takes it back", text, a.Arg(), live.Current.Number)
 }
 
 // sinkMessage says that a sink is away, and what that does.
@@ -141,53 +127,8 @@ func crashing(live gateway.Live) string {
 			return ""
 		}
 		if s.Restarts > 0 && s.LastError != "" {
-			why = brief(s.LastError)
+			why = serving.Brief(s.LastError)
 		}
 	}
 	return why
-}
-
-// refusal is a version that a rollout found bad while an older one serves.
-type refusal struct {
-	version int
-	digest  string
-	reason  string
-	when    time.Time
-}
-
-func (r refusal) quarantine(a resource.Address) state.Quarantine {
-	return state.Quarantine{Address: a, Version: r.version, Digest: resource.Digest(r.digest), Reason: r.reason, When: r.when.UTC()}
-}
-
-// refused returns why the version that an operation asked for was not taken, if that is the version's fault. It is nil when no
-// version serves, when the same version serves (its new command or code is at fault), and when the port could not be had.
-func refused(op rolloutOp, live gateway.Live) *refusal {
-	if live.Current.Number == 0 || live.Current.Digest == op.Digest {
-		return nil
-	}
-	switch live.Phase {
-	case gateway.PhaseAborted:
-		for i := len(live.Quarantined) - 1; i >= 0; i-- {
-			if q := live.Quarantined[i]; q.Version.Number == op.Version && q.Version.Digest == op.Digest {
-				return &refusal{op.Version, op.Digest, q.Reason, q.Time}
-			}
-		}
-		return &refusal{op.Version, op.Digest, live.Message, live.Updated}
-	case gateway.PhaseFailed:
-		if op.Port == 0 || op.Port == portOf(live.Endpoint) {
-			return &refusal{op.Version, op.Digest, live.Message, live.Updated}
-		}
-	case gateway.PhaseStarting, gateway.PhaseReady, gateway.PhaseRolling, gateway.PhaseHeld, gateway.PhaseStopped:
-	}
-	return nil
-}
-
-// refusedSince lists the versions that were refused after the record was last written: a rollout that was held then.
-func refusedSince(req providers.ReadRequest, op rolloutOp, live gateway.Live) []state.Quarantine {
-	r := refused(op, live)
-	if r == nil || !r.when.After(req.Record.Updated) {
-		return nil
-	}
-	r.reason = brief(r.reason)
-	return []state.Quarantine{r.quarantine(req.Address)}
 }

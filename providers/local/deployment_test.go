@@ -20,6 +20,7 @@ import (
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/providertest"
 	"github.com/continuo-ml/continuo/providers/runs"
+	"github.com/continuo-ml/continuo/providers/serving"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -541,7 +542,7 @@ func TestWhatALiveGatewaySaysOfItself(t *testing.T) {
 		"a port that another program has":                 {rolloutOp{Version: 2, Digest: "sha256:2", Port: 80}, gateway.Live{Phase: gateway.PhaseFailed, Current: v1, Endpoint: "http://127.0.0.1:20000"}, false},
 		"one that is held":                                {op, gateway.Live{Phase: gateway.PhaseHeld, Current: v1}, false},
 	} {
-		if got := refused(c.op, c.live) != nil; got != c.want {
+		if got := serving.Refused(c.op.asked(c.live), c.live) != nil; got != c.want {
 			t.Errorf("%s: refused %v", name, got)
 		}
 	}
@@ -551,35 +552,6 @@ func TestWhatALiveGatewaySaysOfItself(t *testing.T) {
 	}
 	if why := crashing(gateway.Live{Current: v1, Servers: []gateway.ServerStatus{down, {Version: 1, Ready: true}}}); why != "" {
 		t.Errorf("one of two: %q", why)
-	}
-}
-
-func TestAMessageIsOneLineWithTheLastWordOfTheServer(t *testing.T) {
-	t.Parallel()
-	for message, want := range map[string]string{
-		"ready": "ready",
-		"version 2: server ended (exit status 1), without output":                                                  "version 2: server ended (exit status 1), without output",
-		"version 2: server ended (exit status 1); its last lines:\nTraceback:\n  File x\nImportError: sklearn\n\n": "version 2: server ended (exit status 1): ImportError: sklearn",
-		"ended; its last lines:\n" + strings.Repeat("ä", 200):                                                      "ended: " + strings.Repeat("ä", 80) + "…",
-	} {
-		if got := brief(message); got != want {
-			t.Errorf("%q is %q, want %q", message, got, want)
-		}
-	}
-}
-
-func TestAHeldRolloutSaysWhatItWaitsForAndWhatToDo(t *testing.T) {
-	t.Parallel()
-	addr := resource.Address{Kind: "deployment", Name: "t", Key: `["eu"]`}
-	live := gateway.Live{Message: "version 2: shadow: 9 answers compared, 1 differed", Current: gateway.Version{Number: 1}}
-	if got, want := heldMessage(addr, live), live.Message+"; waits for traffic"; got != want {
-		t.Errorf("a canary: %q, want %q", got, want)
-	}
-	live.Shadow = &gateway.Comparison{Examples: []gateway.Difference{{ID: "a1", Where: "$.predictions[0]", Current: "1", Candidate: "2"}}}
-	want := live.Message + ", such as $.predictions[0] of request a1: 1 became 2; waits for a decision: " +
-		"strategy = \"rolling\" takes it, `ml rollback 'deployment.t[\"eu\"]' -to 1` takes it back"
-	if got := heldMessage(addr, live); got != want {
-		t.Errorf("a shadow: %q, want %q", got, want)
 	}
 }
 

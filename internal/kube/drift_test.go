@@ -1,0 +1,68 @@
+package kube
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// live is what others made of an object that says what was applied to it.
+func driftOf(t *testing.T, applied, live string) []FieldChange {
+	t.Helper()
+	a, l := object(t, applied), object(t, live)
+	a.SetManagedFields(nil)
+	if err := Remember(a); err != nil {
+		t.Fatal(err)
+	}
+	l.SetAnnotations(map[string]string{AnnotationApplied: a.GetAnnotations()[AnnotationApplied], "someone/else": "x"})
+	got, err := Drift(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestDriftIsWhatOthersMadeOfOurFields(t *testing.T) {
+	got := driftOf(t, wantDeployment, liveDeployment)
+	main := `spec.template.spec.containers[name="main"]`
+	want := []FieldChange{
+		{"spec.paused", "false", "", "kubectl-edit"},
+		{"spec.replicas", "2", "5", "kubectl (scale)"},
+		{main + ".args", `["x"]`, `["u","v"]`, "kubectl-edit"},
+		{main + ".image", `"a"`, `"b"`, "kubectl-edit"},
+		{main + `.ports[containerPort=80,protocol="TCP"].name`, `"http"`, `"web"`, "kubectl-edit"},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d) // the container "side" that another put beside ours is not ours
+	}
+	if got := driftOf(t, wantDeployment, wantDeployment); len(got) > 0 {
+		t.Errorf("as applied: %v", got)
+	}
+}
+
+func TestAnObjectThatRemembersNothingHasNoDrift(t *testing.T) {
+	if got, err := Drift(object(t, liveDeployment)); err != nil || len(got) > 0 {
+		t.Errorf("%v, %v", got, err)
+	}
+	broken := object(t, liveDeployment)
+	broken.SetAnnotations(map[string]string{AnnotationApplied: "{"})
+	if _, err := Drift(broken); err == nil {
+		t.Error("a note that cannot be read is no error")
+	}
+}
+
+func TestRememberingTwiceIsTheSame(t *testing.T) {
+	a := object(t, wantDeployment)
+	if err := Remember(a); err != nil {
+		t.Fatal(err)
+	}
+	once := a.GetAnnotations()[AnnotationApplied]
+	if err := Remember(a); err != nil || a.GetAnnotations()[AnnotationApplied] != once {
+		t.Errorf("%v: %s", err, a.GetAnnotations()[AnnotationApplied])
+	}
+	secret := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "x"}}}
+	if err := Remember(secret); err == nil {
+		t.Error("a Secret is repeated in an annotation")
+	}
+}
