@@ -23,7 +23,7 @@ func (p *pack) Read(ctx context.Context, req providers.ReadRequest) (providers.O
 	if !known {
 		return providers.Object{Phase: resource.PhaseMissing, Message: "no image is recorded"}, nil
 	}
-	_, err = p.look.Resolve(ctx, r.Image)
+	_, _, err = p.look.Pin(ctx, r.Image) // a small request: a plan makes one for each image
 	if errors.Is(err, oci.ErrNotFound) {
 		return providers.Object{Phase: resource.PhaseMissing, Message: "the registry does not have " + r.Image}, nil
 	}
