@@ -95,6 +95,8 @@ func TestAFileThatIsNotWhatItClaimsIsAnError(t *testing.T) {
 		"an empty onnx":               {"m.onnx", "", "no ir_version"},
 		"an empty SavedModel":         {"saved_model.pb", "", "no graph"},
 		"a header beyond the file":    {"m.safetensors", le(1<<40) + "{}", "inside the file"},
+		"a header of 2^63 bytes":      {"m.safetensors", strings.Repeat("\x00", 7) + "\x80{}", "inside the file"},
+		"a pickle called safetensors": {"m.safetensors", pickled("os", "system"), "inside the file"},
 		"a header that is no JSON":    {"m.safetensors", le(4) + "{abc", "does not end"},
 		"MLmodel in flow style":       {"MLmodel", "flavors: {python_function: {}}\n", "lists no flavors"},
 		"MLmodel that is a list":      {"MLmodel", "flavors:\n  - python_function\n", "is no name"},
