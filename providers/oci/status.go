@@ -73,7 +73,7 @@ func (p *pack) untag(ctx context.Context, r ref, tell func(resource.Event)) erro
 		gone, err := p.client.Untag(ctx, r.Repo, tag, r.Digest)
 		switch {
 		case errors.Is(err, oci.ErrUnsupported), errors.Is(err, oci.ErrDenied):
-			say("tag %s stays at %s: %v", tag, r.Repo, err)
+			say("tag %s stays: %v", tag, err)
 		case err != nil:
 			return err
 		case !gone:
