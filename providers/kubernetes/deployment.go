@@ -23,7 +23,7 @@ import (
 )
 
 // LabelModel on an image says which model lies in it, by the digest of its content.
-const LabelModel = "dev.continuo.model.digest"
+const LabelModel = "continuo.dev/model"
 
 const defaultDrain = 30 * time.Second
 
