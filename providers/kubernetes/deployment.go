@@ -2,7 +2,8 @@ package kubernetes
 
 import (
 	"context"
-	"crypto/rand"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -200,13 +201,14 @@ func (d *deployment) pushCode(ctx context.Context, list []string) (*pod.Artifact
 	return &a, nil
 }
 
-// newToken makes what guards the routers' admin ports.
-func newToken() (string, error) {
-	b := make([]byte, 24)
-	if _, err := rand.Read(b); err != nil {
-		return "", fmt.Errorf("make the routers' token: %w", err)
+// token guards the routers' admin ports. It follows from the project's key, so that no Secret need be read to know it.
+func (d *deployment) token(f front) (string, error) {
+	if len(d.work.Key) == 0 {
+		return "", errors.New("the project has no key (.ml/key), from which the routers' token follows: apply from the folder that holds its state")
 	}
-	return hex.EncodeToString(b), nil
+	mac := hmac.New(sha256.New, d.work.Key)
+	mac.Write([]byte("router of " + f.Namespace + "/" + f.Name)) // a hash never errors
+	return hex.EncodeToString(mac.Sum(nil)), nil
 }
 
 // apply makes an object what it should be. Fields of ours that others changed are taken back; others are left, and are an error if we
