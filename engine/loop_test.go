@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/continuo-ml/continuo/planner"
+	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -348,4 +350,17 @@ func TestAVersionWithTheBytesOfAJudgedOneHasItsVerdict(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A run that could not even begin, because its place could not be reached, has used no attempt: the next apply tries it again.
+func TestARunThatNeverBeganIsNoAttempt(t *testing.T) {
+	b := newBench(t, "training \"m\" {\n command = [\"train\"]\n}\n")
+	for range 2 {
+		b.w.fail["training.m"] = &providers.NotStartedError{Err: errors.New("the registry cannot be reached")}
+		b.apply()
+		b.wantPlan("run training.m new")
+	}
+	b.w.fail["training.m"] = &providers.RunError{Err: errors.New("exit code 1")}
+	b.apply()
+	b.wantPlan("noop training.m failed_before")
 }

@@ -351,9 +351,13 @@ func (s *Session) failed(w *work, failure error) (*state.Record, []state.Op) {
 	}
 	var ops []state.Op
 	if w.kind.Class == resource.Run {
-		if rec.FailedInputs == in.Inputs {
+		var absent *providers.NotStartedError
+		switch {
+		case errors.As(failure, &absent):
+			rec.Attempt, rec.FailedInputs = 0, ""
+		case rec.FailedInputs == in.Inputs:
 			rec.Attempt++
-		} else {
+		default:
 			rec.Attempt, rec.FailedInputs = 1, in.Inputs
 		}
 		rec.Verdict = &resource.Verdict{Message: "errored: " + why, Time: now}

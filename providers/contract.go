@@ -56,6 +56,9 @@ type Env struct {
 	Root, Dir string
 	// Exe is the command line that starts this program, for detached helpers.
 	Exe []string
+	// Key is the project's own secret, 32 random bytes; nil before the first state. What only commands of this project may do
+	// outside is guarded by what is derived from it.
+	Key []byte
 	// Artifacts is the artifact store's URI from the `ml` block, "" = `.ml/artifacts`.
 	Artifacts string
 	Now       func() time.Time
@@ -182,6 +185,17 @@ func (e *RetryableError) Error() string { return e.Err.Error() }
 
 // Unwrap gives the cause.
 func (e *RetryableError) Unwrap() error { return e.Err }
+
+// NotStartedError is a run of which nothing began: the place could not be
+// reached, or what the run needs could not be brought there. It is no attempt,
+// so that the next apply simply tries again.
+type NotStartedError struct{ Err error }
+
+// Error implements error.
+func (e *NotStartedError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *NotStartedError) Unwrap() error { return e.Err }
 
 // RunError is a run that ended badly: the command failed, timed out, was lost,
 // or wrote no model. It counts as an attempt. Log holds its last lines.

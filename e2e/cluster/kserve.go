@@ -34,10 +34,9 @@ func (c *cluster) startKServe(ctx context.Context) error {
 	if err := client.Apply(ctx, namespace("kserve")); err != nil {
 		return fmt.Errorf("start kserve: %w", err)
 	}
-	for _, pattern := range []string{"config/crd/full/serving*.yaml", "config/crd/full/clusterstoragecontainer/serving*.yaml"} {
-		if err := applyFiles(ctx, client, filepath.Join(dir, pattern)); err != nil {
-			return fmt.Errorf("start kserve: %w", err)
-		}
+	crds := []string{filepath.Join(dir, "config/crd/full/serving*.yaml"), filepath.Join(dir, "config/crd/full/clusterstoragecontainer/serving*.yaml")}
+	if err := applyKinds(ctx, client, crds...); err != nil {
+		return fmt.Errorf("start kserve: %w", err)
 	}
 	config, err := kserveConfig(filepath.Join(dir, "config/configmap/inferenceservice.yaml"))
 	if err != nil {
@@ -121,27 +120,54 @@ func namespace(name string) api.Object {
 	return api.Object{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}
 }
 
-// applyFiles applies every object of the files that the pattern names.
-func applyFiles(ctx context.Context, client *api.Client, pattern string) error {
-	files, err := filepath.Glob(pattern)
-	if err != nil || len(files) == 0 {
-		return errors.Join(fmt.Errorf("no file %s", pattern), err)
-	}
-	for _, f := range files {
-		objects, err := api.ParseFile(f)
-		if err != nil {
-			return err
+// applyKinds applies every definition of a kind in the files that the patterns name, and waits until the API server serves them.
+func applyKinds(ctx context.Context, client *api.Client, patterns ...string) error {
+	var kinds []api.Object
+	for _, pattern := range patterns {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			return errors.Join(fmt.Errorf("no file %s", pattern), err)
 		}
-		for _, o := range objects {
-			if m, ok := o.At("metadata").(map[string]any); ok {
-				delete(m, "creationTimestamp") // a null that generators leave
+		for _, f := range files {
+			objects, err := api.ParseFile(f)
+			if err != nil {
+				return err
+			}
+			for _, o := range objects {
+				if m, ok := o.At("metadata").(map[string]any); ok {
+					delete(m, "creationTimestamp") // a null that generators leave
+				}
+				kinds = append(kinds, served(o)...)
+			}
+			if err := client.Apply(ctx, objects...); err != nil {
+				return fmt.Errorf("apply %s: %w", filepath.Base(f), err)
 			}
 		}
-		if err := client.Apply(ctx, objects...); err != nil {
-			return fmt.Errorf("apply %s: %w", filepath.Base(f), err)
+	}
+	return host.Until(ctx, 30*time.Second, func(ctx context.Context) error {
+		for _, k := range kinds {
+			if _, err := client.Path(ctx, k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// served returns an object of each version that a definition of a kind says is served.
+func served(crd api.Object) []api.Object {
+	var all []api.Object
+	versions, _ := crd.At("spec", "versions").([]any)
+	for _, v := range versions {
+		version, _ := v.(map[string]any)
+		if on, _ := version["served"].(bool); on {
+			all = append(all, api.Object{
+				"apiVersion": crd.String("spec", "group") + "/" + api.Object(version).String("name"),
+				"kind":       crd.String("spec", "names", "kind"),
+			})
 		}
 	}
-	return nil
+	return all
 }
 
 // servingCertificate makes a folder for temporary files in which a controller finds its certificate where it looks for one by default.

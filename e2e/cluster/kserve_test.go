@@ -4,9 +4,12 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/continuo-ml/continuo/e2e/cluster/internal/api"
 )
 
 func TestKServeIsToldWhatDiffersHereAndNothingElse(t *testing.T) {
@@ -64,5 +67,20 @@ func TestASectionThatKServeRenamedIsAnError(t *testing.T) {
 	}
 	if _, err := kserveConfig(file); err == nil {
 		t.Error("no error for a file without the sections")
+	}
+}
+
+func TestOnlyServedVersionsOfAKindAreWaitedFor(t *testing.T) {
+	crds, err := api.Parse([]byte(`
+spec:
+  group: g.io
+  names: {kind: Thing}
+  versions: [{name: v1, served: true}, {name: v1beta1, served: false}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(served(crds[0])); got != "[map[apiVersion:g.io/v1 kind:Thing]]" {
+		t.Errorf("got %s", got)
 	}
 }

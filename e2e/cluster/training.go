@@ -25,12 +25,9 @@ func (c *cluster) startTraining(ctx context.Context) error {
 		return fmt.Errorf("start trainer: %w", err)
 	}
 	jobsetFiles, trainerFiles := c.files["jobset"], c.files["trainer"]
-	for _, pattern := range []string{
-		filepath.Join(jobsetFiles, "config/components/crd/bases/*.yaml"), filepath.Join(trainerFiles, "manifests/base/crds/trainer*.yaml"),
-	} {
-		if err := applyFiles(ctx, client, pattern); err != nil {
-			return fmt.Errorf("start trainer: %w", err)
-		}
+	crds := []string{filepath.Join(jobsetFiles, "config/components/crd/bases/*.yaml"), filepath.Join(trainerFiles, "manifests/base/crds/trainer*.yaml")}
+	if err := applyKinds(ctx, client, crds...); err != nil {
+		return fmt.Errorf("start trainer: %w", err)
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {

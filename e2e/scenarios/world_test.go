@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,8 +71,13 @@ type world struct {
 // passes has done so itself, and found nothing left.
 func newWorld(t *testing.T, example, where string) *world {
 	t.Helper()
+	return newWorldOf(t, os.DirFS(filepath.Join("..", "..", "examples", example)), where)
+}
+
+func newWorldOf(t *testing.T, files fs.FS, where string) *world {
+	t.Helper()
 	w := &world{T: t, dir: t.TempDir(), namespace: fmt.Sprintf("e2e-%s-%d", strings.ToLower(strings.TrimPrefix(t.Name(), "Test"))[:1], time.Now().UnixMilli()%1e8)}
-	if err := os.CopyFS(w.dir, os.DirFS(filepath.Join("..", "..", "examples", example))); err != nil {
+	if err := os.CopyFS(w.dir, files); err != nil {
 		t.Fatal(err)
 	}
 	w.cluster = connect(t)

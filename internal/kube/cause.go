@@ -109,8 +109,11 @@ func podReason(pod corev1.Pod) (Cause, bool) {
 func ofContainer(e evidence, pod corev1.Pod, s corev1.ContainerStatus) (Cause, bool) {
 	if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
 		c := ended(s, t)
-		if pod.Spec.RestartPolicy != corev1.RestartPolicyNever && s.RestartCount < 2 {
-			c.Patience = time.Minute
+		if pod.Spec.RestartPolicy != corev1.RestartPolicyNever && c.Code == CauseExit {
+			c.Code = CauseCrash
+			if s.RestartCount < 2 {
+				c.Patience = time.Minute
+			}
 		}
 		return c, true
 	}
@@ -241,7 +244,8 @@ func creation(e evidence) (Cause, bool) {
 
 // refusal sorts the API server's reasons for not taking a pod.
 func refusal(on, message string) Cause {
-	c := Cause{Code: CauseForbidden, On: on, Message: strings.TrimPrefix(message, "Error creating: "), Patience: 20 * time.Second}
+	message = strings.TrimPrefix(strings.TrimPrefix(message, "(combined from similar events): "), "Error creating: ")
+	c := Cause{Code: CauseForbidden, On: on, Message: message, Patience: 20 * time.Second}
 	switch {
 	case strings.Contains(message, "being terminated"):
 		c.Code, c.Patience = CauseTerminating, 0

@@ -17,7 +17,7 @@ type FieldChange struct {
 	Path string
 	Old  string // as applied
 	New  string // as it is now
-	By   string // the manager that changed it, "" when nobody is recorded
+	By   string // the manager that changed it; "" when nobody is recorded, as after `kubectl scale --replicas=0`
 }
 
 // Diff compares what the object should be with what is there, as the API server itself would merge them, and names who changed what.

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,9 @@ type BuildRequest struct {
 	// Base is the image below; "" means nothing at all. Platform picks from an index; "" means [DefaultPlatform].
 	Base     string
 	Platform string
-	Layers   []Layer
+	// Archive, instead of Base, is a file that holds the image below, as `docker save` writes it.
+	Archive string
+	Layers  []Layer
 	// What is set here replaces what the base says. A new Entrypoint without a Cmd drops the base's Cmd, as Docker does.
 	Entrypoint, Cmd []string
 	WorkDir, User   string
@@ -77,7 +80,13 @@ func (c *Client) assemble(ctx context.Context, req BuildRequest) (v1.Image, erro
 	if err != nil {
 		return nil, err
 	}
-	img, media, err := c.base(ctx, req.Base, platform)
+	var img v1.Image
+	var media types.MediaType
+	if req.Archive != "" {
+		img, media, err = archived(req.Archive)
+	} else {
+		img, media, err = c.base(ctx, req.Base, platform)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +96,11 @@ func (c *Client) assemble(ctx context.Context, req BuildRequest) (v1.Image, erro
 		if err != nil {
 			return nil, fmt.Errorf("layer from %s: %w", l.Dir, err)
 		}
-		adds = append(adds, mutate.Addendum{Layer: t, MediaType: media, History: v1.History{
+		layer, err := c.mountable(t, l.From)
+		if err != nil {
+			return nil, fmt.Errorf("layer from %s: %w", l.Dir, err)
+		}
+		adds = append(adds, mutate.Addendum{Layer: layer, MediaType: media, History: v1.History{
 			Created: v1.Time{Time: time.Unix(0, 0).UTC()}, CreatedBy: "continuo: files in /" + trimPrefix(l.Prefix),
 		}})
 	}
@@ -101,12 +114,28 @@ func (c *Client) assemble(ctx context.Context, req BuildRequest) (v1.Image, erro
 	if len(conf.RootFS.DiffIDs) > maxLayers {
 		return nil, fmt.Errorf("it would have %d layers; %d are possible", len(conf.RootFS.DiffIDs), maxLayers)
 	}
-	if req.Base == "" {
+	if req.Base != "" || req.Archive != "" {
+		if err := wantPlatform(conf, platform, cmp.Or(req.Base, "the image in "+req.Archive)); err != nil {
+			return nil, err
+		}
+	} else {
 		conf.OS, conf.Architecture, conf.Variant, conf.OSVersion = platform.OS, platform.Architecture, platform.Variant, platform.OSVersion
 		conf.Created = v1.Time{Time: time.Unix(0, 0).UTC()}
 	}
 	configure(&conf.Config, req)
 	return mutate.ConfigFile(img, conf)
+}
+
+// mountable is the layer with the place that the registry may take it from.
+func (c *Client) mountable(l v1.Layer, from string) (v1.Layer, error) {
+	if from == "" {
+		return l, nil
+	}
+	ref, err := c.parse(from)
+	if err != nil {
+		return nil, err
+	}
+	return &remote.MountableLayer{Layer: l, Reference: ref}, nil
 }
 
 // base returns the image below and the media type of what goes on top.

@@ -39,6 +39,8 @@ type Layer struct {
 	Prefix string
 	// Mode, unless 0, is what every file gets; else it is 0755 for one that somebody may execute, and 0644.
 	Mode os.FileMode
+	// From, unless "", is an image in the same registry that may hold this very layer: then it is not sent, but taken from there.
+	From string
 }
 
 // tarLayer is a layer whose bytes are made anew from the files at every reading. It holds no folders: one would

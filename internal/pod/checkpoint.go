@@ -4,25 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/continuo-ml/continuo/internal/files"
 	"github.com/continuo-ml/continuo/internal/oci"
 )
 
-const defaultInterval = time.Minute
+const (
+	defaultInterval = time.Minute
+	// maxCalm is how long nothing may have been written to a checkpoint before it is taken for whole.
+	maxCalm = 500 * time.Millisecond
+	// pushes is how often a checkpoint is sent anew because the command wrote into it meanwhile.
+	pushes = 3
+)
 
-// checkpoints keeps a folder in the registry while a command writes to it. It works beside the command, reads only when something
-// changed, and sends only when nothing changed meanwhile.
+// checkpoints keeps a folder in the registry while a command writes to it. It works beside the command, looks at names and times only
+// unless something changed, and sends a snapshot, so that a command which writes faster than the network is has one stored, too.
 type checkpoints struct {
 	c        *oci.Client
 	to       Checkpoint
 	dir      string
-	stored   uint64 // mark of what the registry has
+	stored   uint64 // sum of the mark of what the registry has
+	copies   bool   // the command writes into files that are there, so a snapshot cannot share them
 	complain func(error)
 }
 
@@ -38,7 +42,8 @@ func (k *checkpoints) restore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("fetch the checkpoint: %w", err)
 	}
-	k.stored, err = markOf(k.dir)
+	m, err := markOf(k.dir)
+	k.stored = m.sum
 	return err
 }
 
@@ -49,7 +54,7 @@ func (k *checkpoints) watch(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
-			if err := k.store(ctx); err != nil && ctx.Err() == nil {
+			if err := k.storeRunning(ctx); err != nil && ctx.Err() == nil {
 				k.complain(fmt.Errorf("the checkpoint could not be stored, the next look is in %s: %w", k.to.Interval, err))
 			}
 		case <-ctx.Done():
@@ -58,53 +63,52 @@ func (k *checkpoints) watch(ctx context.Context) {
 	}
 }
 
-// store sends the folder unless the registry has it. One that the command writes to meanwhile is left for the next time.
-func (k *checkpoints) store(ctx context.Context) error {
-	before, err := markOf(k.dir)
-	if err != nil || before == 0 || before == k.stored {
-		return err
-	}
-	img, err := k.c.PushDir(ctx, oci.PushRequest{Dir: k.dir, Prefix: CheckpointPrefix, Repo: k.to.Repo})
-	if errors.Is(err, files.ErrChanged) || errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if after, err := markOf(k.dir); err != nil || after != before {
-		return err // half of one and half of the next
-	}
-	if err := k.c.Tag(ctx, img.Ref, k.to.Tag); err != nil {
-		return err
-	}
-	k.stored = before
-	return nil
-}
-
-// markOf is a mark of what a folder holds, by names, sizes and times; 0 if there is no file in it.
-func markOf(dir string) (uint64, error) {
-	h := fnv.New64a()
-	some := false
-	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // gone between listing and look, or no folder at all
-		}
-		if err != nil || e.IsDir() {
+// storeRunning stores the folder of a command that runs, when it has stopped writing for a moment. One that never stops is not waited
+// for longer than until the next look.
+func (k *checkpoints) storeRunning(ctx context.Context) error {
+	calm := min(maxCalm, k.to.Interval/2)
+	tick := time.NewTicker(max(calm/4, time.Millisecond))
+	defer tick.Stop()
+	for late := time.After(k.to.Interval); ; {
+		m, err := markOf(k.dir)
+		if err != nil || m.sum == 0 || m.sum == k.stored {
 			return err
 		}
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+		if time.Since(m.newest) >= calm {
+			return k.store(ctx)
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			return k.store(ctx)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// store sends the folder unless the registry has it.
+func (k *checkpoints) store(ctx context.Context) (err error) {
+	snap := k.dir + ".snapshot"
+	defer func() { err = errors.Join(err, os.RemoveAll(snap)) }()
+	for range pushes {
+		m, err := snapshot(k.dir, snap, k.copies, k.stored)
+		if err != nil || m.sum == 0 || m.sum == k.stored {
+			return err
+		}
+		img, err := k.c.PushDir(ctx, oci.PushRequest{Dir: snap, Prefix: CheckpointPrefix, Repo: k.to.Repo})
+		if errors.Is(err, files.ErrChanged) && !k.copies {
+			k.copies = true
+			continue
 		}
 		if err != nil {
 			return err
 		}
-		some = true
-		_, err = fmt.Fprintf(h, "%q %d %d %v\n", p, info.Size(), info.ModTime().UnixNano(), info.Mode())
-		return err
-	})
-	if err != nil || !some {
-		return 0, err
+		if err := k.c.Tag(ctx, img.Ref, k.to.Tag); err != nil {
+			return err
+		}
+		k.stored = m.sum
+		return nil
 	}
-	return max(h.Sum64(), 1), nil
+	return nil
 }

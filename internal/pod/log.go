@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// mark begins a line that is ours. A line of the command that begins with its first byte gets that byte twice.
-	markByte = '\x1e'
-	mark     = "\x1eml "
+	// frame begins a line that is ours. A line of the command that begins with its first byte gets that byte twice.
+	first = '\x1e'
+	frame = "\x1eml "
 	// patience is how long a line of progress waits for the command to end its own line.
 	patience = time.Second
 	// maxWaiting bounds the lines of progress that wait.
@@ -40,8 +40,8 @@ func (l *logWriter) Write(p []byte) (int, error) {
 	defer l.mu.Unlock()
 	var out bytes.Buffer
 	for rest := p; len(rest) > 0; {
-		if !l.inside && rest[0] == markByte {
-			out.WriteByte(markByte)
+		if !l.inside && rest[0] == first {
+			out.WriteByte(first)
 		}
 		i := bytes.IndexByte(rest, '\n') + 1
 		if l.inside = i == 0; l.inside {
@@ -103,7 +103,7 @@ func (l *logWriter) flush() error {
 
 func (l *logWriter) drain(out *bytes.Buffer) {
 	for _, b := range l.waiting {
-		out.WriteString(mark)
+		out.WriteString(frame)
 		out.Write(b)
 		out.WriteByte('\n')
 	}
@@ -112,7 +112,7 @@ func (l *logWriter) drain(out *bytes.Buffer) {
 
 // ParseLine takes one line of a pod's log, without its line break: a line of progress, or else the command's own text.
 func ParseLine(line string) (text string, p *runner.Progress) {
-	if body, ok := strings.CutPrefix(line, mark); ok {
+	if body, ok := strings.CutPrefix(line, frame); ok {
 		p = &runner.Progress{}
 		if err := json.Unmarshal([]byte(body), p); err == nil {
 			return "", p

@@ -5,6 +5,7 @@ package pod
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,6 +42,16 @@ func TestMain(m *testing.M) {
 		code := Main(ctx, os.Args[2:], Options{Stdout: os.Stdout, Stderr: os.Stderr, Client: quick(), Patience: 300 * time.Millisecond, Cgroup: os.Getenv("TEST_CGROUP")})
 		stop()
 		os.Exit(code)
+	case len(os.Args) == 2 && os.Args[1] == "roots":
+		before, err := x509.SystemCertPool()
+		none := err != nil || before.Equal(x509.NewCertPool())
+		fmt.Println(none)
+		os.Exit(0)
+	case len(os.Args) == 2 && os.Args[1] == "fallback":
+		err := trustRoots()
+		pool, perr := x509.SystemCertPool()
+		fmt.Println(errors.Join(err, perr) == nil && !pool.Equal(x509.NewCertPool()))
+		os.Exit(0)
 	case len(os.Args) == 2 && os.Args[1] == "meet":
 		if err := meet(); err != nil {
 			fmt.Println(err)
@@ -201,7 +212,7 @@ func (k cluster) data(t *testing.T, path string) Artifact {
 type podProcess struct {
 	t       *testing.T
 	cmd     *exec.Cmd
-	out     bytes.Buffer
+	out     string // file
 	errs    bytes.Buffer
 	message string
 }
@@ -213,10 +224,16 @@ func start(t *testing.T, task Task, work string, env ...string) *podProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &podProcess{t: t, message: filepath.Join(t.TempDir(), "termination-log")}
+	dir := t.TempDir()
+	p := &podProcess{t: t, message: filepath.Join(dir, "termination-log"), out: filepath.Join(dir, "stdout")}
+	out, err := os.Create(p.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
 	p.cmd = exec.Command(os.Args[0], "pod", "run")
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), TaskVar + "=" + string(text), WorkVar + "=" + work, MessageVar + "=" + p.message}, env...)
-	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.errs
+	p.cmd.Stdout, p.cmd.Stderr = out, &p.errs
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +263,7 @@ func (p *podProcess) end() (int, Termination) {
 	select {
 	case <-done:
 	case <-time.After(60 * time.Second):
-		p.t.Fatalf("the pod does not end: %s %s", &p.out, &p.errs)
+		p.t.Fatalf("the pod does not end: %s", read(p.t, p.out))
 	}
 	b, err := os.ReadFile(p.message)
 	if err != nil {
@@ -264,7 +281,7 @@ func (p *podProcess) mustEnd(code int, phase runner.Phase, says string) Terminat
 	p.t.Helper()
 	got, term := p.end()
 	if got != code || term.Phase != phase || !strings.Contains(term.Message, says) {
-		p.t.Fatalf("exit code %d, phase %s, message %q; want %d, %s, %q\nstdout: %s\nstderr: %s", got, term.Phase, term.Message, code, phase, says, &p.out, &p.errs)
+		p.t.Fatalf("exit code %d, phase %s, message %q; want %d, %s, %q\nstdout: %s\nstderr: %s", got, term.Phase, term.Message, code, phase, says, read(p.t, p.out), &p.errs)
 	}
 	return term
 }
@@ -272,7 +289,7 @@ func (p *podProcess) mustEnd(code int, phase runner.Phase, says string) Terminat
 // lines takes a pod's log apart.
 func (p *podProcess) lines() (text []string, progress []runner.Progress) {
 	p.t.Helper()
-	err := SplitLog(&p.out, func(s string) { text = append(text, s) }, func(q runner.Progress) { progress = append(progress, q) })
+	err := SplitLog(strings.NewReader(read(p.t, p.out)), func(s string) { text = append(text, s) }, func(q runner.Progress) { progress = append(progress, q) })
 	if err != nil {
 		p.t.Fatal(err)
 	}

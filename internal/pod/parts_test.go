@@ -252,3 +252,13 @@ func TestAServerGetsItsCodeAndModel(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+func TestAnImageWithoutCertificateAuthoritiesCanStillReachARegistry(t *testing.T) {
+	for mode, says := range map[string]string{"roots": "there are none without ours", "fallback": "ours are trusted"} {
+		cmd := exec.Command(os.Args[0], mode)
+		cmd.Env = []string{"SSL_CERT_FILE=/nonexistent", "SSL_CERT_DIR=/nonexistent"}
+		if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "true" {
+			t.Errorf("%s: %s %v", says, out, err)
+		}
+	}
+}

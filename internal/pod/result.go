@@ -315,6 +315,15 @@ func copyEnd(from, to string, limit int64) (err error) {
 	return copyTo(io.NewSectionReader(f, at, info.Size()-at), to)
 }
 
+func copyFile(from, to string) (err error) {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return copyTo(f, to)
+}
+
 func copyTo(r io.Reader, to string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err

@@ -314,6 +314,7 @@ func (r *run) await(ctx context.Context, a attempt) (runner.Status, error) {
 // end stores what the run has made. ctx does not end with the pod's own: Kubernetes leaves some seconds, and one more upload may fit in.
 func (r *run) end(ctx context.Context, a attempt, st runner.Status) Termination {
 	r.explainMemory(&st)
+	r.foretell(st)
 	if r.kept != nil && r.node.first() && st.Phase != runner.Succeeded {
 		if err := r.persist(ctx, func() error { return r.kept.store(ctx) }); err != nil {
 			st.Message += "; also, its checkpoint could not be stored: " + err.Error()
@@ -335,6 +336,18 @@ func (r *run) end(ctx context.Context, a attempt, st runner.Status) Termination 
 		return t
 	}
 	return res.termination()
+}
+
+// foretell leaves a last word for the case that the pod is killed, or its time is over, while it stores things.
+func (r *run) foretell(st runner.Status) {
+	t := Termination{Phase: runner.Lost, ExitCode: st.ExitCode, Tail: st.LastLogLines}
+	t.Message = fmt.Sprintf("the command ended (%s), and the pod was killed while it stored what it made", st.Phase)
+	if st.Phase == runner.Cancelled || st.Phase == runner.Lost {
+		t.Phase, t.Message = st.Phase, st.Message+"; the pod was killed while it stored the checkpoint"
+	}
+	if err := t.write(r.Termination); err != nil {
+		r.complain(err)
+	}
 }
 
 func codeOf(p runner.Phase) int {

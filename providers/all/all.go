@@ -7,13 +7,14 @@ import (
 	"github.com/continuo-ml/continuo/providers/kserve"
 	"github.com/continuo-ml/continuo/providers/kubernetes"
 	"github.com/continuo-ml/continuo/providers/local"
+	"github.com/continuo-ml/continuo/providers/oci"
 )
 
 // Elsewhere names the providers that this program does not have, and whose
 // blocks may stand in the files all the same: one project runs on a laptop and
 // on a cluster.
 func Elsewhere() []string {
-	return []string{"kubeflow", "oci", "prometheus"}
+	return []string{"kubeflow", "prometheus"}
 }
 
 // Definitions lists the providers.
@@ -22,5 +23,6 @@ func Definitions() []providers.Definition {
 		kserve.New(),
 		kubernetes.New(),
 		local.New(),
+		oci.New(),
 	}
 }

@@ -63,7 +63,7 @@ func newSite(t *testing.T, name string) *site {
 	images := oci.New(oci.Options{Insecure: []string{registry}})
 	s := &site{t: t, registry: registry, base: registry + "/" + namespace, addr: resource.Address{Kind: "deployment", Name: name}}
 	root := t.TempDir()
-	work, err := runs.NewWorkspace(providers.Env{Root: root, Dir: filepath.Join(root, ".ml"), Now: time.Now, LookupEnv: os.LookupEnv, Environ: os.Environ}, 0)
+	work, err := runs.NewWorkspace(providers.Env{Root: root, Dir: filepath.Join(root, ".ml"), Now: time.Now, Key: []byte("a key for tests"), LookupEnv: os.LookupEnv, Environ: os.Environ}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

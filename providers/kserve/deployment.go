@@ -75,7 +75,7 @@ func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req provide
 		}
 	}
 	r := rollout.Request{
-		Client: c, Front: front, OpID: req.OpID, Adopt: req.Adopt, Force: req.Force, Now: d.now,
+		Client: c, Front: front, Key: d.work.Key, OpID: req.OpID, Adopt: req.Adopt, Force: req.Force, Now: d.now,
 		Asked:   gateway.Version{Number: spec.Model.Version, Digest: spec.Model.Digest},
 		Policy:  rollout.PolicyOf(spec.Rollout, req.Force),
 		Capture: gateway.Capture{Enabled: true},

@@ -97,8 +97,7 @@ func (d *deployment) direct(ctx context.Context, c *kube.Client, spec deployment
 	if err != nil {
 		return fail(err)
 	}
-	// There is no router whose token could key the digest of the variables; their Secret's name is one of the namespace all the same.
-	rel, err := releaseOf(front, spec, n, raw, "")
+	rel, err := releaseOf(front, spec, n, raw, string(d.work.Key))
 	if err != nil {
 		return fail(err)
 	}
@@ -151,14 +150,8 @@ func readImported(req providers.ReadRequest, ref deploymentRef, there found) (pr
 	if !status.Ready {
 		o.Phase, o.Message = resource.PhaseFailed, fmt.Sprintf("InferenceService %s is not ready: %s", ref.Imported, status.Message)
 	}
-	changes, err := kube.Drift(u)
-	if err != nil {
-		return o, err
-	}
-	for _, c := range changes {
-		o.Drift = append(o.Drift, providers.Drift{Path: "InferenceService/" + ref.Imported + ":" + c.Path, Old: c.Old, New: c.New, By: c.By})
-	}
-	return o, nil
+	o.Drift, err = driftOf(u)
+	return o, err
 }
 
 // removeImported deletes the InferenceService that was imported: since then it is this block's.

@@ -142,7 +142,7 @@ func (r release) component() *api.Component {
 }
 
 func (r release) predictor() (*api.Component, error) {
-	res, err := quantities(r.spec.Resources)
+	res, err := quantities((*config.Resources)(r.spec.Resources))
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func own(r *release) {
 	r.spec.Format, r.spec.Image, r.Image, r.Runtime, r.Args = "", "registry.example.com/ml/packages/tumors:1", imageRef, "", nil
 	r.spec.Command, r.spec.Env, r.envKey = []string{"python3", "serve.py"}, map[string]string{"TOKEN": "s3cret"}, "0123456789"
 	r.spec.Readiness = &config.Readiness{Path: "/healthz", Timeout: 90 * time.Second}
-	r.spec.Resources = &config.Resources{CPU: "500m", Memory: "1Gi", GPU: 1}
+	r.spec.Resources = &config.ServerUse{CPU: "500m", Memory: "1Gi", GPU: 1}
 }
 
 var releases = map[string]func(*release){
@@ -127,7 +127,7 @@ func TestNewServersAreNeededWhenTheirPodsDiffer(t *testing.T) {
 		"code":    func(r *release) { r.Code = "sha256:1" },
 		"label":   func(r *release) { r.spec.KServe.Labels = map[string]string{"a": "b"} },
 		"account": func(r *release) { r.spec.KServe.ServiceAccount = "a" },
-		"memory":  func(r *release) { r.spec.Resources = &config.Resources{Memory: "1Gi"} },
+		"memory":  func(r *release) { r.spec.Resources = &config.ServerUse{Memory: "1Gi"} },
 	} {
 		if key(change) == same {
 			t.Errorf("another %s has the same servers", name)

@@ -1,6 +1,7 @@
 package kserve
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -210,6 +211,30 @@ func TestAnAnswerIsComparedAsItsReaderWould(t *testing.T) {
 	} {
 		if err := judge(test.want, []byte(test.got)); (err == nil) != test.ok {
 			t.Errorf("want %s, got %s: %v", test.want, test.got, err)
+		}
+	}
+}
+
+func TestWhatAWebhookFillsInIsNoDrift(t *testing.T) {
+	t.Parallel()
+	was := []any{map[string]any{"name": "a", "image": "x", "args": []any{"1"}}}
+	for name, test := range map[string]struct {
+		is   any
+		want []string
+	}{
+		"filled in":       {[]any{map[string]any{"name": "a", "image": "x", "args": []any{"1"}, "resources": map[string]any{"cpu": "1"}}}, nil},
+		"another image":   {[]any{map[string]any{"name": "a", "image": "y", "args": []any{"1"}}}, []string{"c[0].image: x -> y"}},
+		"a field is gone": {[]any{map[string]any{"name": "a", "args": []any{"1"}}}, []string{"c[0].image: x -> <nil>"}},
+		"more arguments":  {[]any{map[string]any{"name": "a", "image": "x", "args": []any{"1", "2"}}}, []string{"c[0].args: [1] -> [1 2]"}},
+		"no list":         {"z", []string{"c: [map[args:[1] image:x name:a]] -> z"}},
+	} {
+		var got []string
+		err := differ("c", was, test.is, func(path string, was, is any) error {
+			got = append(got, fmt.Sprintf("%s: %v -> %v", path, was, is))
+			return nil
+		})
+		if d := cmp.Diff(test.want, got); err != nil || d != "" {
+			t.Errorf("%s: %v, -want +got\n%s", name, err, d)
 		}
 	}
 }

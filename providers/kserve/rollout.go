@@ -133,7 +133,10 @@ func (f *fleet) look(ctx context.Context, name, key string) (condition, error) {
 			return c, fmt.Errorf("read %s: %w", kube.RefOf(d), err)
 		}
 		if notes[releaseNote] != key {
-			c.why = "KServe has not handed the newest specification on to " + d.GetName() + cmpOr(": "+status.Message, "")
+			c.why = "KServe has not handed the newest specification on to " + d.GetName()
+			if status.Message != "" {
+				c.why += ": " + status.Message
+			}
 			return c, nil
 		}
 		if r := kube.Ready(d); !r.Ready {

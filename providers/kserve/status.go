@@ -194,13 +194,11 @@ func drift(f rollout.Front, there found) ([]providers.Drift, error) {
 			if f.Ours(u) != nil || u.GetLabels()[rollout.LabelPart] == "" {
 				continue
 			}
-			changes, err := kube.Drift(u)
+			changes, err := driftOf(u)
 			if err != nil {
 				return nil, err
 			}
-			for _, c := range changes {
-				out = append(out, providers.Drift{Path: kind + "/" + name + ":" + c.Path, Old: c.Old, New: c.New, By: c.By})
-			}
+			out = append(out, changes...)
 		}
 	}
 	return out, nil
@@ -273,14 +271,7 @@ func (d *deployment) remove(ctx context.Context, c *kube.Client, req providers.D
 			return err
 		}
 	}
-	// The routers' Secret is found by its name: nobody's Secrets are listed.
-	secret, err := c.Get(ctx, kube.Ref{Version: "v1", Kind: "Secret", Namespace: f.Namespace, Name: f.Name})
-	if err == nil && f.Ours(secret) == nil {
-		err = c.Delete(ctx, kube.RefOf(secret), kube.DeleteOptions{})
-	}
-	if err != nil && !errors.Is(err, kube.ErrNotFound) {
-		return err
-	}
+	// With it goes the Secret of the routers' token, which it owns.
 	return d.removeAll(ctx, c, f, gvkConfigMap, req)
 }
 

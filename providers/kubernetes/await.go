@@ -46,7 +46,7 @@ func (e *executor) await(ctx context.Context, f folder, k known, on func(runner.
 	case errors.Is(err, errGone):
 		return e.gone(ctx, f, k)
 	case errors.As(err, &cause):
-		return outcome{Status: runner.Status{ID: k.placed.Run, Phase: runner.Failed, ExitCode: -1, Started: k.created.At, Finished: time.Now().UTC(), Message: cause.Error()}}, nil
+		return outcome{Status: runner.Status{ID: k.placed.Run, Phase: runner.Failed, ExitCode: -1, Started: k.created.At, Finished: time.Now().UTC(), Message: cause.Cause.String()}}, nil
 	case err != nil:
 		return outcome{}, err
 	}

@@ -110,10 +110,10 @@ func checkExecutable(path string) (platform string, err error) {
 			return "", fmt.Errorf("%s needs shared libraries, which a user's image may lack: build it with CGO_ENABLED=0, or %s", path, other)
 		}
 	}
-	switch f.Machine {
-	case elf.EM_X86_64:
+	if f.Machine == elf.EM_X86_64 {
 		return "linux/amd64", nil
-	case elf.EM_AARCH64:
+	}
+	if f.Machine == elf.EM_AARCH64 {
 		return "linux/arm64", nil
 	}
 	return "", fmt.Errorf("%s is for %s: %s", path, f.Machine, other)

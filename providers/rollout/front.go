@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -156,9 +155,14 @@ func (f Front) routerService() (*unstructured.Unstructured, error) {
 	}})
 }
 
-// tokenSecret holds what guards the router's admin port.
-func (f Front) tokenSecret(token string) (*unstructured.Unstructured, error) {
-	return kube.FromTyped(gvkSecret, corev1.Secret{ObjectMeta: f.Meta(f.Name, PartRouter), Data: map[string][]byte{tokenKey: []byte(token)}})
+// tokenName is a name that nobody else would give a Secret: it is written without a look, for no Secret is ever read.
+func (f Front) tokenName() string { return f.Name + "-continuo-token" }
+
+// tokenSecret holds what guards the router's admin port. It goes with the ConfigMap that holds the rollout.
+func (f Front) tokenSecret(token string, owner metav1.OwnerReference) (*unstructured.Unstructured, error) {
+	meta := f.Meta(f.tokenName(), PartRouter)
+	meta.OwnerReferences = []metav1.OwnerReference{owner}
+	return kube.FromTyped(gvkSecret, corev1.Secret{ObjectMeta: meta, Data: map[string][]byte{tokenKey: []byte(token)}})
 }
 
 // OwnedBy makes an object go with another, which waits for it.
@@ -222,7 +226,7 @@ func (f Front) routerDeployment() (*unstructured.Unstructured, error) {
 					{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 					{Name: "routes", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 						LocalObjectReference: corev1.LocalObjectReference{Name: f.Name}, Items: []corev1.KeyToPath{{Key: routesKey, Path: routesKey}}}}},
-					{Name: "token", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: f.Name}}},
+					{Name: "token", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: f.tokenName()}}},
 				},
 			},
 		},
@@ -251,17 +255,4 @@ func (f Front) routerResources() (corev1.ResourceRequirements, error) {
 func oneMore() appsv1.DeploymentStrategy {
 	return appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
 		MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1))}}
-}
-
-// secretValue reads one entry of a Secret.
-func secretValue(u *unstructured.Unstructured, key string) (string, error) {
-	text, found, err := unstructured.NestedString(u.Object, "data", key)
-	if err != nil || !found {
-		return "", fmt.Errorf("%s has no %s: delete it, and it is made anew", kube.RefOf(u), key)
-	}
-	value, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return "", fmt.Errorf("read %s of %s: %w", key, kube.RefOf(u), err)
-	}
-	return string(value), nil
 }

@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -43,15 +42,6 @@ func ObjectName(a resource.Address, longest int) string {
 		name = strings.TrimRight(name[:longest-9], "-") + "-" + short(a.String())[:8]
 	}
 	return name
-}
-
-// newToken makes what guards the routers' admin ports.
-func newToken() (string, error) {
-	b := make([]byte, 24)
-	if _, err := rand.Read(b); err != nil {
-		return "", fmt.Errorf("make the routers' token: %w", err)
-	}
-	return hex.EncodeToString(b), nil
 }
 
 // Quantity reads an amount that must be above 0.

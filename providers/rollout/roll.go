@@ -7,6 +7,9 @@ package rollout
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,6 +45,7 @@ type Servers interface {
 type Request struct {
 	Client *kube.Client
 	Front  Front
+	Key    []byte // the project's
 	OpID   string
 	Adopt  bool // go on with an operation that has begun, and begin none
 	Asked  gateway.Version
@@ -156,8 +160,8 @@ func samePolicy(a, b gateway.Rollout) bool {
 
 // leftover is the generation of routers that are there without a state.
 func (r *roll) leftover(ctx context.Context) (int64, error) {
-	token, err := r.token(ctx)
-	if err != nil || token == "" {
+	token, err := r.Front.token(r.Key)
+	if err != nil {
 		return 0, err
 	}
 	return (&routers{client: r.Client, front: r.Front, token: token}).newest(ctx)
@@ -205,19 +209,14 @@ func (r *roll) publish(ctx context.Context) error {
 	return r.route.spread(ctx, r.routes())
 }
 
-// token reads the secret of the routers' admin ports; "" when there is none.
-func (r *roll) token(ctx context.Context) (string, error) {
-	u, err := r.Client.Get(ctx, kube.Ref{Version: "v1", Kind: "Secret", Namespace: r.Front.Namespace, Name: r.Front.Name})
-	if errors.Is(err, kube.ErrNotFound) {
-		return "", nil
+// token guards the routers' admin ports. It follows from the project's key, so that no Secret need be read to know it.
+func (f Front) token(key []byte) (string, error) {
+	if len(key) == 0 {
+		return "", errors.New("the project has no key (.ml/key), from which the routers' token follows: apply from the folder that holds its state")
 	}
-	if err != nil {
-		return "", err
-	}
-	if err := r.Front.Ours(u); err != nil {
-		return "", err
-	}
-	return secretValue(u, tokenKey)
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("router of " + f.Namespace + "/" + f.Name)) // a hash never errors
+	return hex.EncodeToString(mac.Sum(nil)), nil
 }
 
 // prepare makes what stands in front, and the servers' side of the version that is wanted.
@@ -230,21 +229,20 @@ func (r *roll) prepare(ctx context.Context) error {
 	if _, err := r.Front.Apply(ctx, r.Client, service); err != nil {
 		return err
 	}
-	token, err := r.token(ctx)
+	token, err := r.Front.token(r.Key)
 	if err != nil {
 		return err
 	}
-	if token == "" {
-		if token, err = newToken(); err != nil {
-			return err
-		}
-		secret, err := r.Front.tokenSecret(token)
-		if err != nil {
-			return err
-		}
-		if _, err := r.Client.Apply(ctx, secret, kube.ApplyOptions{}); err != nil {
-			return err
-		}
+	config, err := r.Client.Get(ctx, kube.Ref{Version: gvkConfigMap.Version, Kind: gvkConfigMap.Kind, Namespace: r.Front.Namespace, Name: r.Front.Name})
+	if err != nil {
+		return err
+	}
+	secret, err := r.Front.tokenSecret(token, OwnedBy(kube.RefOf(config)))
+	if err != nil {
+		return err
+	}
+	if _, err := r.Client.Apply(ctx, secret, kube.ApplyOptions{}); err != nil {
+		return err
 	}
 	r.route = &routers{client: r.Client, front: r.Front, token: token}
 	router, err := r.Front.routerDeployment()

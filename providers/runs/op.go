@@ -175,6 +175,9 @@ func (o *op) start(ctx context.Context, dir string, s Stage) error {
 		if ctx.Err() != nil {
 			return err
 		}
+		if st, rerr := o.exec.Read(ctx, dir); rerr == nil && st.Phase == runner.Absent {
+			return &providers.NotStartedError{Err: fmt.Errorf("%s: %w", o.req.Address, err)}
+		}
 		return &providers.RunError{Err: err, Ref: o.ref()}
 	}
 	// Who cancelled in between saw no such stage yet.

@@ -249,21 +249,32 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// killShims ends the processes that containerd left to look after containers: they outlive it by design.
+// killShims ends the processes that containerd left to look after containers: they outlive it by design, and heed no gentler signal.
 func (m Machine) killShims(ctx context.Context) error {
-	all, err := proc.List()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, p := range all {
-		args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.Identity.PID))
-		if err != nil || !bytes.Contains(args, []byte("containerd-shim")) || !bytes.Contains(args, []byte("\x00"+string(m.Dir)+"/")) {
-			continue
+	err := Until(ctx, grace, func(context.Context) error {
+		all, err := proc.List()
+		if err != nil {
+			return err
 		}
-		errs = append(errs, m.Dir.stop(ctx, "containerd-shim", p.Identity))
+		var left []error
+		for _, p := range all {
+			args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID))
+			if err != nil || !bytes.Contains(args, []byte("containerd-shim")) || !bytes.Contains(args, []byte("\x00"+string(m.Dir)+"/")) {
+				continue
+			}
+			if err := proc.Kill(p.Identity, unix.SIGKILL); errors.Is(err, proc.ErrGone) {
+				continue
+			} else if err != nil {
+				return Final(err)
+			}
+			left = append(left, fmt.Errorf("%s still runs", p.Identity))
+		}
+		return errors.Join(left...)
+	})
+	if err != nil {
+		return fmt.Errorf("end containerd's shims: %w", err)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func nft(ctx context.Context, rules string) error {

@@ -92,7 +92,7 @@ func TestAStrangerWithTheSamePidIsLeftAlone(t *testing.T) {
 
 func TestAComponentThatEndsIsNamedWithItsLastLine(t *testing.T) {
 	d := Dir(t.TempDir())
-	c := Component{Name: "short", Args: []string{"sh", "-c", "echo first; echo cannot bind; exit 1"}, Deadline: 10 * time.Second,
+	c := Component{Name: "short", Args: []string{"sh", "-c", "echo first; echo cannot bind; sleep 0.3; exit 1"}, Deadline: 10 * time.Second,
 		Ready: func(context.Context) error { return errors.New("not yet") }}
 	err := d.Start(t.Context(), c)
 	if err == nil {
@@ -102,6 +102,9 @@ func TestAComponentThatEndsIsNamedWithItsLastLine(t *testing.T) {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q does not say %q", err, part)
 		}
+	}
+	if strings.Contains(err.Error(), "not ready after") {
+		t.Errorf("%q: it waited for what had ended", err)
 	}
 	if strings.Contains(err.Error(), "\n") {
 		t.Errorf("%q is more than one line", err)
