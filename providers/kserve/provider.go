@@ -2,7 +2,7 @@
 //
 // Each model version is an InferenceService of its own, whose model is an OCI image by digest; routers of our own stand before them and
 // carry the weights of a rollout (providers/rollout). [New] describes the provider; preflight.go says before anything changes what a
-// cluster would not do or would pass over in silence; objects.go builds objects, rollout.go brings them up and looks whether they are
+// cluster would not do or would pass over in silence; objects.go builds objects, traffic.go hands what routers captured to monitors, rollout.go brings them up and looks whether they are
 // what was asked for, status.go reads and deletes, import.go takes over an InferenceService that is there. Only internal/api sees
 // KServe's Go types.
 package kserve
@@ -21,6 +21,7 @@ import (
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/rollout"
 	"github.com/continuo-ml/continuo/providers/runs"
+	"github.com/continuo-ml/continuo/providers/watch"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -30,7 +31,7 @@ func New() providers.Definition {
 		Name:    "kserve",
 		Doc:     "Serves models by KServe: an InferenceService for each version, behind a router that carries the weights of a rollout.",
 		Config:  settings{},
-		Kinds:   []string{"deployment"},
+		Kinds:   []string{"deployment", "monitor"},
 		Nested:  map[string]any{"deployment": nested{}},
 		Connect: connect,
 	}
@@ -64,5 +65,5 @@ func connect(ctx context.Context, env providers.Env, config cty.Value) (*provide
 		})
 	}
 	d.cluster, d.system = client(slices.Clone(s.Namespaces)), client([]string{kube.AllNamespaces})
-	return &providers.Provider{Name: "kserve", Drivers: map[string]providers.Driver{"deployment": providers.For(d)}, Close: w.Close}, nil
+	return &providers.Provider{Name: "kserve", Drivers: map[string]providers.Driver{"deployment": providers.For(d), "monitor": watch.Monitors(w, d)}, Close: w.Close}, nil
 }
