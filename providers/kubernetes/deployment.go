@@ -24,9 +24,13 @@ import (
 )
 
 // LabelModel on an image says which model lies in it, by the digest of its content.
-const LabelModel = "dev.continuo.model.digest"
+const LabelModel = "continuo.dev/model"
 
-const defaultDrain = 30 * time.Second
+const (
+	defaultDrain = 30 * time.Second
+	// goneWithin is what a deletion may take besides the time that requests in flight have.
+	goneWithin = 3 * time.Minute
+)
 
 // deployment serves model versions by Deployments behind a router. Rollouts are driven by Apply: it brings the new version up, moves
 // weights, looks at what the routers counted and decides by the gateway's own machine. When it dies the weights stay as they are.
@@ -219,6 +223,12 @@ func apply(ctx context.Context, c *kube.Client, f front, u *unstructured.Unstruc
 	}
 	if err := ours(live, f); err != nil {
 		return kube.Applied{}, err
+	}
+	if live.GetDeletionTimestamp() != nil { // what is applied to it would go with it
+		if err := c.Delete(ctx, kube.RefOf(live), kube.DeleteOptions{Within: f.Drain + goneWithin}); err != nil {
+			return kube.Applied{}, err
+		}
+		return c.Apply(ctx, u, kube.ApplyOptions{})
 	}
 	drift, err := kube.Drift(live)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -334,7 +335,8 @@ func (r *roll) remove(ctx context.Context, ref kube.Ref) error {
 // versionKinds are the kinds that a version consists of, in the order in which they go.
 var versionKinds = []schema.GroupVersionKind{gvkScaler, gvkDeployment, serviceKind}
 
-// sweep deletes the objects of versions that serve no more, and waits until they are gone.
+// sweep deletes the objects of versions that serve no more. No request is at them any more, so that their pods are left to end in their
+// own time.
 func (r *roll) sweep(ctx context.Context) error {
 	keep := []string{fmt.Sprint(r.state.Live.Current.Number)}
 	if c := r.state.Live.Candidate; c != nil {
@@ -350,7 +352,7 @@ func (r *roll) sweep(ctx context.Context) error {
 				continue
 			}
 			r.say("removing %s", kube.RefOf(u))
-			if err := r.client.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: r.front.Drain + 3*time.Minute}); err != nil {
+			if err := r.client.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Propagation: metav1.DeletePropagationBackground}); err != nil {
 				return err
 			}
 		}

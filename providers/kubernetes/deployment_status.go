@@ -329,7 +329,7 @@ func (d *deployment) deleteAll(ctx context.Context, c *kube.Client, f front, gvk
 	}
 	for _, u := range list {
 		req.Emit(resource.Event{Time: d.now(), Type: resource.EventProgress, Address: req.Address.String(), Action: resource.Delete, Message: "removing " + kube.RefOf(u).String()})
-		if err := c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: f.Drain + 3*time.Minute}); err != nil {
+		if err := c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: f.Drain + goneWithin}); err != nil {
 			return err
 		}
 	}
