@@ -3,6 +3,7 @@ package oci
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"net/http"
@@ -195,6 +196,22 @@ func TestAModelComesOutOfTheRegistry(t *testing.T) {
 	out, _ := m.applied("op-1", config.Package{Mode: "server", Model: model}, nil)
 	if d := cmp.Diff(map[string]string{"models/model.onnx": onnx, "models/deep/x": "y"}, m.pulled(out.URI)); d != "" {
 		t.Errorf("files (-want +got):\n%s", d)
+	}
+	if err := os.RemoveAll(filepath.Join(m.root, ".ml", "cache")); err != nil {
+		t.Fatal(err)
+	}
+	errs := make(chan error, 4)
+	for i := range cap(errs) { // several blocks with one model
+		req := m.request(fmt.Sprintf("op-many-%d", i), config.Package{Mode: "server", Model: model}, nil)
+		go func() {
+			_, err := m.driver.Apply(within(t), req)
+			errs <- err
+		}()
+	}
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
 	}
 	model.Digest = string(resource.DigestOf([]byte("another")))
 	if _, err := m.apply("op-2", config.Package{Mode: "server", Model: model}, nil); err == nil || !strings.Contains(err.Error(), "holds a model with digest") {
