@@ -2,7 +2,8 @@ package kubernetes
 
 import (
 	"context"
-	"crypto/rand"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -23,9 +24,13 @@ import (
 )
 
 // LabelModel on an image says which model lies in it, by the digest of its content.
-const LabelModel = "dev.continuo.model.digest"
+const LabelModel = "continuo.dev/model"
 
-const defaultDrain = 30 * time.Second
+const (
+	defaultDrain = 30 * time.Second
+	// goneWithin is what a deletion may take besides the time that requests in flight have.
+	goneWithin = 3 * time.Minute
+)
 
 // deployment serves model versions by Deployments behind a router. Rollouts are driven by Apply: it brings the new version up, moves
 // weights, looks at what the routers counted and decides by the gateway's own machine. When it dies the weights stay as they are.
@@ -196,13 +201,14 @@ func (d *deployment) pushCode(ctx context.Context, list []string) (*pod.Artifact
 	return &a, nil
 }
 
-// newToken makes what guards the routers' admin ports.
-func newToken() (string, error) {
-	b := make([]byte, 24)
-	if _, err := rand.Read(b); err != nil {
-		return "", fmt.Errorf("make the routers' token: %w", err)
+// token guards the routers' admin ports. It follows from the project's key, so that no Secret need be read to know it.
+func (d *deployment) token(f front) (string, error) {
+	if len(d.work.Key) == 0 {
+		return "", errors.New("the project has no key (.ml/key), from which the routers' token follows: apply from the folder that holds its state")
 	}
-	return hex.EncodeToString(b), nil
+	mac := hmac.New(sha256.New, d.work.Key)
+	mac.Write([]byte("router of " + f.Namespace + "/" + f.Name)) // a hash never errors
+	return hex.EncodeToString(mac.Sum(nil)), nil
 }
 
 // apply makes an object what it should be. Fields of ours that others changed are taken back; others are left, and are an error if we
@@ -217,6 +223,12 @@ func apply(ctx context.Context, c *kube.Client, f front, u *unstructured.Unstruc
 	}
 	if err := ours(live, f); err != nil {
 		return kube.Applied{}, err
+	}
+	if live.GetDeletionTimestamp() != nil { // what is applied to it would go with it
+		if err := c.Delete(ctx, kube.RefOf(live), kube.DeleteOptions{Within: f.Drain + goneWithin}); err != nil {
+			return kube.Applied{}, err
+		}
+		return c.Apply(ctx, u, kube.ApplyOptions{})
 	}
 	drift, err := kube.Drift(live)
 	if err != nil {

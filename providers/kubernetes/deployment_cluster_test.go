@@ -304,7 +304,7 @@ func TestADeploymentOnARealCluster(t *testing.T) {
 	if versionOut(t, res) != 2 || len(failed) > 0 || by["1"] == 0 || by["2"] == 0 {
 		t.Errorf("%+v; failed: %v", res, failed)
 	}
-	if left := strings.Join(s.left(), " "); strings.Contains(left, "tumors-v1") {
+	if left := strings.Join(s.left(), " "); strings.Contains(left, "deployment.apps/tumors-v1") || strings.Contains(left, "service/tumors-v1") {
 		t.Errorf("of version 1 is left: %s", left)
 	}
 
@@ -324,7 +324,7 @@ func TestADeploymentOnARealCluster(t *testing.T) {
 			t.Errorf("a request failed that the third version did not answer: %s", f)
 		}
 	}
-	if left := strings.Join(s.left(), " "); strings.Contains(left, "tumors-v3") || !strings.Contains(left, "deployment.apps/tumors-v2") {
+	if left := strings.Join(s.left(), " "); strings.Contains(left, "deployment.apps/tumors-v3") || !strings.Contains(left, "deployment.apps/tumors-v2") {
 		t.Errorf("left: %s", left)
 	}
 	res = s.mustApply(s.spec(3, nil), false)

@@ -41,11 +41,7 @@ func (d *deployment) resumable(ctx context.Context, c *kube.Client, f front, g g
 // counted is what the candidate did since it was held, as the routers tell.
 func (d *deployment) counted(ctx context.Context, c *kube.Client, f front, s *rollout) (gateway.Tally, error) {
 	var sum gateway.Tally
-	u, err := c.Get(ctx, kube.Ref{Version: "v1", Kind: "Secret", Namespace: f.Namespace, Name: f.Name})
-	if err != nil {
-		return sum, err
-	}
-	token, err := secretValue(u, tokenKey)
+	token, err := d.token(f)
 	if err != nil {
 		return sum, err
 	}

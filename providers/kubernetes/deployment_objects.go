@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -123,9 +122,14 @@ func (f front) routerService() (*unstructured.Unstructured, error) {
 	}})
 }
 
-// tokenSecret holds what guards the router's admin port.
-func (f front) tokenSecret(token string) (*unstructured.Unstructured, error) {
-	return kube.FromTyped(secretKind, corev1.Secret{ObjectMeta: f.meta(f.Name, partRouter), Data: map[string][]byte{tokenKey: []byte(token)}})
+// tokenName is a name that nobody else would give a Secret: it is written without a look, for no Secret is ever read.
+func (f front) tokenName() string { return f.Name + "-continuo-token" }
+
+// tokenSecret holds what guards the router's admin port. It goes with the ConfigMap that holds the rollout.
+func (f front) tokenSecret(token string, owner metav1.OwnerReference) (*unstructured.Unstructured, error) {
+	meta := f.meta(f.tokenName(), partRouter)
+	meta.OwnerReferences = []metav1.OwnerReference{owner}
+	return kube.FromTyped(secretKind, corev1.Secret{ObjectMeta: meta, Data: map[string][]byte{tokenKey: []byte(token)}})
 }
 
 // ownedBy makes an object go with another, which waits for it.
@@ -189,7 +193,7 @@ func (f front) routerDeployment() (*unstructured.Unstructured, error) {
 					{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 					{Name: "routes", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 						LocalObjectReference: corev1.LocalObjectReference{Name: f.Name}, Items: []corev1.KeyToPath{{Key: routesKey, Path: routesKey}}}}},
-					{Name: "token", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: f.Name}}},
+					{Name: "token", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: f.tokenName()}}},
 				},
 			},
 		},
@@ -243,17 +247,4 @@ func (v version) scaler() (*unstructured.Unstructured, error) {
 		ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: name},
 		MinReplicas:    new(int32(v.Spec.Scale.Min)), MaxReplicas: int32(v.Spec.Scale.Max), Metrics: metrics(v.Spec.Scale),
 	}})
-}
-
-// secretValue reads one entry of a Secret.
-func secretValue(u *unstructured.Unstructured, key string) (string, error) {
-	text, found, err := unstructured.NestedString(u.Object, "data", key)
-	if err != nil || !found {
-		return "", fmt.Errorf("%s has no %s: delete it, and it is made anew", kube.RefOf(u), key)
-	}
-	value, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return "", fmt.Errorf("read %s of %s: %w", key, kube.RefOf(u), err)
-	}
-	return string(value), nil
 }

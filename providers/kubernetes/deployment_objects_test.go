@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -81,7 +82,7 @@ func exampleVersion(change func(*version)) version {
 func TestTheRouterOfADeployment(t *testing.T) {
 	f := exampleFront()
 	state := rollout{Op: "op1", Asked: gateway.Version{Number: 3, Digest: "sha256:33"}, Live: gateway.Live{Generation: 7, Current: gateway.Version{Number: 2, Digest: "sha256:22"}}}
-	golden(t, "router", must(t)(f.routerService()), must(t)(f.routerDeployment()), must(t)(f.tokenSecret("secret")), must(t)(f.configMap(state.routes(f, deploymentSpec{}), state)))
+	golden(t, "router", must(t)(f.routerService()), must(t)(f.routerDeployment()), must(t)(f.tokenSecret("secret", metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: f.Name, UID: "u1"})), must(t)(f.configMap(state.routes(f, deploymentSpec{}), state)))
 }
 
 func TestAPlainVersion(t *testing.T) {

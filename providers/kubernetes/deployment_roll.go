@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -108,8 +109,8 @@ func (r *roll) ask(ctx context.Context) error {
 
 // leftover is the generation of routers that are there without a state.
 func (r *roll) leftover(ctx context.Context) (int64, error) {
-	token, err := r.token(ctx)
-	if err != nil || token == "" {
+	token, err := r.d.token(r.front)
+	if err != nil {
 		return 0, err
 	}
 	x := &routers{client: r.client, front: r.front, token: token}
@@ -161,21 +162,6 @@ func (r *roll) publish(ctx context.Context) error {
 	return r.route.spread(ctx, r.state.routes(r.front, r.spec))
 }
 
-// token reads the secret of the routers' admin ports; "" when there is none.
-func (r *roll) token(ctx context.Context) (string, error) {
-	u, err := r.client.Get(ctx, kube.Ref{Version: "v1", Kind: "Secret", Namespace: r.front.Namespace, Name: r.front.Name})
-	if errors.Is(err, kube.ErrNotFound) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	if err := ours(u, r.front); err != nil {
-		return "", err
-	}
-	return secretValue(u, tokenKey)
-}
-
 // prepare makes what stands in front, and works out the version that is wanted.
 func (r *roll) prepare(ctx context.Context) error {
 	r.front.Runner = r.state.Runner
@@ -186,21 +172,20 @@ func (r *roll) prepare(ctx context.Context) error {
 	if _, err := apply(ctx, r.client, r.front, service); err != nil {
 		return err
 	}
-	token, err := r.token(ctx)
+	token, err := r.d.token(r.front)
 	if err != nil {
 		return err
 	}
-	if token == "" {
-		if token, err = newToken(); err != nil {
-			return err
-		}
-		secret, err := r.front.tokenSecret(token)
-		if err != nil {
-			return err
-		}
-		if _, err := r.client.Apply(ctx, secret, kube.ApplyOptions{}); err != nil {
-			return err
-		}
+	config, err := r.client.Get(ctx, kube.Ref{Version: gvkConfigMap.Version, Kind: gvkConfigMap.Kind, Namespace: r.front.Namespace, Name: r.front.Name})
+	if err != nil {
+		return err
+	}
+	secret, err := r.front.tokenSecret(token, ownedBy(kube.RefOf(config)))
+	if err != nil {
+		return err
+	}
+	if _, err := r.client.Apply(ctx, secret, kube.ApplyOptions{}); err != nil {
+		return err
 	}
 	r.route = &routers{client: r.client, front: r.front, token: token}
 	router, err := r.front.routerDeployment()
@@ -350,7 +335,8 @@ func (r *roll) remove(ctx context.Context, ref kube.Ref) error {
 // versionKinds are the kinds that a version consists of, in the order in which they go.
 var versionKinds = []schema.GroupVersionKind{gvkScaler, gvkDeployment, serviceKind}
 
-// sweep deletes the objects of versions that serve no more, and waits until they are gone.
+// sweep deletes the objects of versions that serve no more. No request is at them any more, so that their pods are left to end in their
+// own time.
 func (r *roll) sweep(ctx context.Context) error {
 	keep := []string{fmt.Sprint(r.state.Live.Current.Number)}
 	if c := r.state.Live.Candidate; c != nil {
@@ -366,7 +352,7 @@ func (r *roll) sweep(ctx context.Context) error {
 				continue
 			}
 			r.say("removing %s", kube.RefOf(u))
-			if err := r.client.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: r.front.Drain + 3*time.Minute}); err != nil {
+			if err := r.client.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Propagation: metav1.DeletePropagationBackground}); err != nil {
 				return err
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ const (
 	// spreadWithin is how long routers may take to follow new routes. Their mounted file moves within it, too.
 	spreadWithin = 3 * time.Minute
 	askWithin    = 10 * time.Second
+	maxAnswer    = 64 << 20 // one record more than a router's bound of 16 MiB fits in
 	watchEvery   = time.Second
 )
 
@@ -85,38 +87,49 @@ func (r *routers) pods(ctx context.Context) (map[string]bool, error) {
 
 // ask sends one request to a pod's admin port. A refusal is a *routerError.
 func (r *routers) ask(ctx context.Context, pod, method, path string, body, into any) error {
+	data, err := r.raw(ctx, pod, method, path, nil, body)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, into)
+}
+
+// raw is ask with a query, and with the answer as it came.
+func (r *routers) raw(ctx context.Context, pod, method, path string, query url.Values, body any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	rt, base, err := r.client.Proxy(r.front.Namespace, kube.Target{Name: pod, Port: strconv.Itoa(gateway.RouterAdminPort)})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var in io.Reader
 	if body != nil {
 		data, err := json.Marshal(body)
 		if err != nil {
-			return fmt.Errorf("encode routes: %w", err)
+			return nil, fmt.Errorf("encode routes: %w", err)
 		}
 		in = bytes.NewReader(data)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, base.JoinPath(path).String(), in)
+	at := base.JoinPath(path)
+	at.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, method, at.String(), in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set(gateway.RouterTokenHeader, r.token)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
-		return &routerError{pod: pod, text: err.Error()}
+		return nil, &routerError{pod: pod, text: err.Error()}
 	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return &routerError{pod: pod, text: err.Error()}
+		return nil, &routerError{pod: pod, text: err.Error()}
 	}
 	if resp.StatusCode != http.StatusOK {
-		return &routerError{pod: pod, status: resp.StatusCode, text: fmt.Sprintf("status %d: %s", resp.StatusCode, brief(string(data)))}
+		return nil, &routerError{pod: pod, status: resp.StatusCode, text: fmt.Sprintf("status %d: %s", resp.StatusCode, brief(string(data)))}
 	}
-	return json.Unmarshal(data, into)
+	return data, nil
 }
 
 // brief is a text in one line of readable length.

@@ -315,26 +315,11 @@ func (d *deployment) Delete(ctx context.Context, req providers.DeleteRequest) er
 			}
 		}
 	}
-	err = d.deleteToken(ctx, c, f)
-	if err == nil {
-		err = d.deleteAll(ctx, c, f, gvkConfigMap, labelPart, req)
-	}
-	if err != nil {
+	// Last, and with it the Secret of the routers' token, which it owns.
+	if err := d.deleteAll(ctx, c, f, gvkConfigMap, labelPart, req); err != nil {
 		return fmt.Errorf("%s: %w", req.Address, err)
 	}
 	return nil
-}
-
-// deleteToken deletes the one Secret that no object of ours owns, by its name: nobody's Secrets are listed.
-func (d *deployment) deleteToken(ctx context.Context, c *kube.Client, f front) error {
-	u, err := c.Get(ctx, kube.Ref{Version: "v1", Kind: "Secret", Namespace: f.Namespace, Name: f.Name})
-	if errors.Is(err, kube.ErrNotFound) {
-		return nil
-	}
-	if err != nil || ours(u, f) != nil {
-		return err // another one of that name is not touched
-	}
-	return c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{})
 }
 
 func (d *deployment) deleteAll(ctx context.Context, c *kube.Client, f front, gvk schema.GroupVersionKind, part string, req providers.DeleteRequest) error {
@@ -344,7 +329,7 @@ func (d *deployment) deleteAll(ctx context.Context, c *kube.Client, f front, gvk
 	}
 	for _, u := range list {
 		req.Emit(resource.Event{Time: d.now(), Type: resource.EventProgress, Address: req.Address.String(), Action: resource.Delete, Message: "removing " + kube.RefOf(u).String()})
-		if err := c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: f.Drain + 3*time.Minute}); err != nil {
+		if err := c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: f.Drain + goneWithin}); err != nil {
 			return err
 		}
 	}
