@@ -12,6 +12,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/runs"
+	monitors "github.com/continuo-ml/continuo/providers/watch"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -19,11 +20,12 @@ import (
 func New() providers.Definition {
 	return providers.Definition{
 		Name:   "kubernetes",
-		Doc:    "Runs commands as Jobs of a Kubernetes cluster. Code, data, models and results travel through the registry that ml { artifacts } names.",
+		Doc:    "Runs commands as Jobs of a Kubernetes cluster, and serves models by Deployments behind a router. Code, data, models and results travel through the registry that ml { artifacts } names.",
 		Config: settings{},
-		Kinds:  []string{"check", "training", "validation", "batch_inference"},
+		Kinds:  []string{"check", "training", "validation", "batch_inference", "deployment", "monitor"},
 		Nested: map[string]any{
 			"check": podSettings{}, "training": podSettings{}, "validation": podSettings{}, "batch_inference": podSettings{},
+			"deployment": serverSettings{},
 		},
 		Connect: connect,
 	}
@@ -55,6 +57,9 @@ func connect(ctx context.Context, penv providers.Env, config cty.Value) (*provid
 	}
 	drivers := runs.Drivers(e.work, &executor{env: e})
 	delete(drivers, "dataset") // data is frozen where the project is
+	d := &deployment{env: e, now: penv.Now}
+	drivers["deployment"] = providers.For(d)
+	drivers["monitor"] = monitors.Monitors(e.work, d)
 	return &providers.Provider{Name: "kubernetes", Drivers: drivers, Close: e.work.Close}, nil
 }
 
