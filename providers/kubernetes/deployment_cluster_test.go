@@ -27,6 +27,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/providertest"
 	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
@@ -529,4 +530,21 @@ func (s *site) shadowed() {
 	if err := s.d.Logs(t.Context(), providers.LogRequest{Record: s.record, Lines: 5}, &log); err != nil {
 		t.Errorf("logs: %v", err)
 	}
+}
+
+func TestADeploymentOnAClusterKeepsTheContract(t *testing.T) {
+	s := newSite(t)
+	slow := s.spec(2, func(d *deploymentSpec) { d.Env["START_AFTER"] = "10s" })
+	pods := func() int {
+		list, err := s.client.List(context.Background(), gvkPod, s.client.Namespace(), kube.Selector{Labels: labelPart + "=" + partServer})
+		if err != nil {
+			t.Error(err)
+		}
+		return len(list)
+	}
+	providertest.Run(t, providertest.Case{
+		Driver: providers.For(s.d), Kind: "deployment",
+		Spec: providertest.Encoded(t, s.spec(1, nil).Deployment), Slow: providertest.Encoded(t, slow.Deployment),
+		Count: pods, Release: func() {},
+	})
 }
