@@ -123,7 +123,9 @@ func TestATaskThatCannotBeMeantIsRefused(t *testing.T) {
 	for says, change := range map[string]func(*Task){
 		"is of version 2":              func(t *Task) { t.V = 2 },
 		"results: name the repository": func(t *Task) { t.Results = "" },
-		"cannot be a tag":              func(t *Task) { t.ID = "a/b" },
+		`id: "a/b" cannot be a tag`:    func(t *Task) { t.ID = "a/b" },
+		`id: ".a" cannot be a tag`:     func(t *Task) { t.ID = ".a" },
+		`id: "" cannot be a tag`:       func(t *Task) { t.ID = "" },
 		"no repository is named":       func(t *Task) { t.NeedModel = true },
 		"code: no reference":           func(t *Task) { t.Code = &Artifact{} },
 		"names no fixed content":       func(t *Task) { t.Model = &Artifact{Ref: "oci://h/m:latest"} },

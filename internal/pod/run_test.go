@@ -351,3 +351,30 @@ func TestACommandThatTheKernelKilledForMemorySaysSo(t *testing.T) {
 		})
 	}
 }
+
+func TestAPodThatIsEndedWhileItFetchesSaysSo(t *testing.T) {
+	k := newCluster(t)
+	task := k.task(t, "echo must not run")
+	var came atomic.Bool
+	stop := make(chan struct{})
+	defer close(stop)
+	k.Between(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if strings.Contains(q.URL.Path, "/code/blobs/") {
+				came.Store(true)
+				select {
+				case <-stop:
+				case <-q.Context().Done():
+				}
+				return
+			}
+			next.ServeHTTP(w, q)
+		})
+	})
+	p := start(t, task, t.TempDir())
+	eventually(t, "it fetches", came.Load)
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.mustEnd(ExitLost, runner.Cancelled, "cancelled: fetch the code")
+}
