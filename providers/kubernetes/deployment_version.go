@@ -204,9 +204,6 @@ func (v version) env(port int, extra map[string]string) []corev1.EnvVar {
 	}
 	maps.Copy(all, extra)
 	all["PORT"] = strconv.Itoa(port)
-	if _, ok := v.variables()["HOST"]; !ok { // the user's own is in the Secret, over which this would win
-		all["HOST"] = "0.0.0.0"
-	}
 	all["ML_RUN_ID"] = fmt.Sprintf("%s.v%d", v.Address.Slug(), v.Number)
 	if v.ModelDir != "" {
 		all["ML_MODEL_DIR"] = v.ModelDir

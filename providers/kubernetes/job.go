@@ -140,11 +140,13 @@ func (s jobSpec) pod() (corev1.PodSpec, error) {
 
 // env is the environment of the program in the pod; what the command gets of it is the task's affair.
 func (s jobSpec) env() []corev1.EnvVar {
-	env := []corev1.EnvVar{{Name: pod.TaskFileVar, Value: path.Join(taskDir, taskKey)}, {Name: pod.WorkVar, Value: path.Join(home, "work")}}
+	var env []corev1.EnvVar
 	for i, name := range s.Env {
 		env = append(env, corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 			LocalObjectReference: corev1.LocalObjectReference{Name: s.Name}, Key: envKey(i)}}})
 	}
+	// Ours come last: of two variables of one name the last counts.
+	env = append(env, corev1.EnvVar{Name: pod.TaskFileVar, Value: path.Join(taskDir, taskKey)}, corev1.EnvVar{Name: pod.WorkVar, Value: path.Join(home, "work")})
 	if len(s.Pod.ImagePullSecrets) > 0 {
 		env = append(env, corev1.EnvVar{Name: "DOCKER_CONFIG", Value: credentials})
 	}

@@ -51,9 +51,22 @@ func connect(ctx context.Context, penv providers.Env, config cty.Value) (*provid
 			return nil, fmt.Errorf("provider kubernetes: %w", err)
 		}
 	}
-	w, err := runs.NewWorkspace(penv, s.MaxParallel)
+	e, err := newEnv(ctx, penv, s)
 	if err != nil {
 		return nil, fmt.Errorf("provider kubernetes: %w", err)
+	}
+	drivers := runs.Drivers(e.work, &executor{env: e})
+	delete(drivers, "dataset") // data is frozen where the project is
+	d := &deployment{env: e, now: penv.Now}
+	drivers["deployment"] = providers.For(d)
+	drivers["monitor"] = monitors.Monitors(e.work, d)
+	return &providers.Provider{Name: "kubernetes", Drivers: drivers, Close: e.work.Close}, nil
+}
+
+func newEnv(ctx context.Context, penv providers.Env, s settings) (*env, error) {
+	w, err := runs.NewWorkspace(penv, s.MaxParallel)
+	if err != nil {
+		return nil, err
 	}
 	e := &env{
 		settings: s, work: w, exe: penv.Exe, environ: penv.Environ, runner: &runnerCache{},
@@ -71,10 +84,5 @@ func connect(ctx context.Context, penv providers.Env, config cty.Value) (*provid
 		}
 		return c, nil
 	})
-	drivers := runs.Drivers(w, &executor{env: e})
-	delete(drivers, "dataset") // data is frozen where the project is
-	d := &deployment{env: e, now: penv.Now}
-	drivers["deployment"] = providers.For(d)
-	drivers["monitor"] = monitors.Monitors(w, d)
-	return &providers.Provider{Name: "kubernetes", Drivers: drivers, Close: w.Close}, nil
+	return e, nil
 }
