@@ -34,7 +34,7 @@ var floors = []struct {
 	{`^internal/pod$`, 2},
 	{`^providers/all$`, 4},
 	{`^providers/(runs|serving)$`, 2.5}, // what several providers have in common: how commands run, how rollouts end
-	{`^providers/watch$`, 2.7},          // monitors
+	{`^providers/(watch|pods)$`, 2.7},   // monitors; runs in the pods of a cluster
 	{`^providers/\w+$`, 3},
 	{`^(engine|report|internal/forge)$`, 3},
 	{`^daemon$`, 4},

@@ -2,74 +2,32 @@ package kubernetes
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"sync"
 
 	"github.com/zclconf/go-cty/cty"
 
-	"github.com/continuo-ml/continuo/internal/kube"
-	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/providers"
-	"github.com/continuo-ml/continuo/providers/runs"
-	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/providers/pods"
 )
 
 // New describes the provider.
 func New() providers.Definition {
 	return providers.Definition{
-		Name:   "kubernetes",
+		Name:   name,
 		Doc:    "Runs commands as Jobs of a Kubernetes cluster. Code, data, models and results travel through the registry that ml { artifacts } names.",
-		Config: settings{},
-		Kinds:  []string{"check", "training", "validation", "batch_inference"},
+		Config: pods.Settings{},
+		Kinds:  kinds(),
 		Nested: map[string]any{
-			"check": podSettings{}, "training": podSettings{}, "validation": podSettings{}, "batch_inference": podSettings{},
+			"check": pods.Block{}, "training": pods.Block{}, "validation": pods.Block{}, "batch_inference": pods.Block{},
 		},
 		Connect: connect,
 	}
 }
 
-// env is what the drivers share.
-type env struct {
-	settings settings
-	work     *runs.Workspace
-	store    store
-	runner   *runnerCache
-	exe      []string
-	environ  func() []string
-	// cluster connects at its first call: to check files, or to plan for another place, no kubeconfig is needed.
-	cluster func() (*kube.Client, error)
-}
+const name = "kubernetes"
 
-// connect touches neither the cluster nor the registry.
-func connect(ctx context.Context, penv providers.Env, config cty.Value) (*providers.Provider, error) {
-	var s settings
-	if config != cty.NilVal {
-		if err := resource.Decode(config, &s); err != nil {
-			return nil, fmt.Errorf("provider kubernetes: %w", err)
-		}
-	}
-	w, err := runs.NewWorkspace(penv, s.MaxParallel)
-	if err != nil {
-		return nil, fmt.Errorf("provider kubernetes: %w", err)
-	}
-	e := &env{
-		settings: s, work: w, exe: penv.Exe, environ: penv.Environ, runner: &runnerCache{},
-		store: store{artifacts: penv.Artifacts, client: oci.New(oci.Options{Insecure: s.InsecureRegistry})},
-	}
-	if e.environ == nil {
-		e.environ = os.Environ
-	}
-	// The context ends with the call that connects, and a client needs none.
-	ctx = context.WithoutCancel(ctx)
-	e.cluster = sync.OnceValues(func() (*kube.Client, error) {
-		c, err := kube.Connect(ctx, kube.Config{Kubeconfig: s.Kubeconfig, Context: s.Context, Namespace: s.Namespace, Allowed: s.Namespaces})
-		if err != nil {
-			return nil, fmt.Errorf("provider kubernetes: %w", err)
-		}
-		return c, nil
-	})
-	drivers := runs.Drivers(w, &executor{env: e})
-	delete(drivers, "dataset") // data is frozen where the project is
-	return &providers.Provider{Name: "kubernetes", Drivers: drivers, Close: w.Close}, nil
+// kinds leaves datasets out: data is frozen where the project is.
+func kinds() []string { return []string{"check", "training", "validation", "batch_inference"} }
+
+func connect(ctx context.Context, env providers.Env, config cty.Value) (*providers.Provider, error) {
+	return pods.Connect(ctx, env, config, jobs{}, kinds())
 }

@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -62,7 +63,7 @@ func (e *env) runnerImage(ctx context.Context) (string, error) {
 
 func (e *env) buildRunner(ctx context.Context) (_ string, err error) {
 	if len(e.exe) == 0 {
-		return "", errors.New("this program does not know its own file; set runner_image in provider \"kubernetes\"")
+		return "", errors.New("this program does not know its own file; set runner_image in provider " + strconv.Quote(e.kind.Provider()))
 	}
 	platform, err := checkExecutable(e.exe[0])
 	if err != nil {
@@ -95,7 +96,7 @@ func (e *env) buildRunner(ctx context.Context) (_ string, err error) {
 // checkExecutable looks whether a program can run in any Linux container: built for Linux, and in need of no library. It
 // returns its platform.
 func checkExecutable(path string) (platform string, err error) {
-	const other = "set runner_image in provider \"kubernetes\" to an image of the same version that holds /ml"
+	const other = "set runner_image in the provider's block to an image of the same version that holds /ml"
 	f, err := elf.Open(path)
 	var format *elf.FormatError
 	if errors.As(err, &format) {

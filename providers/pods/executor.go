@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"context"
@@ -18,45 +18,45 @@ import (
 	"github.com/continuo-ml/continuo/resource"
 )
 
-// executor is the runs.Executor of a cluster: a stage is a Job.
+// executor is the runs.Executor of a cluster: a stage is an object with pods, such as a Job.
 type executor struct {
 	*env
 }
 
 // Admit implements runs.Executor. It asks the cluster nothing.
 func (e *executor) Admit(req providers.ApplyRequest) error {
-	w, p, err := e.workload(req)
+	s, err := e.step(req)
 	if err != nil {
 		return err
 	}
 	if _, err := e.store.base(); err != nil {
 		return err
 	}
-	if _, err := quantities(w.Resources); err != nil {
+	if _, err := quantities(s.Resources); err != nil {
 		return err
 	}
-	return p.check()
+	return s.Block.Check(e.kind.Provider())
 }
 
-// workload reads where a step is to run.
-func (e *executor) workload(req providers.ApplyRequest) (workload, podSettings, error) {
-	var w workload
-	if err := resource.Decode(req.Spec, &w); err != nil {
-		return w, podSettings{}, fmt.Errorf("read its attributes: %w", err)
+// step reads where a step is to run.
+func (e *executor) step(req providers.ApplyRequest) (Step, error) {
+	s, err := e.kind.Step(req.Spec)
+	if err != nil {
+		return s, fmt.Errorf("read its attributes: %w", err)
 	}
-	if w.Image == "" {
-		w.Image = e.settings.Image
+	if s.Image == "" {
+		s.Image = e.settings.Image
 	}
-	if w.Image == "" {
-		return w, podSettings{}, errors.New("image: a pod needs one; set image in the block, or in provider \"kubernetes\" for all")
+	if s.Image == "" {
+		return s, fmt.Errorf("image: a pod needs one; set image in the block, or in provider %q for all", e.kind.Provider())
 	}
-	w.Image = strings.TrimPrefix(w.Image, oci.Scheme)
+	s.Image = strings.TrimPrefix(s.Image, oci.Scheme)
 	c, err := e.cluster()
 	if err != nil {
-		return w, podSettings{}, err
+		return s, err
 	}
-	p := w.pod(e.settings, c.Namespace())
-	return w, p, c.Allow(p.Namespace)
+	s.Block.fill(e.settings, c.Namespace())
+	return s, c.Allow(s.Block.Namespace)
 }
 
 // Read implements runs.Executor. Of a stage that goes on it says Running without asking the cluster: Wait finds out.
@@ -73,7 +73,7 @@ func (e *executor) Read(ctx context.Context, dir string) (runner.Status, error) 
 	case !k.isPlaced:
 		return runner.Status{Phase: runner.Absent, ExitCode: -1, Message: "there is no run in " + dir}, nil
 	case !k.isCreated:
-		return runner.Status{ID: k.placed.Run, Phase: runner.Starting, ExitCode: -1, Message: "its Job is not made yet"}, nil
+		return runner.Status{ID: k.placed.Run, Phase: runner.Starting, ExitCode: -1, Message: "its " + e.kind.GVK().Kind + " is not made yet"}, nil
 	}
 	st := runner.Status{ID: k.placed.Run, Phase: runner.Running, ExitCode: -1, Started: k.created.At, Message: "running as " + k.placed.Job.String()}
 	c, err := e.cluster()
@@ -94,7 +94,7 @@ func cancelled(message string) runner.Status {
 	return runner.Status{Phase: runner.Cancelled, ExitCode: -1, Message: message}
 }
 
-// lost is a Job that was made and is gone without an outcome.
+// lost is an object that was made and is gone without an outcome.
 func lost(f folder, k known) runner.Status {
 	st := runner.Status{ID: k.placed.Run, Phase: runner.Lost, ExitCode: -1, Started: k.created.At,
 		Message: fmt.Sprintf("its %s is gone, and it left no result: somebody deleted it", k.placed.Job)}
@@ -130,7 +130,7 @@ func (e *executor) Wait(ctx context.Context, dir string, on func(runner.Progress
 	return k.outcome.Status, e.clear(ctx, f, k)
 }
 
-// clear deletes the Job, with all that it owns, once its outcome is here.
+// clear deletes the object, with all that it owns, once its outcome is here.
 func (e *executor) clear(ctx context.Context, f folder, k known) error {
 	done, err := f.has(deletedFile)
 	if err != nil || done || !k.isCreated {
@@ -146,7 +146,7 @@ func (e *executor) clear(ctx context.Context, f folder, k known) error {
 	return f.note(deletedFile, time.Now().UTC())
 }
 
-// Cancel implements runs.Executor: the pods get SIGTERM and their grace, then the Job is gone.
+// Cancel implements runs.Executor: the pods get SIGTERM and their grace, then the object is gone.
 func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) error {
 	f := folder(dir)
 	k, err := f.known()
@@ -168,6 +168,9 @@ func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) erro
 		// It may have been made by a process that died before it could say so.
 		job, err := c.Get(ctx, ref)
 		if errors.Is(err, kube.ErrNotFound) {
+			if err := e.unplace(ctx, c, k); err != nil {
+				return err
+			}
 			return f.note(outcomeFile, outcome{Status: cancelled("cancelled before it began")})
 		}
 		if err != nil {
@@ -188,6 +191,26 @@ func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) erro
 	return errors.Join(f.note(outcomeFile, outcome{Status: st}), f.note(deletedFile, time.Now().UTC()))
 }
 
+// unplace deletes what was made for an object that was not.
+func (e *executor) unplace(ctx context.Context, c *kube.Client, k known) error {
+	for _, ref := range k.placed.Before {
+		u, err := c.Get(ctx, ref)
+		if errors.Is(err, kube.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if u.GetLabels()[labelRun] != labelValue(k.placed.Run) {
+			continue
+		}
+		if err := c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // deleteWithin is how long the end of a cancelled run may take: its grace, and the kubelet's own work.
 const deleteWithin = 5 * time.Minute
 
@@ -205,7 +228,7 @@ func (e *executor) Follow(ctx context.Context, dir string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return (&watch{client: c, k: k, sink: func(index int) (sink, error) {
+	return (&watch{client: c, kind: e.kind, k: k, sink: func(index int) (sink, error) {
 		if index > 0 {
 			return discard{}, nil
 		}

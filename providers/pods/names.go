@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"crypto/sha256"
@@ -21,20 +21,20 @@ const (
 )
 
 const (
-	// maxJobName leaves room for the index and the suffix of a pod within the 63 characters of a host name.
-	maxJobName = 52
-	maxLabel   = 63
+	// maxName leaves room for the index and the suffix of a pod within the 63 characters of a host name.
+	maxName  = 52
+	maxLabel = 63
 )
 
-// jobName names the Job of a stage: the same one for the same run, whoever asks. The address in front is for people.
-func jobName(addr resource.Address, runID string) string {
+// objectName names the object of a stage: the same one for the same run, whoever asks. The address in front is for people.
+func objectName(addr resource.Address, runID string) string {
 	id := strings.ToLower(runID)
 	id = strings.ReplaceAll(id, ".", "-")
-	if !nameLike.MatchString(id) || len(id) > maxJobName-4 {
+	if !nameLike.MatchString(id) || len(id) > maxName-4 {
 		id = short(runID)
 	}
 	slug := strings.Trim(addr.Slug(), "-")
-	room := maxJobName - 1 - len(id)
+	room := maxName - 1 - len(id)
 	if len(slug) > room {
 		slug = strings.TrimRight(slug[:room], "-.")
 	}

@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"fmt"
@@ -11,8 +11,8 @@ import (
 	"github.com/continuo-ml/continuo/config"
 )
 
-// settings is the `provider "kubernetes"` block.
-type settings struct {
+// Settings is the `provider` block of a provider that runs commands in pods.
+type Settings struct {
 	Kubeconfig       string   `ml:"kubeconfig" doc:"Kubeconfig file. Default: KUBECONFIG, then ~/.kube/config, then the pod's service account. One that a project names may not start programs or read tokens from files."`
 	Context          string   `ml:"context" doc:"Context in the kubeconfig. Default: the current one."`
 	Namespace        string   `ml:"namespace" doc:"Namespace of what a block does not put elsewhere. Default: the context's."`
@@ -25,11 +25,11 @@ type settings struct {
 	MaxParallel      int      `ml:"max_parallel,min=1" doc:"Greatest number of runs at the same time. Default: as many as the plan allows."`
 }
 
-// podSettings is the block `kubernetes { … }` of a kind that runs a command.
-type podSettings struct {
+// Block is what the nested block of a provider says of pods.
+type Block struct {
 	Namespace        string            `ml:"namespace,policy" doc:"Namespace of the run."`
-	Labels           map[string]string `ml:"labels,policy" doc:"Further labels of Job and pods."`
-	Annotations      map[string]string `ml:"annotations,policy" doc:"Further annotations of Job and pods."`
+	Labels           map[string]string `ml:"labels,policy" doc:"Further labels of the run's objects and pods."`
+	Annotations      map[string]string `ml:"annotations,policy" doc:"Further annotations of the run's objects and pods."`
 	NodeSelector     map[string]string `ml:"node_selector,policy" doc:"Labels that a node must have."`
 	Tolerations      []toleration      `ml:"toleration,block,policy" doc:"A taint that is put up with."`
 	ServiceAccount   string            `ml:"service_account,policy" doc:"Service account; its token is in the pod then."`
@@ -56,20 +56,15 @@ type volume struct {
 	ReadOnly bool   `ml:"read_only,policy" doc:"Whether it is mounted read-only."`
 }
 
-// workload is what the kinds that run a command say of where they run.
-type workload struct {
-	Image      string            `ml:"image"`
-	Nodes      int               `ml:"nodes"`
-	Resources  *config.Resources `ml:"resources,block"`
-	Kubernetes *podSettings      `ml:"kubernetes,block"`
+// Attributes are what the kinds that run a command say of where they run.
+type Attributes struct {
+	Image     string            `ml:"image"`
+	Nodes     int               `ml:"nodes"`
+	Resources *config.Resources `ml:"resources,block"`
 }
 
-// pod is the nested block over the provider's defaults.
-func (w workload) pod(s settings, namespace string) podSettings {
-	var p podSettings
-	if w.Kubernetes != nil {
-		p = *w.Kubernetes
-	}
+// fill puts the provider's defaults where the block says nothing.
+func (p *Block) fill(s Settings, namespace string) {
 	if p.Namespace == "" {
 		p.Namespace = namespace
 	}
@@ -82,7 +77,6 @@ func (w workload) pod(s settings, namespace string) podSettings {
 	if len(p.ImagePullSecrets) == 0 {
 		p.ImagePullSecrets = s.ImagePullSecrets
 	}
-	return p
 }
 
 const gpuResource = "nvidia.com/gpu"
@@ -126,20 +120,20 @@ func quantity(what, text string) (resource.Quantity, error) {
 	return q, nil
 }
 
-// check looks at what the schema alone cannot say.
-func (p podSettings) check() error {
+// Check looks at what the schema alone cannot say. name is the nested block's.
+func (p *Block) Check(name string) error {
 	seen := map[string]string{}
 	for _, v := range p.Volumes {
 		if !strings.HasPrefix(v.Path, "/") || within(v.Path, home) || within(home, v.Path) {
-			return fmt.Errorf("kubernetes.volume.%s: path %q: give an absolute path outside of %s", v.Name, v.Path, home)
+			return fmt.Errorf("%s.volume.%s: path %q: give an absolute path outside of %s", name, v.Name, v.Path, home)
 		}
 		if other, ok := seen[v.Path]; ok {
-			return fmt.Errorf("kubernetes.volume.%s: %s is mounted at %s already", v.Name, other, v.Path)
+			return fmt.Errorf("%s.volume.%s: %s is mounted at %s already", name, v.Name, other, v.Path)
 		}
 		seen[v.Path] = v.Name
 	}
 	if p.SharedMemory != "" {
-		_, err := quantity("kubernetes.shared_memory", p.SharedMemory)
+		_, err := quantity(name+".shared_memory", p.SharedMemory)
 		return err
 	}
 	return nil

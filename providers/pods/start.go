@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"context"
@@ -24,8 +24,8 @@ import (
 // maxTask keeps a Secret with its variables below the 1 MiB that an API server takes.
 const maxTask = 900 << 10
 
-// Start implements runs.Executor. The order is what makes a stage happen at most once: the folder says which Job it is, then the
-// Job is made, asleep; then what it needs besides; then it wakes up; then the folder has its UID. Whoever dies in between leaves
+// Start implements runs.Executor. The order is what makes a stage happen at most once: the folder says which object it is, then that
+// is made, asleep; then what it needs besides; then it wakes up; then the folder has its UID. Whoever dies in between leaves
 // nothing that runs without its folder knowing it by name, and whoever comes next goes on from there.
 func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 	f := folder(dir)
@@ -33,22 +33,38 @@ func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 	if err != nil || k.isOver || k.isCreated || k.cancelled {
 		return err
 	}
-	spec, values, task, err := e.plan(ctx, s)
+	spec, build, values, task, err := e.plan(ctx, s)
 	if err != nil {
 		return err
 	}
+	c, err := e.cluster()
+	if err != nil {
+		return err
+	}
+	objects, err := build.Objects(ctx, c, spec)
+	if err != nil {
+		return err
+	}
+	sec, err := secret(spec, task, values)
+	if err != nil {
+		return err
+	}
+	objects.Beside = append(objects.Beside, sec)
 	results, err := e.store.repo("runs")
 	if err != nil {
 		return err
 	}
 	k.placed = placed{
-		Job: kube.Ref{Group: jobKind.Group, Version: jobKind.Version, Kind: jobKind.Kind, Namespace: spec.Pod.Namespace, Name: spec.Name},
-		Run: s.Spec.ID, Results: results, Nodes: spec.Nodes, Start: spec.Pod.StartTimeout, At: time.Now().UTC(), Output: s.Output, Address: s.Spec.Address,
+		Job: kube.RefOf(objects.Object),
+		Run: s.Spec.ID, Results: results, Nodes: spec.Nodes, Start: spec.Block.StartTimeout, At: time.Now().UTC(), Output: s.Output, Address: s.Spec.Address,
+	}
+	for _, u := range objects.Before {
+		k.placed.Before = append(k.placed.Before, kube.RefOf(u))
 	}
 	if err := f.note(placedFile, k.placed); err != nil {
 		return err
 	}
-	job, err := e.create(ctx, spec, task, values, s.Spec.ID)
+	job, err := e.create(ctx, c, objects, s.Spec.ID)
 	if err != nil {
 		return err
 	}
@@ -56,9 +72,9 @@ func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 }
 
 // plan makes the specification of a stage's objects, and brings to the registry what its pods will fetch.
-func (e *executor) plan(ctx context.Context, s runs.Stage) (jobSpec, map[string]string, []byte, error) {
-	none := func(err error) (jobSpec, map[string]string, []byte, error) { return jobSpec{}, nil, nil, err }
-	w, p, err := e.workload(s.Request)
+func (e *executor) plan(ctx context.Context, s runs.Stage) (Spec, Builder, map[string]string, []byte, error) {
+	none := func(err error) (Spec, Builder, map[string]string, []byte, error) { return Spec{}, nil, nil, nil, err }
+	w, err := e.step(s.Request)
 	if err != nil {
 		return none(err)
 	}
@@ -79,13 +95,13 @@ func (e *executor) plan(ctx context.Context, s runs.Stage) (jobSpec, map[string]
 	if len(task) > maxTask {
 		return none(fmt.Errorf("its parameters make a task of %d bytes; %d are possible: make large ones an input", len(task), maxTask))
 	}
-	spec := jobSpec{
-		Name: jobName(s.Request.Address, s.Spec.ID), Image: w.Image, Runner: strings.TrimPrefix(runnerImage, oci.Scheme), Env: t.EnvFrom,
-		Nodes: max(w.Nodes, 1), Resources: w.Resources, Timeout: s.Spec.Timeout, Grace: s.Spec.Grace, Pod: p,
+	spec := Spec{
+		Name: objectName(s.Request.Address, s.Spec.ID), Image: w.Image, Runner: strings.TrimPrefix(runnerImage, oci.Scheme), Env: t.EnvFrom,
+		Nodes: max(w.Nodes, 1), Processes: s.Spec.Processes, Resources: w.Resources, Timeout: s.Spec.Timeout, Grace: s.Spec.Grace, Block: w.Block,
 		Labels:      e.labels(s),
 		Annotations: map[string]string{labelAddress: s.Spec.Address},
 	}
-	return spec, values, task, nil
+	return spec, w.Build, values, task, nil
 }
 
 func (e *executor) labels(s runs.Stage) map[string]string {
@@ -110,7 +126,7 @@ func (e *executor) variables(s runs.Stage) map[string]string {
 }
 
 // task says what the pods do, and stores its code and inputs where they find them.
-func (e *executor) task(ctx context.Context, s runs.Stage, w workload) (pod.Task, error) {
+func (e *executor) task(ctx context.Context, s runs.Stage, w Step) (pod.Task, error) {
 	x := s.Spec
 	t := pod.Task{
 		V: pod.TaskVersion, ID: x.ID, Address: x.Address, Command: x.Command, Timeout: x.Timeout, Grace: x.Grace, Params: x.Params, Seed: x.Seed,
@@ -214,18 +230,21 @@ func (e *executor) input(ctx context.Context, in runs.Input) (pod.Artifact, erro
 }
 
 // create makes a stage's objects, or goes on where somebody else stopped.
-func (e *executor) create(ctx context.Context, spec jobSpec, task []byte, values map[string]string, run string) (kube.Ref, error) {
-	c, err := e.cluster()
-	if err != nil {
-		return kube.Ref{}, err
-	}
-	ref := kube.Ref{Group: jobKind.Group, Version: jobKind.Version, Kind: jobKind.Kind, Namespace: spec.Pod.Namespace, Name: spec.Name}
+func (e *executor) create(ctx context.Context, c *kube.Client, o Objects, run string) (kube.Ref, error) {
+	ref := kube.RefOf(o.Object)
 	there, err := c.Get(ctx, ref)
 	switch {
 	case errors.Is(err, kube.ErrNotFound):
-		asleep := spec
-		asleep.Suspend = true
-		if ref, err = e.apply(ctx, c)(job(asleep)); err != nil {
+		for _, u := range o.Before {
+			if _, err := apply(ctx, c, u); err != nil {
+				return ref, err
+			}
+		}
+		asleep := o.Object.DeepCopy()
+		if err := unstructured.SetNestedField(asleep.Object, true, "spec", "suspend"); err != nil {
+			return ref, err
+		}
+		if ref, err = apply(ctx, c, asleep); err != nil {
 			return ref, err
 		}
 	case err != nil:
@@ -239,24 +258,15 @@ func (e *executor) create(ctx context.Context, spec jobSpec, task []byte, values
 			return ref, err // it was woken up: all that it needs was there
 		}
 	}
-	if _, err := e.apply(ctx, c)(secret(spec, owner(ref), task, values)); err != nil {
-		return ref, err
-	}
-	if spec.Nodes > 1 {
-		if _, err := e.apply(ctx, c)(service(spec, owner(ref))); err != nil {
+	for _, u := range slices.Concat(o.Before, o.Beside) {
+		if _, err := apply(ctx, c, owned(u, ref)); err != nil {
 			return ref, err
 		}
 	}
-	return e.apply(ctx, c)(job(spec))
+	return apply(ctx, c, o.Object)
 }
 
-// apply applies what a builder has built.
-func (e *executor) apply(ctx context.Context, c *kube.Client) func(*unstructured.Unstructured, error) (kube.Ref, error) {
-	return func(u *unstructured.Unstructured, err error) (kube.Ref, error) {
-		if err != nil {
-			return kube.Ref{}, err
-		}
-		a, err := c.Apply(ctx, u, kube.ApplyOptions{})
-		return a.Ref, err
-	}
+func apply(ctx context.Context, c *kube.Client, u *unstructured.Unstructured) (kube.Ref, error) {
+	a, err := c.Apply(ctx, u, kube.ApplyOptions{})
+	return a.Ref, err
 }
