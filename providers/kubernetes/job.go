@@ -32,6 +32,11 @@ func (jobs) Provider() string { return name }
 // GVK implements pods.Kind.
 func (jobs) GVK() schema.GroupVersionKind { return jobKind }
 
+// MaxName implements pods.Kind: the index and the suffix of a pod want room within the 63 characters of a host name.
+func (jobs) MaxName() int { return maxName }
+
+const maxName = 52
+
 // Container implements pods.Kind.
 func (jobs) Container() string { return mainName }
 

@@ -17,6 +17,8 @@ type Kind interface {
 	// Provider is the provider's name, for messages.
 	Provider() string
 	GVK() schema.GroupVersionKind
+	// MaxName is how long the name of an object may be, so that those of its pods fit.
+	MaxName() int
 	// Container names the container of the command in the pods.
 	Container() string
 	// Step reads what a block says of where it runs. It asks the cluster nothing.

@@ -20,14 +20,10 @@ const (
 	labelStage   = "continuo.dev/stage"
 )
 
-const (
-	// maxName leaves room for the index and the suffix of a pod within the 63 characters of a host name.
-	maxName  = 52
-	maxLabel = 63
-)
+const maxLabel = 63
 
 // objectName names the object of a stage: the same one for the same run, whoever asks. The address in front is for people.
-func objectName(addr resource.Address, runID string) string {
+func objectName(addr resource.Address, runID string, maxName int) string {
 	id := strings.ToLower(runID)
 	id = strings.ReplaceAll(id, ".", "-")
 	if !nameLike.MatchString(id) || len(id) > maxName-4 {

@@ -65,6 +65,10 @@ func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 		return err
 	}
 	job, err := e.create(ctx, c, objects, s.Spec.ID)
+	var again *kube.Retryable
+	if errors.Is(err, errRefused) && !errors.As(err, &again) {
+		return errors.Join(err, e.unplace(ctx, c, k))
+	}
 	if err != nil {
 		return err
 	}
@@ -96,7 +100,7 @@ func (e *executor) plan(ctx context.Context, s runs.Stage) (Spec, Builder, map[s
 		return none(fmt.Errorf("its parameters make a task of %d bytes; %d are possible: make large ones an input", len(task), maxTask))
 	}
 	spec := Spec{
-		Name: objectName(s.Request.Address, s.Spec.ID), Image: w.Image, Runner: strings.TrimPrefix(runnerImage, oci.Scheme), Env: t.EnvFrom,
+		Name: objectName(s.Request.Address, s.Spec.ID, e.kind.MaxName()), Image: w.Image, Runner: strings.TrimPrefix(runnerImage, oci.Scheme), Env: t.EnvFrom,
 		Nodes: max(w.Nodes, 1), Processes: s.Spec.Processes, Resources: w.Resources, Timeout: s.Spec.Timeout, Grace: s.Spec.Grace, Block: w.Block,
 		Labels:      e.labels(s),
 		Annotations: map[string]string{labelAddress: s.Spec.Address},
@@ -229,6 +233,9 @@ func (e *executor) input(ctx context.Context, in runs.Input) (pod.Artifact, erro
 	return pod.Artifact{Ref: in.Model.URI, Digest: string(in.Model.Digest)}, nil
 }
 
+// errRefused: the object could not be made, and what was made for it is of no use.
+var errRefused = errors.New("begin the run")
+
 // create makes a stage's objects, or goes on where somebody else stopped.
 func (e *executor) create(ctx context.Context, c *kube.Client, o Objects, run string) (kube.Ref, error) {
 	ref := kube.RefOf(o.Object)
@@ -245,7 +252,7 @@ func (e *executor) create(ctx context.Context, c *kube.Client, o Objects, run st
 			return ref, err
 		}
 		if ref, err = apply(ctx, c, asleep); err != nil {
-			return ref, err
+			return ref, fmt.Errorf("%w: %w", errRefused, err)
 		}
 	case err != nil:
 		return ref, err
