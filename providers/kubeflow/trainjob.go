@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/zclconf/go-cty/cty"
 	batchv1 "k8s.io/api/batch/v1"
@@ -60,6 +61,9 @@ func (trainJobs) MaxName() int { return maxName }
 
 const maxName = 46
 
+// settle is enough for a lost pod to be seen by the Job, and by the JobSet that then ends the others.
+const settle = 30 * time.Second
+
 // Step implements pods.Kind.
 func (trainJobs) Step(spec cty.Value) (pods.Step, error) {
 	var w struct {
@@ -76,7 +80,7 @@ func (trainJobs) Step(spec cty.Value) (pods.Step, error) {
 	if _, err := b.patches(); err != nil {
 		return pods.Step{}, err
 	}
-	return pods.Step{Attributes: w.Attributes, Block: b.Block, Build: b}, nil
+	return pods.Step{Attributes: w.Attributes, Block: b.Block, Build: b, Settle: settle}, nil
 }
 
 // Owns implements pods.Kind: a runtime can have jobs besides, such as initializers.
@@ -100,6 +104,16 @@ func (trainJobs) Late(ctx context.Context, c *kube.Client, job *unstructured.Uns
 
 // builder is the pods.Builder of one block.
 type builder struct{ block }
+
+// Look implements pods.Builder.
+func (b builder) Look(ctx context.Context, c *kube.Client, namespace string) error {
+	base, err := b.find(ctx, c, namespace)
+	if err != nil {
+		return err
+	}
+	_, err = partOf(base)
+	return err
+}
 
 // Objects implements pods.Builder.
 func (b builder) Objects(ctx context.Context, c *kube.Client, s pods.Spec) (pods.Objects, error) {

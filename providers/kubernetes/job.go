@@ -67,6 +67,9 @@ func (jobs) Late(_ context.Context, _ *kube.Client, job *unstructured.Unstructur
 	return pods.FailedFor(job) == batchv1.JobReasonDeadlineExceeded, nil
 }
 
+// Look implements pods.Builder: every cluster has Jobs.
+func (jobs) Look(context.Context, *kube.Client, string) error { return nil }
+
 // Objects implements pods.Builder.
 func (jobs) Objects(_ context.Context, _ *kube.Client, s pods.Spec) (pods.Objects, error) {
 	if s.Nodes > 1 {

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
@@ -140,7 +143,7 @@ func (e *executor) clear(ctx context.Context, f folder, k known) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Delete(ctx, k.job(), kube.DeleteOptions{}); err != nil {
+	if err := e.remove(ctx, c, k, k.job(), 0); err != nil {
 		return err
 	}
 	return f.note(deletedFile, time.Now().UTC())
@@ -180,7 +183,7 @@ func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) erro
 			return fmt.Errorf("cancel: %s belongs to another run", ref)
 		}
 	}
-	if err := c.Delete(ctx, ref, kube.DeleteOptions{Within: deleteWithin}); err != nil {
+	if err := e.remove(ctx, c, k, ref, deleteWithin); err != nil {
 		return err
 	}
 	st := cancelled("cancelled")
@@ -189,6 +192,42 @@ func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) erro
 		return err
 	}
 	return errors.Join(f.note(outcomeFile, outcome{Status: st}), f.note(deletedFile, time.Now().UTC()))
+}
+
+// remove deletes the object with all that it owns, and returns when none of its pods is left. within 0 is the usual time.
+func (e *executor) remove(ctx context.Context, c *kube.Client, k known, ref kube.Ref, within time.Duration) error {
+	if len(k.placed.Before) == 0 {
+		return c.Delete(ctx, ref, kube.DeleteOptions{Within: within})
+	}
+	// In the foreground what it refers to would go before it does, and an admission that looks for that would not let it go any more.
+	if err := c.Delete(ctx, ref, kube.DeleteOptions{Propagation: metav1.DeletePropagationBackground, Within: deleteWithin}); err != nil {
+		return err
+	}
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(ref.GVK())
+	object.SetNamespace(ref.Namespace)
+	object.SetName(ref.Name)
+	late := time.NewTimer(deleteWithin)
+	defer late.Stop()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		pods, err := c.Pods(ctx, object)
+		var again *kube.Retryable
+		if err != nil && !errors.As(err, &again) {
+			return err
+		}
+		if err == nil && len(pods) == 0 {
+			return e.unplace(ctx, c, k) // the cluster does so, too; here nothing is left when the run is over
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-late.C:
+			return fmt.Errorf("delete %s: it is gone, and %d of its pods are still there after %s", ref, len(pods), deleteWithin)
+		case <-tick.C:
+		}
+	}
 }
 
 // unplace deletes what was made for an object that was not.

@@ -2,6 +2,7 @@ package pods
 
 import (
 	"context"
+	"time"
 
 	"github.com/zclconf/go-cty/cty"
 	corev1 "k8s.io/api/core/v1"
@@ -35,10 +36,14 @@ type Step struct {
 	Attributes
 	Block Block
 	Build Builder
+	// Settle is how long a node whose command failed waits whether it was ended because another node was lost: see pod.Task.
+	Settle time.Duration
 }
 
 // Builder makes the objects of a stage.
 type Builder interface {
+	// Look errs when the cluster lacks what the objects need. It is asked before anything is sent anywhere.
+	Look(ctx context.Context, c *kube.Client, namespace string) error
 	// Objects errs when the cluster lacks what they need. The same spec on the same cluster makes the same objects.
 	Objects(ctx context.Context, c *kube.Client, s Spec) (Objects, error)
 }

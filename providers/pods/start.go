@@ -82,6 +82,13 @@ func (e *executor) plan(ctx context.Context, s runs.Stage) (Spec, Builder, map[s
 	if err != nil {
 		return none(err)
 	}
+	c, err := e.cluster()
+	if err != nil {
+		return none(err)
+	}
+	if err := w.Build.Look(ctx, c, w.Block.Namespace); err != nil {
+		return none(err)
+	}
 	runnerImage, err := e.runnerImage(ctx)
 	if err != nil {
 		return none(err)
@@ -135,7 +142,7 @@ func (e *executor) task(ctx context.Context, s runs.Stage, w Step) (pod.Task, er
 	t := pod.Task{
 		V: pod.TaskVersion, ID: x.ID, Address: x.Address, Command: x.Command, Timeout: x.Timeout, Grace: x.Grace, Params: x.Params, Seed: x.Seed,
 		NeedModel: x.NeedModel, NeedMetrics: x.NeedMetrics, Processes: x.Processes, Nodes: max(w.Nodes, 1), ExtraEnv: x.ExtraEnv,
-		Insecure: e.settings.InsecureRegistry,
+		Insecure: e.settings.InsecureRegistry, Settle: w.Settle,
 	}
 	var err error
 	if t.Results, err = e.store.repo("runs"); err != nil {
