@@ -12,6 +12,7 @@ from model import Net, accuracy, read
 def main():
     params = json.load(open(os.environ["ML_PARAMS"]))
     torch.manual_seed(int(os.environ["ML_SEED"]))
+    torch.set_num_threads(1)  # processes are how this one uses more cores
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     store = dist.HashStore() if world == 1 else None  # several meet at MASTER_ADDR
