@@ -23,7 +23,7 @@ type Deployment struct {
 	Sink        *Sink         `ml:"sink,block" doc:"Where 2xx answers are sent downstream with their id, each at least once: no client has one in full before its record is with the operating system, so that a kill of the gateway loses none (a power cut may take the last). While the sink is down they wait on the disk, up to four times capture.max_mb; then requests get 503 until it takes them. What a destroyed deployment leaves unsent is kept in .ml/unsent."`
 	Capture     *Capture      `ml:"capture,block" doc:"What is kept of requests and answers for monitors."`
 	Scale       *Scale        `ml:"scale,block" doc:"Autoscaling (cluster providers)."`
-	Resources   *Resources    `ml:"resources,block" doc:"What a server may use."`
+	Resources   *ServerUse    `ml:"resources,block" doc:"What a server may use."`
 	Drain       time.Duration `ml:"drain,default=30s" doc:"How long requests in flight may take when a server stops."`
 }
 
@@ -67,6 +67,13 @@ type Sink struct {
 type Capture struct {
 	Enabled bool  `ml:"enabled,default=true" doc:"Whether requests and answers are kept."`
 	MaxMB   int64 `ml:"max_mb,default=512,min=1" doc:"Disk space; the oldest segments go first, but never one with answers that wait for the sink."`
+}
+
+// ServerUse is what a server may use. Unlike a run's resources it is no policy: servers that run already get what was declared.
+type ServerUse struct {
+	CPU    string `ml:"cpu" doc:"CPU cores, such as \"2\" or \"500m\"."`
+	Memory string `ml:"memory" doc:"Memory, such as \"4Gi\"."`
+	GPU    int    `ml:"gpu,min=0" doc:"Number of GPUs."`
 }
 
 // Scale bounds autoscaling.

@@ -34,8 +34,9 @@ var floors = []struct {
 	{`^internal/pod$`, 2},
 	{`^providers/all$`, 4},
 	{`^providers/(runs|serving)$`, 2.5}, // what several providers have in common: how commands run, how rollouts end
+	{`^providers/rollout$`, 2.7},        // how rollouts in a cluster are driven, whatever runs the servers
 	{`^providers/(watch|pods)$`, 2.7},   // monitors; runs in the pods of a cluster
-	{`^providers/\w+$`, 3},
+	{`^providers/\w+(/internal/\w+)?$`, 3},
 	{`^(engine|report|internal/forge)$`, 3},
 	{`^daemon$`, 4},
 	{`^(cmd/ml|internal/docgen|internal/mutate|internal)$`, 5},
@@ -44,8 +45,9 @@ var floors = []struct {
 
 // onlyIn says which of our packages may import a third-party one.
 var onlyIn = map[string]string{
-	"go.etcd.io/bbolt": `^state/bolt$`,
-	"k8s.io/client-go": `^(internal/kube|providers/(kubernetes|kubeflow|kserve)|e2e(/.*)?)$`,
+	"go.etcd.io/bbolt":         `^state/bolt$`,
+	"github.com/kserve/kserve": `^providers/kserve/internal/api$`,
+	"k8s.io/client-go":         `^(internal/kube|providers/(kubernetes|kubeflow|kserve)|e2e(/.*)?)$`,
 }
 
 type pkg struct {

@@ -56,6 +56,9 @@ type Env struct {
 	Root, Dir string
 	// Exe is the command line that starts this program, for detached helpers.
 	Exe []string
+	// Key is the project's own secret, 32 random bytes; nil before the first state. What only commands of this project may do
+	// outside is guarded by what is derived from it.
+	Key []byte
 	// Artifacts is the artifact store's URI from the `ml` block, "" = `.ml/artifacts`.
 	Artifacts string
 	Now       func() time.Time

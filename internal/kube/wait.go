@@ -26,6 +26,9 @@ type CauseError struct {
 // Error implements error.
 func (e *CauseError) Error() string { return fmt.Sprintf("%s cannot work: %s", e.Ref, e.Cause) }
 
+// ErrNotReady matches the end of a wait that ran out of time.
+var ErrNotReady = errors.New("not ready")
+
 // lookEvery is the least time between two diagnoses of one object: each costs two lists.
 const lookEvery = 2 * time.Second
 
@@ -73,7 +76,7 @@ func (c *Client) Wait(ctx context.Context, refs []Ref, within time.Duration, onP
 			left = append(left, w.late())
 		}
 	}
-	late := fmt.Errorf("not ready after %s: %s", within, strings.Join(left, "; "))
+	late := fmt.Errorf("%w after %s: %s", ErrNotReady, within, strings.Join(left, "; "))
 	if again != nil {
 		return &Retryable{Err: errors.Join(late, again.Err), After: again.After}
 	}

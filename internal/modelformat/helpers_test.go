@@ -41,6 +41,24 @@ func zipped(t testing.TB, files map[string]string) string {
 	return b.String()
 }
 
+// claimed is a zip archive whose record data.pkl claims a size.
+func claimed(t testing.TB, size uint64) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	w, err := z.CreateRaw(&zip.FileHeader{Name: "m/data.pkl", Method: zip.Deflate, CompressedSize64: 2, UncompressedSize64: size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("\x03\x00")); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
 func tarred(t testing.TB, name, content string) string {
 	t.Helper()
 	var b bytes.Buffer

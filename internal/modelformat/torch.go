@@ -69,7 +69,7 @@ func (d *detector) torchZip(in *input) (bool, error) {
 		if named {
 			return true, in.damaged("a zip archive without the record data.pkl that torch.save writes")
 		}
-		return d.kerasZip(in, entries), nil
+		return d.torchServe(in, entries) || d.kerasZip(in, entries), nil
 	}
 	root := strings.TrimSuffix(data.Name, "data.pkl")
 	for name := range entries {
@@ -181,6 +181,16 @@ func (d *detector) torchTar(in *input) error {
 		return nil
 	}
 	return in.damaged("a tar archive without the record pickle that torch.save wrote in 2017")
+}
+
+// torchServe recognises the archive that TorchServe loads, which is a model with the Python that handles requests.
+func (d *detector) torchServe(in *input, entries map[string]bool) bool {
+	if !entries["MAR-INF/MANIFEST.json"] {
+		return false
+	}
+	d.is(in, PyTorch, "TorchServe's archive with MAR-INF/MANIFEST.json")
+	d.code = append(d.code, Code{File: in.name, Why: "TorchServe's archive holds a handler in Python, which the server imports, and weights that it may unpickle"})
+	return true
 }
 
 // kerasZip recognises Keras 3's archive.

@@ -20,7 +20,7 @@ func ofSink() []mutation {
 		gateway("requests come in when too much waits", "refuse.go",
 			"case cfg.sink && p.writer.Full():", "case false:", "TestRequestsAreRefusedWhileTooMuchWaitsForTheSink"),
 		gateway("a stop leaves the last answers", "main.go",
-			"\tg.ctl.drainSink(until)\n", "\t_ = until\n\tg.ctl.stopSink()\n", "TestAStoppedGatewayHasSentAllOrKeepsIt"),
+			"\tg.ctl.outlet.drain(until)\n", "\t_ = until\n\tg.ctl.outlet.stop()\n", "TestAStoppedGatewayHasSentAllOrKeepsIt"),
 		gateway("numbers that were sent come again", "main.go",
 			"capture.Options{After: sent}", "capture.Options{After: sent - sent}", "TestAPowerCutThatTookRecordsHidesNoneFromTheSink"),
 		capture("a commit returns before the flush", "writer.go",

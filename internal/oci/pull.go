@@ -39,7 +39,7 @@ func (c *Client) PullDir(ctx context.Context, ref, prefix, dir string) (err erro
 	if err != nil {
 		return fail("pull", r, err)
 	}
-	img, err := c.image(ctx, d)
+	img, err := c.anyImage(ctx, d)
 	if err != nil {
 		return fail("pull", r, err)
 	}

@@ -20,7 +20,7 @@ type Image struct {
 	// Ref names it for ever: oci://HOST/REPOSITORY@sha256:…
 	Ref string
 	// Digest is that of the manifest, of an index where the image is one for several platforms. The fields below are then
-	// those of the image for [DefaultPlatform].
+	// those of the image for [DefaultPlatform], or of the first if there is none.
 	Digest          resource.Digest
 	Labels          map[string]string
 	Env             []string // NAME=VALUE
@@ -44,7 +44,7 @@ func (c *Client) Resolve(ctx context.Context, ref string) (Image, error) {
 	if err != nil {
 		return Image{}, fail("look up", r, err)
 	}
-	img, err := c.image(ctx, d)
+	img, err := c.anyImage(ctx, d)
 	if err != nil {
 		return Image{}, fail("look up", r, err)
 	}
@@ -55,10 +55,39 @@ func (c *Client) Resolve(ctx context.Context, ref string) (Image, error) {
 	return out, nil
 }
 
-// image returns the image of d with its configuration fetched, and refuses one that would send us elsewhere.
-func (c *Client) image(ctx context.Context, d *remote.Descriptor) (img v1.Image, err error) {
+// image returns the image of d with its configuration fetched, and refuses one that would send us elsewhere. Of an index it is the
+// one for the platform that d was asked for.
+func (c *Client) image(ctx context.Context, d *remote.Descriptor) (v1.Image, error) {
+	return c.fetched(ctx, d.Image)
+}
+
+// anyImage is image, or the first one of an index that has none for that platform.
+func (c *Client) anyImage(ctx context.Context, d *remote.Descriptor) (v1.Image, error) {
+	return c.fetched(ctx, func() (v1.Image, error) {
+		img, err := d.Image()
+		if err == nil || !d.MediaType.IsIndex() {
+			return img, err
+		}
+		index, ierr := d.ImageIndex()
+		if ierr != nil {
+			return nil, err
+		}
+		m, ierr := index.IndexManifest()
+		if ierr != nil {
+			return nil, err
+		}
+		for _, child := range m.Manifests {
+			if child.MediaType.IsImage() {
+				return index.Image(child.Digest)
+			}
+		}
+		return nil, err
+	})
+}
+
+func (c *Client) fetched(ctx context.Context, image func() (v1.Image, error)) (img v1.Image, err error) {
 	err = c.retry(ctx, func(context.Context) error {
-		img, err = d.Image()
+		img, err = image()
 		if err != nil {
 			return err
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/continuo-ml/continuo/resource"
 )
 
-// ErrUnsupported is what a request matches that the registry does not serve at all.
-var ErrUnsupported = errors.New("the registry does not serve this")
+// ErrUnsupported is what the removal of a tag matches where the registry removes none.
+var ErrUnsupported = errors.New("the registry removes no tags")
 
 // Pin says what a reference stands for now, by its digest (oci://HOST/REPOSITORY@sha256:…), and looks no further: it may be an image or
 // an index of several. It is one small request.
@@ -74,7 +74,7 @@ func (c *Client) Untag(ctx context.Context, repo, tag string, digest resource.Di
 	})
 	var answer *transport.Error
 	if errors.As(err, &answer) && unsupported(answer) {
-		return false, fail("remove", ref, fmt.Errorf("%w: %w", ErrUnsupported, err))
+		return false, fmt.Errorf("remove %s%s: %w (it answers %d)", Scheme, ref, ErrUnsupported, answer.StatusCode)
 	}
 	switch err = fail("remove", ref, err); {
 	case errors.Is(err, ErrNotFound):

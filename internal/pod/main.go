@@ -18,8 +18,9 @@ func Main(ctx context.Context, args []string, o Options) int {
 	if o.Getenv == nil {
 		o.Getenv = os.Getenv
 	}
-	var err error
+	err := trustRoots()
 	switch {
+	case err != nil:
 	case len(args) == 2 && args[0] == "install":
 		err = Install(args[1])
 	case len(args) == 1 && args[0] == "fetch":

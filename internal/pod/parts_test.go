@@ -123,7 +123,9 @@ func TestATaskThatCannotBeMeantIsRefused(t *testing.T) {
 	for says, change := range map[string]func(*Task){
 		"is of version 2":              func(t *Task) { t.V = 2 },
 		"results: name the repository": func(t *Task) { t.Results = "" },
-		"cannot be a tag":              func(t *Task) { t.ID = "a/b" },
+		`id: "a/b" cannot be a tag`:    func(t *Task) { t.ID = "a/b" },
+		`id: ".a" cannot be a tag`:     func(t *Task) { t.ID = ".a" },
+		`id: "" cannot be a tag`:       func(t *Task) { t.ID = "" },
 		"no repository is named":       func(t *Task) { t.NeedModel = true },
 		"code: no reference":           func(t *Task) { t.Code = &Artifact{} },
 		"names no fixed content":       func(t *Task) { t.Model = &Artifact{Ref: "oci://h/m:latest"} },
@@ -250,5 +252,15 @@ func TestAServerGetsItsCodeAndModel(t *testing.T) {
 	task.Model.Digest = strings.Repeat("0", 64)
 	if out, err := fetch(task); err == nil || !strings.Contains(out, "fetch the model") || !strings.Contains(out, "has other content") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestAnImageWithoutCertificateAuthoritiesCanStillReachARegistry(t *testing.T) {
+	for mode, says := range map[string]string{"roots": "there are none without ours", "fallback": "ours are trusted"} {
+		cmd := exec.Command(os.Args[0], mode)
+		cmd.Env = []string{"SSL_CERT_FILE=/nonexistent", "SSL_CERT_DIR=/nonexistent"}
+		if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "true" {
+			t.Errorf("%s: %s %v", says, out, err)
+		}
 	}
 }

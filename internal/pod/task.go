@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -149,13 +148,16 @@ func decode(text []byte, v any) error {
 	return d.Decode(v)
 }
 
-// tagName is what a registry takes as a tag.
-var tagName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+// isTag reports whether a registry takes s as a tag.
+func isTag(s string) bool {
+	const first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+	return s != "" && len(s) <= 128 && strings.Trim(s, first+".-") == "" && strings.ContainsRune(first, rune(s[0]))
+}
 
 func (t *Task) validate() error {
 	var errs []error
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
-	if !tagName.MatchString(t.ID) {
+	if !isTag(t.ID) {
 		bad("id: %q cannot be a tag of the result; give at most 128 letters, digits, '_', '.' and '-'", t.ID)
 	}
 	if t.Results == "" {

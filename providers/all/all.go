@@ -4,6 +4,7 @@ package all
 
 import (
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/kserve"
 	"github.com/continuo-ml/continuo/providers/kubeflow"
 	"github.com/continuo-ml/continuo/providers/kubernetes"
 	"github.com/continuo-ml/continuo/providers/local"
@@ -14,12 +15,13 @@ import (
 // blocks may stand in the files all the same: one project runs on a laptop and
 // on a cluster.
 func Elsewhere() []string {
-	return []string{"kserve", "prometheus"}
+	return []string{"prometheus"}
 }
 
 // Definitions lists the providers.
 func Definitions() []providers.Definition {
 	return []providers.Definition{
+		kserve.New(),
 		kubeflow.New(),
 		kubernetes.New(),
 		local.New(),

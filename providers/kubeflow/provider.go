@@ -23,8 +23,12 @@ func New() providers.Definition {
 	}
 }
 
-func connect(ctx context.Context, env providers.Env, config cty.Value) (*providers.Provider, error) {
-	return pods.Connect(ctx, env, config, trainJobs{}, []string{"training"})
+func connect(ctx context.Context, penv providers.Env, config cty.Value) (*providers.Provider, error) {
+	e, err := pods.NewEnv(ctx, penv, config, trainJobs{})
+	if err != nil {
+		return nil, err
+	}
+	return &providers.Provider{Name: name, Drivers: e.Drivers("training"), Close: e.Work.Close}, nil
 }
 
 // block is the block `kubeflow { … }` of a training.

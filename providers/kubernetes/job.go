@@ -20,6 +20,7 @@ const mainName = "main"
 
 var (
 	jobKind     = schema.GroupVersionKind{Group: "batch", Version: "v1", Kind: "Job"}
+	secretKind  = schema.GroupVersionKind{Version: "v1", Kind: "Secret"}
 	serviceKind = schema.GroupVersionKind{Version: "v1", Kind: "Service"}
 )
 

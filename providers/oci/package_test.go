@@ -71,6 +71,28 @@ func TestTheDriverKeepsTheContract(t *testing.T) {
 	})
 }
 
+func TestAnOperationIsRemembered(t *testing.T) {
+	m := newMachine(t, ocitest.Start(t, "", ""), map[string]string{"serve.py": "1"})
+	spec := config.Package{Mode: "server", Command: []string{"python3", "serve.py"}, Tags: []string{"latest"}}
+	one, _ := m.applied("op-1", spec, nil)
+	m.reg.Forget()
+	two, _ := m.applied("op-1", spec, nil)
+	if d := cmp.Diff(one, two); d != "" {
+		t.Errorf("outputs (-first +again):\n%s", d)
+	}
+	if n := len(m.reg.Requests("")); n != 0 {
+		t.Errorf("the same operation again made %d requests", n)
+	}
+	m.reg.Forget()
+	three, _ := m.applied("op-2", spec, nil)
+	if three != one {
+		t.Errorf("another operation with the same inputs made %+v, not %+v", three, one)
+	}
+	if sent := m.reg.Requests("PATCH "); len(sent) != 0 {
+		t.Errorf("it sent blobs that the registry has: %v", sent)
+	}
+}
+
 func TestAServerImageHoldsCodeAndModel(t *testing.T) {
 	m := newMachine(t, ocitest.Start(t, "", ""), map[string]string{"serve.py": "code", "lib/util.py": "util", "requirements.txt": "numpy", "data.csv": "1", "bin/run": "x"})
 	if err := os.Chmod(filepath.Join(m.root, "bin", "run"), 0o755); err != nil {

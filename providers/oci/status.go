@@ -23,7 +23,7 @@ func (p *pack) Read(ctx context.Context, req providers.ReadRequest) (providers.O
 	if !known {
 		return providers.Object{Phase: resource.PhaseMissing, Message: "no image is recorded"}, nil
 	}
-	_, err = p.look.Resolve(ctx, r.Image)
+	_, _, err = p.look.Pin(ctx, r.Image) // a small request: a plan makes one for each image
 	if errors.Is(err, oci.ErrNotFound) {
 		return providers.Object{Phase: resource.PhaseMissing, Message: "the registry does not have " + r.Image}, nil
 	}
@@ -73,7 +73,7 @@ func (p *pack) untag(ctx context.Context, r ref, tell func(resource.Event)) erro
 		gone, err := p.client.Untag(ctx, r.Repo, tag, r.Digest)
 		switch {
 		case errors.Is(err, oci.ErrUnsupported), errors.Is(err, oci.ErrDenied):
-			say("tag %s stays at %s: %v", tag, r.Repo, err)
+			say("tag %s stays: %v", tag, err)
 		case err != nil:
 			return err
 		case !gone:

@@ -25,14 +25,14 @@ const diagnoseEvery = 3 * time.Second
 
 // await brings a stage to its end.
 func (e *executor) await(ctx context.Context, f folder, k known, on func(runner.Progress)) (outcome, error) {
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return outcome{}, err
 	}
 	var job *unstructured.Unstructured
 	var pods []corev1.Pod
-	s := starting{client: c, container: e.kind.Container(), within: k.placed.Start}
-	w := &watch{client: c, kind: e.kind, k: k, sink: func(index int) (sink, error) {
+	s := starting{client: c, container: e.Kind.Container(), within: k.placed.Start}
+	w := &watch{client: c, kind: e.Kind, k: k, sink: func(index int) (sink, error) {
 		if index > 0 {
 			on = nil
 		}
@@ -81,11 +81,11 @@ func (e *executor) collect(ctx context.Context, f folder, k known, job *unstruct
 	if err == nil || !errors.Is(err, oci.ErrNotFound) {
 		return o, err
 	}
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return outcome{}, err
 	}
-	st, ok := lastWords(pods, e.kind.Container())
+	st, ok := lastWords(pods, e.Kind.Container())
 	if !ok {
 		st = runner.Status{Phase: runner.Failed, ExitCode: -1, Message: kube.Ready(job).Message}
 		cause, found, err := c.Diagnose(ctx, job)
@@ -95,7 +95,7 @@ func (e *executor) collect(ctx context.Context, f folder, k known, job *unstruct
 		if found && cause.Code != kube.CauseFailed {
 			st.Message = cause.String()
 		}
-		late, err := e.kind.Late(ctx, c, job)
+		late, err := e.Kind.Late(ctx, c, job)
 		if err != nil {
 			return outcome{}, err
 		}
@@ -118,7 +118,7 @@ func (e *executor) result(ctx context.Context, f folder, k known) (outcome, erro
 	if err := os.RemoveAll(dir); err != nil {
 		return outcome{}, err
 	}
-	res, err := pod.FetchResult(ctx, e.store.client, k.placed.Results, k.placed.Run, dir)
+	res, err := pod.FetchResult(ctx, e.Artifacts.Client, k.placed.Results, k.placed.Run, dir)
 	if err != nil {
 		return outcome{}, err
 	}

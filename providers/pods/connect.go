@@ -15,22 +15,22 @@ import (
 	"github.com/continuo-ml/continuo/resource"
 )
 
-// env is what the drivers share.
-type env struct {
-	kind     Kind
-	settings Settings
-	work     *runs.Workspace
-	store    store
-	runner   *runnerCache
-	exe      []string
-	environ  func() []string
-	// cluster connects at its first call: to check files, or to plan for another place, no kubeconfig is needed.
-	cluster func() (*kube.Client, error)
+// Env is what the drivers of one provider share.
+type Env struct {
+	Kind      Kind
+	Settings  Settings
+	Work      *runs.Workspace
+	Artifacts Store
+	Exe       []string
+	Environ   func() []string
+	// Cluster connects at its first call: to check files, or to plan for another place, no kubeconfig is needed.
+	Cluster func() (*kube.Client, error)
+
+	runner runnerCache
 }
 
-// Connect makes the drivers of a provider whose runs are objects of that kind: those of the block kinds that are listed. It touches
-// neither the cluster nor the registry.
-func Connect(ctx context.Context, penv providers.Env, config cty.Value, kind Kind, blocks []string) (*providers.Provider, error) {
+// NewEnv reads the provider's block. It touches neither the cluster nor the registry.
+func NewEnv(ctx context.Context, penv providers.Env, config cty.Value, kind Kind) (*Env, error) {
 	name := kind.Provider()
 	var s Settings
 	if config != cty.NilVal {
@@ -38,30 +38,44 @@ func Connect(ctx context.Context, penv providers.Env, config cty.Value, kind Kin
 			return nil, fmt.Errorf("provider %s: %w", name, err)
 		}
 	}
+	return Configured(ctx, penv, s, kind)
+}
+
+// Configured is NewEnv with settings that are read already.
+func Configured(ctx context.Context, penv providers.Env, s Settings, kind Kind) (*Env, error) {
+	name := kind.Provider()
 	w, err := runs.NewWorkspace(penv, s.MaxParallel)
 	if err != nil {
 		return nil, fmt.Errorf("provider %s: %w", name, err)
 	}
-	e := &env{
-		kind: kind, settings: s, work: w, exe: penv.Exe, environ: penv.Environ, runner: &runnerCache{},
-		store: store{artifacts: penv.Artifacts, client: oci.New(oci.Options{Insecure: s.InsecureRegistry})},
+	e := &Env{
+		Kind: kind, Settings: s, Work: w, Exe: penv.Exe, Environ: penv.Environ,
+		Artifacts: Store{URI: penv.Artifacts, Client: oci.New(oci.Options{Insecure: s.InsecureRegistry})},
 	}
-	if e.environ == nil {
-		e.environ = os.Environ
+	if e.Environ == nil {
+		e.Environ = os.Environ
 	}
 	// The context ends with the call that connects, and a client needs none.
 	ctx = context.WithoutCancel(ctx)
-	e.cluster = sync.OnceValues(func() (*kube.Client, error) {
+	e.Cluster = sync.OnceValues(func() (*kube.Client, error) {
 		c, err := kube.Connect(ctx, kube.Config{Kubeconfig: s.Kubeconfig, Context: s.Context, Namespace: s.Namespace, Allowed: s.Namespaces})
 		if err != nil {
 			return nil, fmt.Errorf("provider %s: %w", name, err)
 		}
 		return c, nil
 	})
-	all := runs.Drivers(w, &executor{env: e})
-	drivers := map[string]providers.Driver{}
+	return e, nil
+}
+
+// Executor brings stages to their end.
+func (e *Env) Executor() runs.Executor { return &executor{Env: e} }
+
+// Drivers are those of the block kinds that are listed.
+func (e *Env) Drivers(blocks ...string) map[string]providers.Driver {
+	all := runs.Drivers(e.Work, e.Executor())
+	out := map[string]providers.Driver{}
 	for _, b := range blocks {
-		drivers[b] = all[b]
+		out[b] = all[b]
 	}
-	return &providers.Provider{Name: name, Drivers: drivers, Close: w.Close}, nil
+	return out
 }

@@ -23,7 +23,7 @@ import (
 
 // executor is the runs.Executor of a cluster: a stage is an object with pods, such as a Job.
 type executor struct {
-	*env
+	*Env
 }
 
 // Admit implements runs.Executor. It asks the cluster nothing.
@@ -32,33 +32,33 @@ func (e *executor) Admit(req providers.ApplyRequest) error {
 	if err != nil {
 		return err
 	}
-	if _, err := e.store.base(); err != nil {
+	if _, err := e.Artifacts.base(); err != nil {
 		return err
 	}
-	if _, err := quantities(s.Resources); err != nil {
+	if _, err := Quantities(s.Resources); err != nil {
 		return err
 	}
-	return s.Block.Check(e.kind.Provider())
+	return s.Block.Check(e.Kind.Provider())
 }
 
 // step reads where a step is to run.
 func (e *executor) step(req providers.ApplyRequest) (Step, error) {
-	s, err := e.kind.Step(req.Spec)
+	s, err := e.Kind.Step(req.Spec)
 	if err != nil {
 		return s, fmt.Errorf("read its attributes: %w", err)
 	}
 	if s.Image == "" {
-		s.Image = e.settings.Image
+		s.Image = e.Settings.Image
 	}
 	if s.Image == "" {
-		return s, fmt.Errorf("image: a pod needs one; set image in the block, or in provider %q for all", e.kind.Provider())
+		return s, fmt.Errorf("image: a pod needs one; set image in the block, or in provider %q for all", e.Kind.Provider())
 	}
 	s.Image = strings.TrimPrefix(s.Image, oci.Scheme)
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return s, err
 	}
-	s.Block.fill(e.settings, c.Namespace())
+	s.Block.fill(e.Settings, c.Namespace())
 	return s, c.Allow(s.Block.Namespace)
 }
 
@@ -76,10 +76,10 @@ func (e *executor) Read(ctx context.Context, dir string) (runner.Status, error) 
 	case !k.isPlaced:
 		return runner.Status{Phase: runner.Absent, ExitCode: -1, Message: "there is no run in " + dir}, nil
 	case !k.isCreated:
-		return runner.Status{ID: k.placed.Run, Phase: runner.Starting, ExitCode: -1, Message: "its " + e.kind.GVK().Kind + " is not made yet"}, nil
+		return runner.Status{ID: k.placed.Run, Phase: runner.Starting, ExitCode: -1, Message: "its " + e.Kind.GVK().Kind + " is not made yet"}, nil
 	}
 	st := runner.Status{ID: k.placed.Run, Phase: runner.Running, ExitCode: -1, Started: k.created.At, Message: "running as " + k.placed.Job.String()}
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return st, err
 	}
@@ -139,7 +139,7 @@ func (e *executor) clear(ctx context.Context, f folder, k known) error {
 	if err != nil || done || !k.isCreated {
 		return err
 	}
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) erro
 	if !k.isPlaced {
 		return f.note(outcomeFile, outcome{Status: cancelled("cancelled before it began")})
 	}
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) erro
 		if err != nil {
 			return err
 		}
-		if ref = kube.RefOf(job); job.GetLabels()[labelRun] != labelValue(k.placed.Run) {
+		if ref = kube.RefOf(job); job.GetLabels()[LabelRun] != LabelValue(k.placed.Run) {
 			return fmt.Errorf("cancel: %s belongs to another run", ref)
 		}
 	}
@@ -240,7 +240,7 @@ func (e *executor) unplace(ctx context.Context, c *kube.Client, k known) error {
 		if err != nil {
 			return err
 		}
-		if u.GetLabels()[labelRun] != labelValue(k.placed.Run) {
+		if u.GetLabels()[LabelRun] != LabelValue(k.placed.Run) {
 			continue
 		}
 		if err := c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{}); err != nil {
@@ -263,11 +263,11 @@ func (e *executor) Follow(ctx context.Context, dir string, w io.Writer) error {
 	if !k.isCreated || k.isOver {
 		return copyLog(runner.LogPath(dir, 0), w)
 	}
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return err
 	}
-	return (&watch{client: c, kind: e.kind, k: k, sink: func(index int) (sink, error) {
+	return (&watch{client: c, kind: e.Kind, k: k, sink: func(index int) (sink, error) {
 		if index > 0 {
 			return discard{}, nil
 		}
@@ -293,11 +293,11 @@ func (e *executor) Store(_ context.Context, _ resource.Address, dir string) (run
 
 // Import implements runs.Executor.
 func (e *executor) Import(ctx context.Context, addr resource.Address, dir string) (runs.Made, error) {
-	repo, err := e.store.repo("models/" + addr.Slug())
+	repo, err := e.Artifacts.Repo("models/" + addr.Slug())
 	if err != nil {
 		return runs.Made{}, err
 	}
-	m, err := pod.PushModel(ctx, e.store.client, pod.ModelPlace{Repo: repo}, dir)
+	m, err := pod.PushModel(ctx, e.Artifacts.Client, pod.ModelPlace{Repo: repo}, dir)
 	if err != nil {
 		return runs.Made{}, err
 	}
@@ -306,7 +306,7 @@ func (e *executor) Import(ctx context.Context, addr resource.Address, dir string
 
 // Stored implements runs.Executor.
 func (e *executor) Stored(ctx context.Context, m runs.Made) error {
-	_, err := e.store.client.Resolve(ctx, m.URI)
+	_, err := e.Artifacts.Client.Resolve(ctx, m.URI)
 	if errors.Is(err, oci.ErrNotFound) {
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}

@@ -14,9 +14,9 @@ import (
 
 // The labels on everything that this provider makes. The whole address, which a label cannot hold, is an annotation of that name.
 const (
-	labelRun     = "continuo.dev/run"
-	labelAddress = "continuo.dev/address"
-	labelProject = "continuo.dev/project"
+	LabelRun     = "continuo.dev/run"
+	LabelAddress = "continuo.dev/address"
+	LabelProject = "continuo.dev/project"
 	labelStage   = "continuo.dev/stage"
 )
 
@@ -27,7 +27,7 @@ func objectName(addr resource.Address, runID string, maxName int) string {
 	id := strings.ToLower(runID)
 	id = strings.ReplaceAll(id, ".", "-")
 	if !nameLike.MatchString(id) || len(id) > maxName-4 {
-		id = short(runID)
+		id = Short(runID)
 	}
 	slug := strings.Trim(addr.Slug(), "-")
 	room := maxName - 1 - len(id)
@@ -45,15 +45,16 @@ var (
 	labelLike = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$`)
 )
 
-// labelValue is text as a label can hold it: as it is, or with a digest in the place of what does not fit.
-func labelValue(text string) string {
+// LabelValue is text as a label can hold it: as it is, or with a digest in the place of what does not fit.
+func LabelValue(text string) string {
 	if text == "" || len(text) <= maxLabel && labelLike.MatchString(text) {
 		return text
 	}
-	return short(text)
+	return Short(text)
 }
 
-func short(text string) string {
+// Short is a name for a text that cannot be one: 20 hex digits of its digest.
+func Short(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])[:20]
 }

@@ -20,7 +20,7 @@ import (
 
 // What a pod of a run looks like from inside.
 const (
-	home     = "/continuo" // an empty volume: this program, and what a run reads and writes
+	Home     = "/continuo" // an empty volume: this program, and what a run reads and writes
 	initName = "continuo-runner"
 	// MasterPort is where the first node of several listens.
 	MasterPort = 29500
@@ -28,8 +28,8 @@ const (
 	Retries = 3
 	// margin is what fetching images and inputs and storing results may take besides the command's own timeout.
 	margin = 15 * time.Minute
-	// credentials is where the first pull secret is mounted, in the layout of Docker's configuration.
-	credentials = "/continuo-registry"
+	// Credentials is where the first pull secret is mounted, in the layout of Docker's configuration.
+	Credentials = "/continuo-registry"
 	// taskDir is where the Secret's key taskKey is mounted: a task can be larger than a variable, and holds parameters that may be sensitive.
 	taskDir = "/continuo-task"
 	taskKey = "task.json"
@@ -67,7 +67,7 @@ func (s Spec) Judge(j *batchv1.JobSpec, container string) {
 			ContainerName: &container, Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{pod.ExitFailed}}},
 	}}
 	if s.Timeout > 0 {
-		j.ActiveDeadlineSeconds = new(seconds(s.Timeout + s.Grace + margin))
+		j.ActiveDeadlineSeconds = new(Seconds(s.Timeout + s.Grace + margin))
 	}
 }
 
@@ -83,7 +83,7 @@ func (s Spec) Meta() metav1.ObjectMeta {
 
 // Pod is what a pod of the stage needs. container names that of the command.
 func (s Spec) Pod(container string) (corev1.PodSpec, error) {
-	resources, err := quantities(s.Resources)
+	resources, err := Quantities(s.Resources)
 	if err != nil {
 		return corev1.PodSpec{}, err
 	}
@@ -91,7 +91,7 @@ func (s Spec) Pod(container string) (corev1.PodSpec, error) {
 		RestartPolicy: corev1.RestartPolicyNever, ServiceAccountName: s.Block.ServiceAccount, PriorityClassName: s.Block.PriorityClass,
 		NodeSelector:                  s.Block.NodeSelector,
 		EnableServiceLinks:            new(false),
-		TerminationGracePeriodSeconds: new(seconds(s.Grace + 20*time.Second)), // after the command's end its last state is still to be stored
+		TerminationGracePeriodSeconds: new(Seconds(s.Grace + 20*time.Second)), // after the command's end its last state is still to be stored
 		Volumes:                       []corev1.Volume{{Name: "continuo", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
 	}
 	if s.Block.ServiceAccount == "" {
@@ -103,11 +103,11 @@ func (s Spec) Pod(container string) (corev1.PodSpec, error) {
 	for _, t := range s.Block.Tolerations {
 		p.Tolerations = append(p.Tolerations, corev1.Toleration{Key: t.Key, Operator: corev1.TolerationOperator(t.Operator), Value: t.Value, Effect: corev1.TaintEffect(t.Effect)})
 	}
-	mount := corev1.VolumeMount{Name: "continuo", MountPath: home}
+	mount := corev1.VolumeMount{Name: "continuo", MountPath: Home}
 	tight := &corev1.SecurityContext{AllowPrivilegeEscalation: new(false)}
-	p.InitContainers = []corev1.Container{{Name: initName, Image: s.Runner, Command: []string{"/" + pod.Program, "pod", "install", home}, VolumeMounts: []corev1.VolumeMount{mount}, SecurityContext: tight}}
+	p.InitContainers = []corev1.Container{{Name: initName, Image: s.Runner, Command: []string{"/" + pod.Program, "pod", "install", Home}, VolumeMounts: []corev1.VolumeMount{mount}, SecurityContext: tight}}
 	main := corev1.Container{
-		Name: container, Image: s.Image, Command: []string{path.Join(home, pod.Program), "pod", "run"}, Env: s.env(), Resources: resources,
+		Name: container, Image: s.Image, Command: []string{path.Join(Home, pod.Program), "pod", "run"}, Env: s.env(), Resources: resources,
 		VolumeMounts: []corev1.VolumeMount{mount}, SecurityContext: tight,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
@@ -120,13 +120,15 @@ func (s Spec) Pod(container string) (corev1.PodSpec, error) {
 
 // env is the environment of the program in the pod; what the command gets of it is the task's affair.
 func (s Spec) env() []corev1.EnvVar {
-	env := []corev1.EnvVar{{Name: pod.TaskFileVar, Value: path.Join(taskDir, taskKey)}, {Name: pod.WorkVar, Value: path.Join(home, "work")}}
+	var env []corev1.EnvVar
 	for i, name := range s.Env {
 		env = append(env, corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 			LocalObjectReference: corev1.LocalObjectReference{Name: s.Name}, Key: envKey(i)}}})
 	}
+	// Ours come last: of two variables of one name the last counts.
+	env = append(env, corev1.EnvVar{Name: pod.TaskFileVar, Value: path.Join(taskDir, taskKey)}, corev1.EnvVar{Name: pod.WorkVar, Value: path.Join(Home, "work")})
 	if len(s.Block.ImagePullSecrets) > 0 {
-		env = append(env, corev1.EnvVar{Name: "DOCKER_CONFIG", Value: credentials})
+		env = append(env, corev1.EnvVar{Name: "DOCKER_CONFIG", Value: Credentials})
 	}
 	if s.Nodes > 1 && s.Master != "" {
 		env = append(env, corev1.EnvVar{Name: "MASTER_ADDR", Value: s.Master}, corev1.EnvVar{Name: "MASTER_PORT", Value: strconv.Itoa(MasterPort)})
@@ -145,11 +147,11 @@ func (s Spec) volumes(p *corev1.PodSpec, main *corev1.Container) error {
 	}
 	add("task", taskDir, true, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.Name, Items: []corev1.KeyToPath{{Key: taskKey, Path: taskKey}}}})
 	if len(s.Block.ImagePullSecrets) > 0 {
-		add("registry", credentials, true, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.Block.ImagePullSecrets[0],
+		add("registry", Credentials, true, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.Block.ImagePullSecrets[0],
 			Items: []corev1.KeyToPath{{Key: corev1.DockerConfigJsonKey, Path: "config.json"}}}})
 	}
 	if s.Block.SharedMemory != "" {
-		size, err := quantity("shared_memory", s.Block.SharedMemory)
+		size, err := Quantity("shared_memory", s.Block.SharedMemory)
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 	if err != nil {
 		return err
 	}
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 		return err
 	}
 	objects.Beside = append(objects.Beside, sec)
-	results, err := e.store.repo("runs")
+	results, err := e.Artifacts.Repo("runs")
 	if err != nil {
 		return err
 	}
@@ -82,14 +82,14 @@ func (e *executor) plan(ctx context.Context, s runs.Stage) (Spec, Builder, map[s
 	if err != nil {
 		return none(err)
 	}
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return none(err)
 	}
 	if err := w.Build.Look(ctx, c, w.Block.Namespace); err != nil {
 		return none(err)
 	}
-	runnerImage, err := e.runnerImage(ctx)
+	runnerImage, err := e.RunnerImage(ctx)
 	if err != nil {
 		return none(err)
 	}
@@ -107,18 +107,18 @@ func (e *executor) plan(ctx context.Context, s runs.Stage) (Spec, Builder, map[s
 		return none(fmt.Errorf("its parameters make a task of %d bytes; %d are possible: make large ones an input", len(task), maxTask))
 	}
 	spec := Spec{
-		Name: objectName(s.Request.Address, s.Spec.ID, e.kind.MaxName()), Image: w.Image, Runner: strings.TrimPrefix(runnerImage, oci.Scheme), Env: t.EnvFrom,
+		Name: objectName(s.Request.Address, s.Spec.ID, e.Kind.MaxName()), Image: w.Image, Runner: strings.TrimPrefix(runnerImage, oci.Scheme), Env: t.EnvFrom,
 		Nodes: max(w.Nodes, 1), Processes: s.Spec.Processes, Resources: w.Resources, Timeout: s.Spec.Timeout, Grace: s.Spec.Grace, Block: w.Block,
 		Labels:      e.labels(s),
-		Annotations: map[string]string{labelAddress: s.Spec.Address},
+		Annotations: map[string]string{LabelAddress: s.Spec.Address},
 	}
 	return spec, w.Build, values, task, nil
 }
 
 func (e *executor) labels(s runs.Stage) map[string]string {
-	l := map[string]string{kube.ManagedBy: kube.FieldManager, labelRun: labelValue(s.Spec.ID), labelAddress: labelValue(s.Request.Address.Slug())}
+	l := map[string]string{kube.ManagedBy: kube.FieldManager, LabelRun: LabelValue(s.Spec.ID), LabelAddress: LabelValue(s.Request.Address.Slug())}
 	if s.Request.State != nil && s.Request.State.Lineage != "" {
-		l[labelProject] = labelValue(s.Request.State.Lineage)
+		l[LabelProject] = LabelValue(s.Request.State.Lineage)
 	}
 	return l
 }
@@ -126,7 +126,7 @@ func (e *executor) labels(s runs.Stage) map[string]string {
 // variables are the command's own: they may be sensitive, and nothing here could tell which.
 func (e *executor) variables(s runs.Stage) map[string]string {
 	out := map[string]string{}
-	for _, entry := range e.environ() {
+	for _, entry := range e.Environ() {
 		name, value, ok := strings.Cut(entry, "=")
 		if ok && slices.ContainsFunc(s.Exec.PassEnv, func(p string) bool { ok, err := path.Match(p, name); return ok && err == nil }) {
 			out[name] = value
@@ -142,10 +142,10 @@ func (e *executor) task(ctx context.Context, s runs.Stage, w Step) (pod.Task, er
 	t := pod.Task{
 		V: pod.TaskVersion, ID: x.ID, Address: x.Address, Command: x.Command, Timeout: x.Timeout, Grace: x.Grace, Params: x.Params, Seed: x.Seed,
 		NeedModel: x.NeedModel, NeedMetrics: x.NeedMetrics, Processes: x.Processes, Nodes: max(w.Nodes, 1), ExtraEnv: x.ExtraEnv,
-		Insecure: e.settings.InsecureRegistry, Settle: w.Settle,
+		Insecure: e.Settings.InsecureRegistry, Settle: w.Settle,
 	}
 	var err error
-	if t.Results, err = e.store.repo("runs"); err != nil {
+	if t.Results, err = e.Artifacts.Repo("runs"); err != nil {
 		return t, err
 	}
 	if err := e.outputs(&t, s); err != nil {
@@ -184,12 +184,12 @@ func (e *executor) outputs(t *pod.Task, s runs.Stage) error {
 	if !t.NeedModel {
 		return nil
 	}
-	repo, err := e.store.repo("models/" + s.Request.Address.Slug())
+	repo, err := e.Artifacts.Repo("models/" + s.Request.Address.Slug())
 	if err != nil {
 		return err
 	}
 	t.Models = &pod.ModelPlace{Repo: repo}
-	if repo, err = e.store.repo("checkpoints"); err != nil {
+	if repo, err = e.Artifacts.Repo("checkpoints"); err != nil {
 		return err
 	}
 	t.Checkpoint = &pod.Checkpoint{Repo: repo, Tag: checkpointTag(s)}
@@ -206,33 +206,33 @@ func checkpointTag(s runs.Stage) string {
 	if s.Request.State != nil {
 		made = s.Request.State.Counters[s.Request.Address]
 	}
-	return fmt.Sprintf("%s-%s-%d", labelValue(s.Request.Address.Slug()), filepath.Base(s.Spec.CheckpointDir), made)
+	return fmt.Sprintf("%s-%s-%d", LabelValue(s.Request.Address.Slug()), filepath.Base(s.Spec.CheckpointDir), made)
 }
 
 func (e *executor) code(ctx context.Context, s runs.Stage) (*pod.Artifact, error) {
-	list, err := e.work.CodeFiles(s.Exec)
+	list, err := e.Work.CodeFiles(s.Exec)
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	repo, err := e.store.repo("code")
+	repo, err := e.Artifacts.Repo("code")
 	if err != nil {
 		return nil, err
 	}
-	a, err := pod.PushCode(ctx, e.store.client, repo, e.work.Root, list)
+	a, err := pod.PushCode(ctx, e.Artifacts.Client, repo, e.Work.Root, list)
 	if err != nil {
 		return nil, fmt.Errorf("store the code: %w", err)
 	}
 	// What was stored is what was planned only if it is so still.
-	return &a, e.work.Unmoved(s.Request, s.Exec)
+	return &a, e.Work.Unmoved(s.Request, s.Exec)
 }
 
 func (e *executor) input(ctx context.Context, in runs.Input) (pod.Artifact, error) {
 	if !in.IsModel() {
-		repo, err := e.store.repo("data")
+		repo, err := e.Artifacts.Repo("data")
 		if err != nil {
 			return pod.Artifact{}, err
 		}
-		return pod.PushData(ctx, e.store.client, repo, in.Path)
+		return pod.PushData(ctx, e.Artifacts.Client, repo, in.Path)
 	}
 	if !strings.HasPrefix(in.Model.URI, oci.Scheme) {
 		return pod.Artifact{}, fmt.Errorf("version %s is kept at %s, which pods cannot reach: train it with a cluster provider", in.Model.Digest.Short(), in.Model.URI)
@@ -265,8 +265,8 @@ func (e *executor) create(ctx context.Context, c *kube.Client, o Objects, run st
 		return ref, err
 	default:
 		ref = kube.RefOf(there)
-		if there.GetLabels()[labelRun] != labelValue(run) {
-			return ref, fmt.Errorf("%s is there already and belongs to run %q: delete it, or choose another namespace", ref, there.GetLabels()[labelRun])
+		if there.GetLabels()[LabelRun] != LabelValue(run) {
+			return ref, fmt.Errorf("%s is there already and belongs to run %q: delete it, or choose another namespace", ref, there.GetLabels()[LabelRun])
 		}
 		if asleep, _, err := unstructured.NestedBool(there.Object, "spec", "suspend"); err != nil || !asleep {
 			return ref, err // it was woken up: all that it needs was there

@@ -45,7 +45,7 @@ func NewProject(t *testing.T, contents map[string]string) *Project {
 // Env is what the provider of the project folder root gets; its clock stands still at Now.
 func Env(root string) providers.Env {
 	return providers.Env{
-		Root: root, Dir: filepath.Join(root, ".ml"),
+		Root: root, Dir: filepath.Join(root, ".ml"), Key: []byte("the key of every test's project  "),
 		Now: func() time.Time { return Now }, LookupEnv: os.LookupEnv, Environ: os.Environ,
 	}
 }

@@ -1,0 +1,530 @@
+//go:build cluster
+
+package kserve
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/files"
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/internal/oci"
+	"github.com/continuo-ml/continuo/internal/pod"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
+	"github.com/continuo-ml/continuo/providers/providertest"
+	"github.com/continuo-ml/continuo/providers/runs"
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
+)
+
+// site is a deployment on a real cluster: ML_E2E_KUBECONFIG and ML_E2E_REGISTRY name it, ML_E2E_NAMESPACE, which must exist, where.
+type site struct {
+	t        *testing.T
+	client   *kube.Client
+	d        *deployment
+	addr     resource.Address
+	registry string
+	base     string
+	record   *state.Record
+	ops      int
+
+	mu  sync.Mutex
+	log []string
+}
+
+func newSite(t *testing.T, name string) *site {
+	t.Helper()
+	registry, namespace := os.Getenv("ML_E2E_REGISTRY"), os.Getenv("ML_E2E_NAMESPACE")
+	if registry == "" || namespace == "" {
+		t.Fatal("ML_E2E_KUBECONFIG, ML_E2E_REGISTRY and ML_E2E_NAMESPACE name no cluster")
+	}
+	connect := func(allowed ...string) func() (*kube.Client, error) {
+		return sync.OnceValues(func() (*kube.Client, error) {
+			return kube.Connect(context.WithoutCancel(t.Context()), kube.Config{Kubeconfig: os.Getenv("ML_E2E_KUBECONFIG"), Namespace: namespace, Allowed: allowed})
+		})
+	}
+	images := oci.New(oci.Options{Insecure: []string{registry}})
+	s := &site{t: t, registry: registry, base: registry + "/" + namespace, addr: resource.Address{Kind: "deployment", Name: name}}
+	root := t.TempDir()
+	work, err := runs.NewWorkspace(providers.Env{Root: root, Dir: filepath.Join(root, ".ml"), Now: time.Now, Key: []byte("a key for tests"), LookupEnv: os.LookupEnv, Environ: os.Environ}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runner := s.program(images)
+	s.d = &deployment{settings: settings{SystemNamespace: "kserve", ModelcarBase: registry + "/busybox:1"}, artifacts: oci.Scheme + s.base, images: images, work: work,
+		now: time.Now, cluster: connect(), system: connect(kube.AllNamespaces), runner: func(context.Context) (string, error) { return runner, nil }}
+	if s.client, err = s.d.cluster(); err != nil {
+		t.Fatal(err)
+	}
+	s.runtime()
+	t.Cleanup(func() {
+		if s.record != nil {
+			s.remove()
+		}
+		if t.Failed() {
+			t.Log(strings.Join(s.log, "\n"))
+		}
+	})
+	return s
+}
+
+// program pushes this program as an image for the routers.
+func (s *site) program(c *oci.Client) string {
+	s.t.Helper()
+	dir := s.t.TempDir()
+	if at := os.Getenv("ML_E2E_PROGRAM"); at != "" { // a binary that was built before
+		data, err := os.ReadFile(at)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "ml"), data, 0o755); err != nil {
+			s.t.Fatal(err)
+		}
+	} else {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "ml"), "../../cmd/ml")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			s.t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	img, err := c.Build(s.t.Context(), oci.BuildRequest{Layers: []oci.Layer{{Dir: dir}}, Entrypoint: []string{"/ml"}, Repo: s.base + "/runner", Tags: []string{"test"}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return strings.TrimPrefix(img.Ref, oci.Scheme)
+}
+
+// runtime gives the namespace a serving runtime for scikit-learn.
+func (s *site) runtime() {
+	s.t.Helper()
+	text, err := os.ReadFile("../../e2e/testdata/kserve/sklearn-runtime.yaml")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	u := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal(bytes.ReplaceAll(text, []byte("IMAGE"), []byte(s.registry+"/python-sklearn:12")), &u.Object); err != nil {
+		s.t.Fatal(err)
+	}
+	u.SetNamespace(s.client.Namespace())
+	if _, err := s.client.Apply(s.t.Context(), u, kube.ApplyOptions{}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// model stores version n of a model that multiplies the sum of a row by n, as a training in a pod does.
+func (s *site) model(n int) *config.Model {
+	s.t.Helper()
+	dir := s.t.TempDir()
+	pickle := fmt.Sprintf("(dp0\nVfactor\np1\nI%d\ns.", n)
+	if err := os.WriteFile(filepath.Join(dir, "model.joblib"), []byte(pickle), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	m, err := pod.PushModel(s.t.Context(), s.d.images, pod.ModelPlace{Repo: s.base + "/models/training.tumors"}, dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	digest, _, err := files.DigestDir(dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return &config.Model{Name: "tumors", Address: "training.tumors", Version: n, Digest: "sha256:" + digest, URI: m.Ref}
+}
+
+// format is a deployment by a serving runtime.
+func (s *site) format(n int, change func(*deploymentSpec)) deploymentSpec {
+	spec := deploymentSpec{}
+	spec.Model, spec.Format, spec.Replicas, spec.Drain = s.model(n), "sklearn", 1, 10*time.Second
+	spec.KServe = &nested{Golden: &golden{Path: "/v1/models/" + s.addr.Name + ":predict", Body: `{"instances": [[1, 2]]}`, Answer: fmt.Sprintf(`{"predictions": [%d]}`, 3*n)}}
+	if change != nil {
+		change(&spec)
+	}
+	return spec
+}
+
+// own is a deployment with a server of its own: it answers with VALUE, the first byte of the model and the name of its pod.
+func (s *site) own(n int, change func(*deploymentSpec)) deploymentSpec {
+	spec := deploymentSpec{}
+	spec.Model, spec.Image, spec.Replicas, spec.Drain = s.model(n), s.registry+"/python-sklearn:12", 1, 10*time.Second
+	spec.Command = []string{"python3", "-u", "-c", server}
+	spec.Env = map[string]string{"VALUE": fmt.Sprintf("v%d", n)}
+	spec.Readiness = &config.Readiness{Path: "/healthz", Timeout: time.Minute}
+	if change != nil {
+		change(&spec)
+	}
+	return spec
+}
+
+const server = `
+import http.server, os, json
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        bad = os.environ.get("FAIL") == "1" and self.path != "/healthz"
+        data = json.dumps({"value": os.environ["VALUE"], "model": open(os.environ["ML_MODEL_DIR"] + "/model.joblib").read(3)}).encode()
+        self.send_response(500 if bad else 200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), H).serve_forever()
+`
+
+func (s *site) request(op string, force bool) providers.ApplyRequest {
+	return providers.ApplyRequest{OpID: op, Address: s.addr, Action: resource.Update, Prior: s.record, State: &state.Snapshot{Lineage: "kserve-dev-test"}, Force: force,
+		Emit: func(e resource.Event) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.log = append(s.log, e.Time.Format("15:04:05.000 ")+e.Message)
+		}}
+}
+
+func (s *site) apply(ctx context.Context, spec deploymentSpec, force bool) (providers.Result, error) {
+	s.ops++
+	res, err := s.d.Apply(ctx, spec, s.request(fmt.Sprintf("op-%d-%d", os.Getpid(), s.ops), force))
+	ref, outputs := res.Ref, res.Outputs
+	var failed *providers.RunError
+	if errors.As(err, &failed) {
+		ref = failed.Ref
+	}
+	if ref != nil {
+		rec := &state.Record{Address: s.addr, Phase: resource.PhaseReady, Updated: time.Now()}
+		var e1, e2 error
+		rec.Ref, e1 = json.Marshal(ref)
+		rec.Outputs, e2 = json.Marshal(outputs)
+		if err := errors.Join(e1, e2); err != nil {
+			s.t.Fatal(err)
+		}
+		s.record = rec
+	}
+	return res, err
+}
+
+func (s *site) must(spec deploymentSpec) providers.Result {
+	s.t.Helper()
+	res, err := s.apply(s.t.Context(), spec, false)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return res
+}
+
+func (s *site) read() providers.Object {
+	s.t.Helper()
+	o, err := s.d.Read(s.t.Context(), providers.ReadRequest{Address: s.addr, Record: s.record})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return o
+}
+
+func (s *site) remove() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 3*time.Minute)
+	defer cancel()
+	if err := s.d.Delete(ctx, providers.DeleteRequest{Address: s.addr, Record: s.record, Emit: func(resource.Event) {}}); err != nil {
+		s.t.Error(err)
+	}
+	s.record = nil
+}
+
+// call sends a request to the deployment's Service.
+func (s *site) call(method, path, body string) (int, string, error) {
+	rt, base, err := s.client.Proxy(s.client.Namespace(), kube.Target{Service: true, Name: s.addr.Name, Port: "80"})
+	if err != nil {
+		return 0, "", err
+	}
+	req, err := http.NewRequestWithContext(s.t.Context(), method, strings.TrimSuffix(base.String(), "/")+path, strings.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return 0, "", err
+	}
+	data, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(data), errors.Join(err, resp.Body.Close())
+}
+
+func (s *site) predicts(want string) {
+	s.t.Helper()
+	status, got, err := s.call(http.MethodPost, "/v1/models/"+s.addr.Name+":predict", `{"instances": [[1, 2], [3, 4]]}`)
+	if err != nil || status != http.StatusOK || got != want {
+		s.t.Errorf("it answers %d %s (%v), want %s", status, got, err, want)
+	}
+}
+
+// TestAFormatIsServedByARuntime: the first version comes up and answers, the second takes over in place of it, nothing is left.
+func TestAFormatIsServedByARuntime(t *testing.T) {
+	s := newSite(t, "sklearn")
+	res := s.must(s.format(1, nil))
+	s.predicts(`{"predictions": [3.0, 7.0]}`)
+	if out := res.Outputs.(config.DeploymentOutputs); out.Version != 1 || !strings.HasPrefix(out.Endpoint, "http://sklearn.") {
+		t.Errorf("outputs %+v", out)
+	}
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 || o.Outputs != nil {
+		t.Errorf("it reads %+v", o)
+	}
+	s.must(s.format(2, nil))
+	s.predicts(`{"predictions": [6.0, 14.0]}`)
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("it reads %+v", o)
+	}
+	_, err := s.apply(t.Context(), s.format(3, func(d *deploymentSpec) { d.Format = "onnx" }), false)
+	if err == nil || !strings.Contains(err.Error(), "continuo-sklearn (sklearn:1*)") {
+		t.Errorf("a format that nobody serves: %v", err)
+	}
+	s.predicts(`{"predictions": [6.0, 14.0]}`)
+	s.remove()
+	s.nothingLeft()
+}
+
+// nothingLeft looks for objects of the deployment, whoever made them.
+func (s *site) nothingLeft() {
+	s.t.Helper()
+	for _, kind := range []string{"inferenceservices.serving.kserve.io", "deployments", "services", "configmaps", "secrets", "horizontalpodautoscalers"} {
+		out, err := exec.Command("kubectl", "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "get", kind, "-l", "continuo.dev/address=deployment."+s.addr.Name, "-o", "name").Output()
+		if err != nil || len(bytes.TrimSpace(out)) > 0 {
+			s.t.Errorf("left behind: %s (%v)", bytes.Fields(out), err)
+		}
+	}
+}
+
+// TestAServerOfItsOwn: the container finds its model, and its variables.
+func TestAServerOfItsOwn(t *testing.T) {
+	s := newSite(t, "own")
+	s.must(s.own(1, nil))
+	status, got, err := s.call(http.MethodGet, "/", "")
+	if err != nil || status != http.StatusOK || got != `{"value": "v1", "model": "(dp"}` {
+		t.Errorf("it answers %d %s (%v)", status, got, err)
+	}
+}
+
+// TestARolloutMovesWeightsAndGoesBack: a canary is judged by its requests, a bad one is taken back with model and image, and a
+// rollback acts at once.
+func TestARolloutMovesWeightsAndGoesBack(t *testing.T) {
+	s := newSite(t, "canary")
+	rate := 0.2
+	canary := func(d *deploymentSpec) {
+		d.Rollout = &config.Rollout{Strategy: "canary", Steps: []int{50, 100}, Interval: 3 * time.Second, MaxWait: time.Minute,
+			Abort: &config.Abort{ErrorRate: &rate, MinRequests: 10}}
+	}
+	s.must(s.own(1, canary))
+	stop := s.traffic()
+	defer stop()
+	res := s.must(s.own(2, func(d *deploymentSpec) { canary(d); d.Env["FAIL"] = "1" }))
+	if !res.Verdict.Bad() || len(res.Quarantined) != 1 || res.Outputs.(config.DeploymentOutputs).Version != 1 {
+		t.Fatalf("a version that fails: %+v", res)
+	}
+	s.answersOnly("v1")
+	s.versions(1)
+	if res = s.must(s.own(3, canary)); res.Verdict.Bad() || res.Held || res.Outputs.(config.DeploymentOutputs).Version != 3 {
+		t.Fatalf("a version that works: %+v", res)
+	}
+	s.answersOnly("v3")
+	s.versions(3)
+	start := time.Now()
+	res, err := s.apply(t.Context(), s.own(1, canary), true)
+	if err != nil || res.Outputs.(config.DeploymentOutputs).Version != 1 {
+		t.Fatalf("a rollback: %+v, %v", res, err)
+	}
+	t.Logf("the rollback took %s", time.Since(start).Round(time.Millisecond))
+	s.answersOnly("v1")
+}
+
+// traffic sends requests until it is stopped.
+func (s *site) traffic() (stop func()) {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	var group sync.WaitGroup
+	group.Go(func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if _, _, err := s.call(http.MethodGet, "/", ""); err != nil && ctx.Err() == nil {
+					s.mu.Lock()
+					s.log = append(s.log, "traffic: "+err.Error())
+					s.mu.Unlock()
+				}
+			}
+		}
+	})
+	return func() { cancel(); group.Wait() }
+}
+
+func (s *site) answersOnly(value string) {
+	s.t.Helper()
+	for range 20 {
+		status, got, err := s.call(http.MethodGet, "/", "")
+		if err != nil || status != http.StatusOK || !strings.Contains(got, value) {
+			s.t.Fatalf("it answers %d %s (%v), want %s", status, got, err, value)
+		}
+	}
+}
+
+// versions looks at which InferenceServices there are.
+func (s *site) versions(n int) {
+	s.t.Helper()
+	list, err := s.client.List(s.t.Context(), api.Kind, s.client.Namespace(), kube.Selector{Labels: "continuo.dev/address=deployment." + s.addr.Name})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if len(list) != 1 || list[0].GetName() != fmt.Sprintf("%s-v%d", s.addr.Name, n) {
+		s.t.Errorf("there are %d InferenceServices, the first %s; want version %d alone", len(list), list[0].GetName(), n)
+	}
+}
+
+// TestACrashLoopEndsWithItsCause: in one line, with the version before untouched.
+func TestACrashLoopEndsWithItsCause(t *testing.T) {
+	s := newSite(t, "crash")
+	s.must(s.own(1, nil))
+	res := s.must(s.own(2, func(d *deploymentSpec) {
+		d.Command = []string{"python3", "-c", "import sys; sys.exit('no such feature: age')"}
+	}))
+	if !res.Verdict.Bad() || !strings.Contains(res.Message, "no such feature: age") || strings.Contains(res.Message, "\n") {
+		t.Errorf("verdict %+v, message %q", res.Verdict, res.Message)
+	}
+	s.answersOnly("v1")
+	s.versions(1)
+	t.Log(res.Message)
+}
+
+// TestAChangeOfTheSameVersionGoesBackWhenItFails: new servers under the same number replace the old ones only when they are ready.
+func TestAChangeOfTheSameVersionGoesBackWhenItFails(t *testing.T) {
+	s := newSite(t, "same")
+	s.must(s.own(1, nil))
+	s.must(s.own(1, func(d *deploymentSpec) { d.Env["VALUE"] = "again" }))
+	s.answersOnly("again")
+	_, err := s.apply(t.Context(), s.own(1, func(d *deploymentSpec) {
+		d.Command = []string{"python3", "-c", "import sys; sys.exit('broken')"}
+	}), false)
+	if err == nil || !strings.Contains(err.Error(), "broken") {
+		t.Errorf("error %v", err)
+	}
+	s.answersOnly("again")
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("it reads %+v", o)
+	}
+}
+
+// TestWhatOthersChangeIsDrift: with field and manager; what is deleted is missing; the next apply mends it.
+func TestWhatOthersChangeIsDrift(t *testing.T) {
+	s := newSite(t, "drift")
+	spec := s.own(1, nil)
+	s.must(spec)
+	s.kubectl("patch", "inferenceservice", "drift-v1", "--type=merge", "-p", `{"spec":{"predictor":{"minReplicas":2,"maxReplicas":2}}}`)
+	o := s.read()
+	if len(o.Drift) == 0 || !strings.HasPrefix(o.Drift[0].Path, "InferenceService/drift-v1:spec.predictor.maxReplicas") || !strings.HasPrefix(o.Drift[0].By, "kubectl") {
+		t.Errorf("drift %+v", o.Drift)
+	}
+	s.must(spec)
+	if o := s.read(); len(o.Drift) != 0 || o.Phase != resource.PhaseReady {
+		t.Errorf("after an apply it reads %+v", o)
+	}
+	s.kubectl("delete", "inferenceservice", "drift-v1", "--wait=true")
+	if o := s.read(); o.Phase != resource.PhaseMissing {
+		t.Errorf("without its InferenceService it reads %+v", o)
+	}
+	s.must(spec)
+	s.answersOnly("v1")
+}
+
+func (s *site) kubectl(args ...string) string {
+	s.t.Helper()
+	out, err := exec.Command("kubectl", append([]string{"--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace()}, args...)...).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("kubectl %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// TestAnInferenceServiceIsImported: nothing changes at first; then it is the block's, under its own name.
+func TestAnInferenceServiceIsImported(t *testing.T) {
+	s := newSite(t, "imported")
+	u := s.foreign("legacy")
+	before := u.GetGeneration()
+	spec := s.own(1, nil)
+	body, err := resource.Encode(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := s.request("import", false)
+	req.Spec = body
+	res, err := s.d.Import(t.Context(), s.client.Namespace()+"/legacy", req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := json.Marshal(res.Ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.record = &state.Record{Address: s.addr, Phase: resource.PhaseReady, Ref: ref}
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("it reads %+v", o)
+	}
+	if now, err := s.client.Get(t.Context(), kube.RefOf(u)); err != nil || now.GetGeneration() != before || len(now.GetLabels()) > 0 {
+		t.Errorf("the import changed it: %v, %v", now, err)
+	}
+	if _, err := s.apply(t.Context(), s.own(2, func(d *deploymentSpec) { d.Rollout = &config.Rollout{Strategy: "canary"} }), false); err == nil {
+		t.Error("a canary without a router")
+	}
+	if res = s.must(s.own(2, nil)); res.Outputs.(config.DeploymentOutputs).Version != 2 {
+		t.Errorf("outputs %+v", res.Outputs)
+	}
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("after a change it reads %+v", o)
+	}
+}
+
+// foreign makes an InferenceService with a server of its own, by somebody else.
+func (s *site) foreign(name string) *unstructured.Unstructured {
+	s.t.Helper()
+	image, err := s.d.images.Resolve(s.t.Context(), s.registry+"/python-sklearn:12")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	manifest := fmt.Sprintf(`{"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": %q}, "spec": {"predictor": {"containers": [
+		{"name": "kserve-container", "image": %q, "command": ["python3", "-m", "http.server", "8080"]}]}}}`, name, strings.TrimPrefix(image.Ref, oci.Scheme))
+	cmd := exec.Command("kubectl", "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "create", "-f", "-")
+	cmd.Stdin = strings.NewReader(manifest)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.t.Fatalf("%v\n%s", err, out)
+	}
+	s.t.Cleanup(func() { s.kubectl("delete", "inferenceservice", name, "--ignore-not-found") })
+	s.kubectl("wait", "inferenceservice/"+name, "--for=condition=Ready", "--timeout=180s")
+	u, err := s.client.Get(s.t.Context(), kube.Ref{Group: api.Kind.Group, Version: api.Kind.Version, Kind: api.Kind.Kind, Namespace: s.client.Namespace(), Name: name})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return u
+}
+
+// TestConformance: the driver keeps the contract of all drivers.
+func TestConformance(t *testing.T) {
+	s := newSite(t, "conformance")
+	spec, err := resource.Encode(s.own(1, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	providertest.Run(t, providertest.Case{Driver: providers.For[deploymentSpec](s.d), Kind: "deployment", Spec: spec})
+}

@@ -1,0 +1,295 @@
+package kserve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/continuo-ml/continuo/internal/gateway"
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/internal/oci"
+	"github.com/continuo-ml/continuo/internal/pod"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
+	"github.com/continuo-ml/continuo/providers/rollout"
+	"github.com/continuo-ml/continuo/providers/runs"
+	"github.com/continuo-ml/continuo/providers/serving"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// longestName leaves room for "-v12345-transformer" in the name of a Service.
+const longestName = 40
+
+// deployment serves model versions by InferenceServices behind routers of our own, or, where one was imported, by that one.
+type deployment struct {
+	settings  settings
+	artifacts string
+	images    *oci.Client
+	work      *runs.Workspace
+	now       func() time.Time
+	// cluster changes what the configuration allows; system only reads, KServe's own configuration and runtimes.
+	cluster, system func() (*kube.Client, error)
+	// runner is the image that holds this program as /ml.
+	runner func(context.Context) (string, error)
+}
+
+// deploymentRef is what a record keeps of a deployment.
+type deploymentRef struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Project   string `json:"project,omitempty"`
+	// Imported names an InferenceService that was there before, and that keeps its name and its address.
+	Imported string `json:"imported,omitempty"`
+}
+
+// Probe implements providers.Prober: the code of the server.
+func (d *deployment) Probe(_ context.Context, req providers.ProbeRequest) (map[string]string, error) {
+	return d.work.ProbeCode(req)
+}
+
+// Apply implements providers.Typed. It returns when the rollout came to rest. A cancelled ctx leaves the weights as they are; the next
+// call goes on from there.
+func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req providers.ApplyRequest) (providers.Result, error) {
+	c, err := d.cluster()
+	if err != nil {
+		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
+	}
+	spec = d.withImage(spec)
+	if err := spec.check(); err != nil {
+		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
+	}
+	front, ref, err := d.front(c, spec, req)
+	if err != nil {
+		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
+	}
+	if ref.Imported != "" {
+		return d.direct(ctx, c, spec, req, front, ref)
+	}
+	n := spec.nest(d.settings, c.Namespace())
+	// What routers run is asked for once, and kept with the rest of what the operation resolved.
+	if !req.Adopt {
+		if front.Runner, err = d.runner(ctx); err != nil {
+			return providers.Result{}, failure(req.Address, nil, err)
+		}
+	}
+	r := rollout.Request{
+		Client: c, Front: front, Key: d.work.Key, OpID: req.OpID, Adopt: req.Adopt, Force: req.Force, Now: d.now,
+		Asked:   gateway.Version{Number: spec.Model.Version, Digest: spec.Model.Digest},
+		Policy:  rollout.PolicyOf(spec.Rollout, req.Force),
+		Capture: gateway.Capture{Enabled: true},
+		Say:     d.sayer(req),
+		Resolve: func(ctx context.Context) (json.RawMessage, error) { return d.resolve(ctx, c, spec, n, req) },
+		Servers: func(raw json.RawMessage, secret string) (rollout.Servers, error) {
+			rel, err := releaseOf(front, spec, n, raw, secret)
+			if err != nil {
+				return nil, err
+			}
+			return newFleet(c, rel)
+		},
+	}
+	if x := spec.Capture; x != nil {
+		r.Capture = gateway.Capture{Enabled: x.Enabled, MaxBytes: x.MaxMB << 20}
+	}
+	if spec.Sink != nil {
+		r.Sink = &gateway.Sink{URL: spec.Sink.URL}
+	}
+	state, err := rollout.Run(ctx, r)
+	if err != nil {
+		if state == nil {
+			return providers.Result{}, failure(req.Address, nil, err)
+		}
+		return providers.Result{}, failure(req.Address, ref, err)
+	}
+	res, err := serving.Outcome(state.AskedOf(req.Address), front.LiveOf(state), d.now())
+	if err != nil {
+		return providers.Result{}, &providers.RunError{Err: fmt.Errorf("%s: %w", req.Address, err), Ref: ref}
+	}
+	res.Ref = ref
+	return res, nil
+}
+
+// withImage gives a server with a command and no image the one of the provider's configuration.
+func (d *deployment) withImage(spec deploymentSpec) deploymentSpec {
+	if spec.Image == "" && len(spec.Command) > 0 {
+		spec.Image = d.settings.Image
+	}
+	return spec
+}
+
+func (d *deployment) sayer(req providers.ApplyRequest) func(string) {
+	return func(text string) {
+		req.Emit(resource.Event{Time: d.now(), Type: resource.EventProgress, Address: req.Address.String(), Action: req.Action, Message: serving.Brief(text)})
+	}
+}
+
+// failure says whose error it is, and whether another try by itself may mend it.
+func failure(a resource.Address, ref any, err error) error {
+	err = fmt.Errorf("%s: %w", a, err)
+	var again *kube.Retryable
+	switch {
+	case errors.As(err, &again):
+		return &providers.RetryableError{Err: err, After: again.After}
+	case oci.Retryable(err):
+		return &providers.RetryableError{Err: err}
+	case ref == nil, errors.Is(err, context.Canceled):
+		return err
+	}
+	// The reference is what finds the objects again that are there by now.
+	return &providers.RunError{Err: err, Ref: ref}
+}
+
+// front is what stands before the versions of this block. A block that was renamed keeps its objects.
+func (d *deployment) front(c *kube.Client, spec deploymentSpec, req providers.ApplyRequest) (rollout.Front, deploymentRef, error) {
+	n := spec.nest(d.settings, c.Namespace())
+	f := rollout.Front{
+		Name: rollout.ObjectName(req.Address, longestName), Namespace: n.Namespace, Address: req.Address, Port: int32(spec.Port), Drain: spec.Drain,
+		ServiceType: n.ServiceType, ClusterDomain: n.ClusterDomain, Routers: n.routers(),
+		NodeSelector: n.NodeSelector, Tolerations: n.tolerations(), ImagePullSecrets: n.ImagePullSecrets,
+	}.WithDefaults()
+	if req.State != nil {
+		f.Project = req.State.Lineage
+	}
+	ref := deploymentRef{Namespace: f.Namespace, Name: f.Name, Project: f.Project}
+	if req.Prior == nil || len(req.Prior.Ref) == 0 {
+		return f, ref, nil
+	}
+	var prior deploymentRef
+	if err := json.Unmarshal(req.Prior.Ref, &prior); err != nil {
+		return f, ref, fmt.Errorf("read its reference: %w", err)
+	}
+	if prior.Name != "" && prior.Namespace == f.Namespace {
+		f.Name, ref.Name, ref.Imported = prior.Name, prior.Name, prior.Imported
+	}
+	return f, ref, nil
+}
+
+// resolve looks whether the cluster can do what is asked, and finds out everything that a tag or a cluster's default decides. It
+// changes nothing in the cluster.
+func (d *deployment) resolve(ctx context.Context, c *kube.Client, spec deploymentSpec, n nested, req providers.ApplyRequest) (json.RawMessage, error) {
+	can, out, err := d.preflight(ctx, spec, n, req)
+	if err != nil {
+		return nil, err
+	}
+	images := []struct {
+		at  *string
+		ref string
+	}{{&out.Image, spec.Image}}
+	if t := n.Transformer; t != nil || spec.Transformer != nil {
+		ref := spec.Image
+		if t != nil && t.Image != "" {
+			ref = t.Image
+		}
+		images = append(images, images[0])
+		images[1].at, images[1].ref = &out.Transformer, ref
+	}
+	if n.Explainer != nil {
+		images = append(images, images[0])
+		images[len(images)-1].at, images[len(images)-1].ref = &out.Explainer, n.Explainer.Image
+	}
+	inside := "" // the model that the image has
+	for _, i := range images {
+		if i.ref == "" {
+			continue
+		}
+		img, err := d.images.Resolve(ctx, i.ref)
+		if err != nil {
+			return nil, fmt.Errorf("image: %w", err)
+		}
+		*i.at = img.Ref[len(oci.Scheme):]
+		if i.at == &out.Image {
+			inside = img.Labels[modelLabel]
+		}
+	}
+	if out.Fetch, err = d.bring(ctx, spec, inside, req); err != nil {
+		return nil, err
+	}
+	if out.Fetch != "" {
+		if out.FetchBy, err = d.runner(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if inside != spec.Model.Digest {
+		if err := can.ociOff(d.settings.SystemNamespace); err != nil {
+			return nil, err
+		}
+		if out.Model, err = d.modelcar(ctx, *spec.Model, n.ModelcarBase); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(out)
+}
+
+// bring stores the code of a command that is not in its image, and says what an init container has to fetch; "" when that is nothing.
+func (d *deployment) bring(ctx context.Context, spec deploymentSpec, inside string, req providers.ApplyRequest) (string, error) {
+	if len(spec.Command) == 0 || inside != "" {
+		return "", nil // an image with a model in it is a package, and has its code, too
+	}
+	list, err := d.work.CodeFiles(spec.Exec)
+	if err != nil || len(list) == 0 {
+		return "", err
+	}
+	to, err := repo(d.artifacts, "code")
+	if err != nil {
+		return "", err
+	}
+	code, err := pod.PushCode(ctx, d.images, to, d.work.Root, list)
+	if err != nil {
+		return "", fmt.Errorf("store the code: %w", err)
+	}
+	if err := d.work.Unmoved(req, spec.Exec); err != nil {
+		return "", err // what was stored is not what was planned
+	}
+	data, err := json.Marshal(pod.FetchTask{V: pod.TaskVersion, Dir: home, Code: &code, Insecure: d.settings.InsecureRegistry})
+	return string(data), err
+}
+
+// preflight errors, before anything is changed, when the cluster cannot do what is asked or would pass over it in silence.
+func (d *deployment) preflight(ctx context.Context, spec deploymentSpec, n nested, req providers.ApplyRequest) (can abilities, out resolved, err error) {
+	sys, err := d.system()
+	if err != nil {
+		return can, out, err
+	}
+	say := func(text string) {
+		req.Emit(resource.Event{Time: d.now(), Type: resource.EventLog, Address: req.Address.String(), Action: req.Action, Message: text})
+	}
+	if can, err = lookAt(ctx, sys, d.settings.SystemNamespace); err != nil {
+		return can, out, err
+	}
+	mode, why, err := can.mode(n)
+	if err != nil {
+		return can, out, err
+	}
+	if why != "" {
+		say(why)
+	}
+	out = resolved{Mode: mode, Headless: can.Headless, Code: req.Probed["code"]}
+	if err := can.ignored(spec, n, mode); err != nil || spec.custom() {
+		return can, out, err
+	}
+	offers, note, err := runtimes(ctx, sys, n.Namespace)
+	if err != nil {
+		return can, out, err
+	}
+	offer, err := choose(offers, api.Model{Format: spec.Format, FormatVersion: n.FormatVersion, Runtime: n.Runtime, Protocol: n.ProtocolVersion})
+	if err != nil && note != "" {
+		say(fmt.Sprintf("whether a runtime serves %s is not known: %s", spec.Format, note))
+		out.Runtime = n.Runtime
+		return can, out, nil
+	}
+	out.Runtime = offer.Name
+	out.Args, out.Env = offer.Renamed(rollout.ObjectName(req.Address, longestName))
+	return can, out, err
+}
+
+// releaseOf is the version that an operation resolved.
+func releaseOf(front rollout.Front, spec deploymentSpec, n nested, raw json.RawMessage, secret string) (release, error) {
+	rel := release{Front: front, spec: spec, nested: n, number: spec.Model.Version, name: front.VersionName(spec.Model.Version)}
+	if err := json.Unmarshal(raw, &rel.resolved); err != nil {
+		return rel, fmt.Errorf("read what was resolved: %w", err)
+	}
+	var err error
+	rel.envKey, err = envKeyOf(spec.Env, secret)
+	return rel, err
+}

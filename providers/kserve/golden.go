@@ -1,0 +1,116 @@
+package kserve
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers/rollout"
+)
+
+const (
+	answerWithin = 30 * time.Second
+	maxAnswer    = 1 << 20
+)
+
+// ask sends the golden request through the API server, before any client's traffic.
+func (f *fleet) ask(ctx context.Context, at kube.Target) error {
+	g := f.nested.Golden
+	if g == nil || at.Name == "" {
+		return nil
+	}
+	rt, base, err := f.client.Proxy(f.Namespace, at)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	method, body := http.MethodGet, io.Reader(nil)
+	if g.Body != "" {
+		method, body = http.MethodPost, strings.NewReader(g.Body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base.String(), "/")+"/"+strings.TrimPrefix(g.Path, "/"), body)
+	if err != nil {
+		return fmt.Errorf("kserve.golden.path: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("golden request: reach %s: %w; the right to get and create services/proxy is needed", at.Name, err)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return fmt.Errorf("golden request: %w", err)
+	}
+	if resp.StatusCode == http.StatusForbidden && bytes.Contains(data, []byte(`"kind":"Status"`)) {
+		return fmt.Errorf("golden request: the right to get and create services/proxy in namespace %s is missing: %s", f.Namespace, brief(data))
+	}
+	if resp.StatusCode >= 300 {
+		return &rollout.Unfit{Reason: fmt.Sprintf("the golden request got %d: %s", resp.StatusCode, brief(data))}
+	}
+	return judge(g.Answer, data)
+}
+
+// judge compares an answer with the one that is wanted.
+func judge(want string, got []byte) error {
+	if want == "" {
+		return nil
+	}
+	var w, g any
+	if err := json.Unmarshal([]byte(want), &w); err != nil {
+		return fmt.Errorf("kserve.golden.answer: not JSON: %w", err)
+	}
+	if json.Unmarshal(got, &g) != nil || !alike(w, g) {
+		return &rollout.Unfit{Reason: fmt.Sprintf("the golden request got %s, not %s", brief(got), brief([]byte(want)))}
+	}
+	return nil
+}
+
+// alike compares JSON values. What the wanted object does not name may be anything.
+func alike(want, got any) bool {
+	switch w := want.(type) {
+	case map[string]any:
+		g, ok := got.(map[string]any)
+		if !ok {
+			return false
+		}
+		for k, v := range w {
+			if have, ok := g[k]; !ok || !alike(v, have) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		g, ok := got.([]any)
+		if !ok || len(g) != len(w) {
+			return false
+		}
+		for i := range w {
+			if !alike(w[i], g[i]) {
+				return false
+			}
+		}
+		return true
+	case float64:
+		g, ok := got.(float64)
+		return ok && math.Abs(w-g) <= 1e-6*math.Max(1, math.Abs(w))
+	}
+	return want == got
+}
+
+// brief is a text in one line of readable length.
+func brief(text []byte) string {
+	s := string(bytes.Join(bytes.Fields(text), []byte(" ")))
+	if len(s) > 200 {
+		s = strings.ToValidUTF8(s[:200], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,244 @@
+package kserve
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
+)
+
+// The deployment modes of KServe. Before 0.16 they were called otherwise, and still may be.
+const (
+	standard = "Standard"
+	knative  = "Knative"
+)
+
+var modeNames = map[string]string{standard: standard, "RawDeployment": standard, knative: knative, "Serverless": knative}
+
+const systemConfig = "inferenceservice-config"
+
+var (
+	gvkConfigMap = schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
+	gvkKnative   = schema.GroupVersionKind{Group: "serving.knative.dev", Version: "v1", Kind: "Service"}
+	gvkRoute     = schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"}
+)
+
+// abilities are what a cluster's KServe can do, as far as it can be known.
+type abilities struct {
+	Knative bool // Knative Serving is installed
+	Gateway bool // the Gateway API is installed
+	// Unread says why KServe's configuration is not known; the fields below are then not, either.
+	Unread     string
+	Mode       string // by default: standard or knative
+	OCI        bool   // models may be oci://
+	Headless   bool   // Services of components have no address of their own
+	RouteByAPI bool   // KServe makes Gateway API routes
+}
+
+// lookAt asks a cluster what it can do. It changes nothing.
+func lookAt(ctx context.Context, c *kube.Client, system string) (abilities, error) {
+	var a abilities
+	has, err := c.Has(ctx, api.Kind)
+	if err != nil {
+		return a, fmt.Errorf("look for KServe: %w", err)
+	}
+	if !has {
+		return a, fmt.Errorf("the cluster serves no %s of %s/%s: install KServe, 0.11 or newer", api.Kind.Kind, api.Kind.Group, api.Kind.Version)
+	}
+	for gvk, at := range map[schema.GroupVersionKind]*bool{gvkKnative: &a.Knative, gvkRoute: &a.Gateway} {
+		if *at, err = c.Has(ctx, gvk); err != nil {
+			return a, fmt.Errorf("look for %s: %w", gvk.Kind, err)
+		}
+	}
+	u, err := c.Get(ctx, kube.Ref{Version: gvkConfigMap.Version, Kind: gvkConfigMap.Kind, Namespace: system, Name: systemConfig})
+	var denied *kube.ForbiddenError
+	switch {
+	case errors.As(err, &denied):
+		a.Unread = fmt.Sprintf("the right to get configmaps in namespace %s is missing", system)
+		return a, nil
+	case errors.Is(err, kube.ErrNotFound):
+		a.Unread = fmt.Sprintf("there is no ConfigMap %s in namespace %s; if KServe runs elsewhere, say so in provider \"kserve\" { system_namespace }", systemConfig, system)
+		return a, nil
+	case err != nil:
+		return a, fmt.Errorf("read KServe's configuration: %w", err)
+	}
+	return a, a.read(u)
+}
+
+// read takes from KServe's configuration what matters here.
+func (a *abilities) read(u *unstructured.Unstructured) error {
+	data, _, err := unstructured.NestedStringMap(u.Object, "data")
+	if err != nil {
+		return fmt.Errorf("read KServe's configuration: %w", err)
+	}
+	var deploy struct {
+		Mode string `json:"defaultDeploymentMode"`
+	}
+	var storage struct {
+		OCI      bool `json:"enableOciModelSupport"`
+		Modelcar bool `json:"enableModelcar"`
+	}
+	var service struct {
+		Headless bool `json:"serviceClusterIPNone"`
+	}
+	var ingress struct {
+		Gateway  bool `json:"enableGatewayApi"`
+		Disabled bool `json:"disableIngressCreation"`
+	}
+	for key, into := range map[string]any{"deploy": &deploy, "storageInitializer": &storage, "service": &service, "ingress": &ingress} {
+		if strings.TrimSpace(data[key]) == "" {
+			continue
+		}
+		if err := json.Unmarshal([]byte(data[key]), into); err != nil {
+			return fmt.Errorf("read KServe's configuration: %s: %w", key, err)
+		}
+	}
+	a.OCI, a.Headless, a.RouteByAPI = storage.OCI || storage.Modelcar, service.Headless, ingress.Gateway && !ingress.Disabled
+	a.Mode = cmp.Or(modeNames[deploy.Mode], deploy.Mode, standard)
+	return nil
+}
+
+// mode is how a service is to be deployed; why says what was assumed for want of knowledge.
+func (a abilities) mode(n nested) (mode, why string, err error) {
+	mode = cmp.Or(n.DeploymentMode, a.Mode)
+	if mode == "" {
+		mode = standard
+		if a.Knative {
+			mode = knative
+		}
+		why = fmt.Sprintf("KServe's configuration is not known (%s); %s is assumed, kserve { deployment_mode } says otherwise", a.Unread, mode)
+	}
+	switch {
+	case mode != standard && mode != knative:
+		return "", "", fmt.Errorf("the cluster's KServe deploys as %s by default, which this program does not drive; set kserve { deployment_mode = \"%s\" }", mode, standard)
+	case mode == knative && !a.Knative:
+		return "", "", errors.New("kserve.deployment_mode: Knative is asked for, and the cluster has no Knative Serving; use Standard")
+	}
+	return mode, why, nil
+}
+
+// ignored errors when the deployment says something that the cluster would pass over in silence.
+func (a abilities) ignored(s deploymentSpec, n nested, mode string) error {
+	metric, _ := s.scaling(n)
+	low, _ := s.replicas(n)
+	field := func(name string) string {
+		if s.Scale != nil && name != "" {
+			return "scale." + name
+		}
+		return map[string]string{"metric": "kserve.scale_metric", "min": "kserve.min_replicas"}[name]
+	}
+	if mode == standard {
+		switch {
+		case metric == "concurrency" || metric == "rps":
+			return fmt.Errorf("%s: KServe scales by %s with Knative only, and this cluster deploys as %s; use cpu or memory", field("metric"), metric, mode)
+		case n.ContainerConcurrency > 0:
+			return fmt.Errorf("kserve.container_concurrency: KServe limits it with Knative only, and would ignore it in mode %s; remove it", mode)
+		case n.Timeout > 0 && !a.RouteByAPI && a.Unread == "":
+			return fmt.Errorf("kserve.timeout: without Knative and without Gateway API routes of KServe's own it would be ignored; remove it")
+		case low == 0:
+			return fmt.Errorf("%s: 0 servers are woken by a request with Knative only; use at least 1", field("min"))
+		case (metric == "cpu" || metric == "memory") && (s.Resources == nil || metric == "cpu" && s.Resources.CPU == "" || metric == "memory" && s.Resources.Memory == ""):
+			return fmt.Errorf("%s: the target is a share of what a server asks for; set resources { %s }", field("metric"), metric)
+		}
+	}
+	return nil
+}
+
+// ociOff errors when the cluster would not mount a model that lies in a registry.
+func (a abilities) ociOff(system string) error {
+	if a.Unread != "" || a.OCI {
+		return nil
+	}
+	return fmt.Errorf("the cluster's KServe takes no models from a registry: set enableOciModelSupport (or, before 0.20, enableModelcar) to true under storageInitializer in ConfigMap %s/%s", system, systemConfig)
+}
+
+// runtimes lists what serves models here: those of the namespace first, as KServe takes them. note says what could not be seen.
+func runtimes(ctx context.Context, c *kube.Client, namespace string) (offers []api.Offer, note string, err error) {
+	for _, gvk := range []schema.GroupVersionKind{api.Runtime, api.ClusterRuntime} {
+		in := namespace
+		if gvk == api.ClusterRuntime {
+			in = ""
+		}
+		list, err := c.List(ctx, gvk, in, kube.Selector{})
+		var denied *kube.ForbiddenError
+		var missing *kube.MissingKindError
+		switch {
+		case errors.As(err, &denied):
+			note = fmt.Sprintf("the right to list %s is missing", denied.Resource)
+			continue
+		case errors.As(err, &missing):
+			continue
+		case err != nil:
+			return nil, "", fmt.Errorf("list serving runtimes: %w", err)
+		}
+		for _, u := range list {
+			o, err := api.OfferOf(u)
+			if err != nil {
+				return nil, "", err
+			}
+			offers = append(offers, o)
+		}
+	}
+	return offers, note, nil
+}
+
+// choose picks the runtime for a model as KServe does: the one that is named; else of those that offer themselves for the format one of
+// the namespace before one for all, then by priority, then by name. It errors when none takes the model.
+func choose(offers []api.Offer, m api.Model) (api.Offer, error) {
+	m.Protocol = cmp.Or(m.Protocol, "v1") // KServe's default
+	if m.Runtime != "" {
+		for _, o := range offers {
+			if o.Name != m.Runtime {
+				continue
+			}
+			if ok, why := o.Serves(m, true); !ok {
+				return o, fmt.Errorf("kserve.runtime: %s does not fit: %s", m.Runtime, why)
+			}
+			return o, nil
+		}
+		return api.Offer{}, fmt.Errorf("kserve.runtime: the cluster has no %s; it has %s", m.Runtime, listed(offers))
+	}
+	offers = slices.Clone(offers)
+	slices.SortStableFunc(offers, func(a, b api.Offer) int {
+		if a.Cluster != b.Cluster {
+			if b.Cluster {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(b.Priority(m.Format), a.Priority(m.Format)), cmp.Compare(a.Name, b.Name))
+	})
+	hint := ""
+	for _, o := range offers {
+		ok, why := o.Serves(m, false)
+		if ok {
+			return o, nil
+		}
+		if named, _ := o.Serves(m, true); named || strings.Contains(why, "protocol") {
+			hint = fmt.Sprintf("; %s comes near: %s", o.Name, why)
+		}
+	}
+	return api.Offer{}, fmt.Errorf("format: no serving runtime takes %s with protocol %s%s; the cluster has %s", m.Format, m.Protocol, hint, listed(offers))
+}
+
+// listed names runtimes with their formats; a star marks those that they offer themselves for.
+func listed(offers []api.Offer) string {
+	var out []string
+	for _, o := range offers {
+		out = append(out, fmt.Sprintf("%s (%s)", o.Name, strings.Join(o.Formats(), ", ")))
+	}
+	slices.Sort(out)
+	if len(out) == 0 {
+		return "none"
+	}
+	return strings.Join(slices.Compact(out), ", ")
+}

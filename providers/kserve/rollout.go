@@ -1,0 +1,350 @@
+package kserve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/internal/oci"
+	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
+	"github.com/continuo-ml/continuo/providers/rollout"
+)
+
+var (
+	gvkDeployment = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
+	gvkService    = schema.GroupVersionKind{Version: "v1", Kind: "Service"}
+)
+
+const (
+	lookEvery   = time.Second
+	diagnoseAll = 3 * time.Second // each costs two lists
+)
+
+// fleet runs the servers of one deployment's versions: each version is an InferenceService of its own.
+type fleet struct {
+	release
+	client *kube.Client
+	object *unstructured.Unstructured
+	key    string
+}
+
+func newFleet(c *kube.Client, r release) (*fleet, error) {
+	f := &fleet{release: r, client: c}
+	var err error
+	f.object, f.key, err = r.service()
+	return f, err
+}
+
+// Key implements rollout.Servers.
+func (f *fleet) Key() string { return f.key }
+
+// Up implements rollout.Servers.
+func (f *fleet) Up(ctx context.Context, say func(string)) (string, error) {
+	if err := f.make(ctx, func() (kube.Applied, error) { return f.Apply(ctx, f.client, f.object) }); err != nil {
+		return "", err
+	}
+	if err := f.await(ctx, f.name, f.key, say); err != nil {
+		return "", err
+	}
+	if err := f.readBack(ctx); err != nil {
+		return "", err
+	}
+	url, target, err := f.door(ctx)
+	if err != nil {
+		return "", err
+	}
+	return url, f.ask(ctx, target)
+}
+
+// make applies the service, after the Secret that its servers read.
+func (f *fleet) make(ctx context.Context, apply func() (kube.Applied, error)) error {
+	if f.envKey != "" {
+		secret, err := f.envSecret()
+		if err != nil {
+			return err
+		}
+		if _, err := f.client.Apply(ctx, secret, kube.ApplyOptions{Force: []string{"data"}}); err != nil {
+			return err
+		}
+	}
+	made, err := apply()
+	if err != nil || f.envKey == "" {
+		return err
+	}
+	return f.own(ctx, made.Ref)
+}
+
+// own makes the Secret go with the service whose servers read it.
+func (f *fleet) own(ctx context.Context, service kube.Ref) error {
+	secret, err := f.envSecret()
+	if err != nil {
+		return err
+	}
+	owner := rollout.OwnedBy(service)
+	secret.SetOwnerReferences(append(secret.GetOwnerReferences(), owner))
+	_, err = f.client.Apply(ctx, secret, kube.ApplyOptions{Force: []string{"data"}})
+	return err
+}
+
+// condition is how far the servers of a service are.
+type condition struct {
+	ready bool
+	why   string
+	// object is where to look for the cause.
+	object *unstructured.Unstructured
+}
+
+// look judges a service by its own word and by its Deployments: Ready may be of an older generation, and it stays while new pods crash.
+func (f *fleet) look(ctx context.Context, name, key string) (condition, error) {
+	u, err := f.client.Get(ctx, kube.Ref{Group: api.Kind.Group, Version: api.Kind.Version, Kind: api.Kind.Kind, Namespace: f.Namespace, Name: name})
+	if err != nil {
+		return condition{}, err
+	}
+	c := condition{object: u}
+	status, err := api.StatusOf(u)
+	if err != nil {
+		return c, err
+	}
+	if f.Mode == knative {
+		k := kube.Ready(u) // Knative's own generation is the service's
+		c.ready, c.why = status.Ready && k.Ready, cmpOr(status.Message, k.Message)
+		return c, nil
+	}
+	list, err := f.client.List(ctx, gvkDeployment, f.Namespace, kube.Selector{Labels: api.Label + "=" + name})
+	if err != nil {
+		return c, err
+	}
+	if len(list) == 0 {
+		c.why = cmpOr(status.Message, "KServe has made no Deployment for it yet")
+		return c, nil
+	}
+	for _, d := range list {
+		notes, _, err := unstructured.NestedStringMap(d.Object, "spec", "template", "metadata", "annotations")
+		if err != nil {
+			return c, fmt.Errorf("read %s: %w", kube.RefOf(d), err)
+		}
+		if notes[releaseNote] != key {
+			c.why = "KServe has not handed the newest specification on to " + d.GetName()
+			if status.Message != "" {
+				c.why += ": " + status.Message
+			}
+			return c, nil
+		}
+		if r := kube.Ready(d); !r.Ready {
+			c.why = d.GetName() + ": " + r.Message
+			return c, nil
+		}
+	}
+	c.ready, c.why = status.Ready, status.Message
+	return c, nil
+}
+
+func cmpOr(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a
+}
+
+// crashes reports whether a cause means that pods die, also while others serve and the service calls itself ready.
+func crashes(c kube.Cause) bool {
+	return c.Code == kube.CauseCrash || c.Code == kube.CauseExit || c.Code == kube.CauseMemory
+}
+
+// await returns when the servers are ready. A version that cannot work ends it with the cause in one line.
+func (f *fleet) await(ctx context.Context, name, key string, say func(string)) error {
+	within := f.spec.readyWithin() + rollout.PullAllowance
+	end := time.NewTimer(within)
+	defer end.Stop()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var cause kube.Cause
+	var since, next time.Time
+	last := ""
+	for {
+		c, err := f.look(ctx, name, key)
+		switch {
+		case errors.Is(err, kube.ErrNotFound):
+			return &rollout.Unfit{Reason: fmt.Sprintf("InferenceService %s/%s was deleted by somebody else", f.Namespace, name)}
+		case err != nil:
+			return err
+		}
+		if now := time.Now(); c.ready || !now.Before(next) {
+			next = now.Add(diagnoseAll)
+			found, bad, err := f.client.Diagnose(ctx, c.object)
+			if err != nil {
+				return err
+			}
+			switch {
+			case c.ready && !(bad && crashes(found)):
+				return nil // what events tell of the start is over
+			case !bad:
+				cause = kube.Cause{}
+			case found.Code != cause.Code || found.On != cause.On:
+				cause, since = found, now
+			case now.Sub(since) >= found.Patience:
+				return &rollout.Unfit{Reason: found.String()}
+			}
+		}
+		if c.why != "" && c.why != last {
+			last = c.why
+			say(name + ": " + c.why)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-end.C:
+			why := cmpOr(last, "it is not ready")
+			if cause.Code != "" {
+				why = cause.String()
+			}
+			return &rollout.Unfit{Reason: fmt.Sprintf("not ready after %s: %s", within, why)}
+		case <-tick.C:
+		}
+	}
+}
+
+// readBack makes sure that what runs is what was asked for: the pods name model and image by digest.
+func (f *fleet) readBack(ctx context.Context) error {
+	pods, err := f.client.List(ctx, schema.GroupVersionKind{Version: "v1", Kind: "Pod"}, f.Namespace, kube.Selector{Labels: api.Label + "=" + f.name})
+	if err != nil {
+		return err
+	}
+	seen := 0
+	for _, p := range pods {
+		if p.GetDeletionTimestamp() != nil || p.GetAnnotations()[releaseNote] != f.key || strings.Contains(p.GetLabels()["component"], "transformer") || strings.Contains(p.GetLabels()["component"], "explainer") {
+			continue
+		}
+		seen++
+		text, err := json.Marshal(p.Object["spec"])
+		if err != nil {
+			return fmt.Errorf("read pod %s: %w", p.GetName(), err)
+		}
+		for what, ref := range map[string]string{"model": f.Model, "image": f.Image} {
+			_, digest, _ := strings.Cut(ref, "@")
+			if digest != "" && !strings.Contains(string(text), digest) {
+				return &rollout.Unfit{Reason: fmt.Sprintf("pod %s does not run the %s %s that was asked for", p.GetName(), what, strings.TrimPrefix(ref, oci.Scheme))}
+			}
+		}
+	}
+	if low, _ := f.spec.replicas(f.nested); seen == 0 && low > 0 {
+		return &rollout.Unfit{Reason: "none of its pods is there any more"}
+	}
+	return nil
+}
+
+// door is where the servers answer: the Service of the transformer, else of the predictor.
+func (f *fleet) door(ctx context.Context) (string, kube.Target, error) {
+	part := "predictor"
+	if f.spec.Transformer != nil || f.nested.Transformer != nil {
+		part = "transformer"
+	}
+	name := f.name + "-" + part
+	if f.Mode == knative {
+		return fmt.Sprintf("http://%s.%s.svc.%s", name, f.Namespace, f.ClusterDomain), kube.Target{}, nil
+	}
+	u, err := f.client.Get(ctx, kube.Ref{Version: "v1", Kind: "Service", Namespace: f.Namespace, Name: name})
+	if err != nil {
+		return "", kube.Target{}, err
+	}
+	port, err := portOf(u)
+	if err != nil {
+		return "", kube.Target{}, err
+	}
+	// The dot that ends the name saves a resolver its search list.
+	return fmt.Sprintf("http://%s.%s.svc.%s.:%d", name, f.Namespace, f.ClusterDomain, port), kube.Target{Service: true, Name: name, Port: servicePort(u)}, nil
+}
+
+// portOf is the port behind the name of a Service: one without an address of its own stands for its pods, whose port it is then.
+func portOf(u *unstructured.Unstructured) (int64, error) {
+	ports, _, err := unstructured.NestedSlice(u.Object, "spec", "ports")
+	if err != nil || len(ports) == 0 {
+		return 0, fmt.Errorf("%s has no port", kube.RefOf(u))
+	}
+	first, _ := ports[0].(map[string]any)
+	ip, _, err := unstructured.NestedString(u.Object, "spec", "clusterIP")
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", kube.RefOf(u), err)
+	}
+	key := "port"
+	if ip == "None" {
+		key = "targetPort"
+	}
+	port, ok := first[key].(int64)
+	if !ok {
+		return 0, fmt.Errorf("%s: %s %v is no number", kube.RefOf(u), key, first[key])
+	}
+	return port, nil
+}
+
+func servicePort(u *unstructured.Unstructured) string {
+	ports, _, err := unstructured.NestedSlice(u.Object, "spec", "ports")
+	if err != nil || len(ports) == 0 {
+		return ""
+	}
+	first, _ := ports[0].(map[string]any)
+	port, _ := first["port"].(int64)
+	return strconv.FormatInt(port, 10)
+}
+
+// Check implements rollout.Servers.
+func (f *fleet) Check(ctx context.Context) (ready, gone bool, err error) {
+	c, err := f.look(ctx, f.name, f.key)
+	if errors.Is(err, kube.ErrNotFound) {
+		return false, true, nil
+	}
+	return c.ready, false, err
+}
+
+// Good implements rollout.Servers.
+func (f *fleet) Good() (json.RawMessage, error) { return f.object.MarshalJSON() }
+
+// Restore implements rollout.Servers.
+func (f *fleet) Restore(ctx context.Context, _ int, good json.RawMessage, onlyMissing bool) (bool, error) {
+	u := &unstructured.Unstructured{}
+	if err := u.UnmarshalJSON(good); err != nil {
+		return false, fmt.Errorf("read the InferenceService that was good: %w", err)
+	}
+	if onlyMissing {
+		_, err := f.client.Get(ctx, kube.RefOf(u))
+		if !errors.Is(err, kube.ErrNotFound) {
+			return false, err
+		}
+	}
+	if _, err := f.Apply(ctx, f.client, u); err != nil {
+		return false, err
+	}
+	notes, _, err := unstructured.NestedStringMap(u.Object, "spec", "predictor", "annotations")
+	if err != nil {
+		return true, fmt.Errorf("read the InferenceService that was good: %w", err)
+	}
+	return true, f.await(ctx, u.GetName(), notes[releaseNote], func(string) {})
+}
+
+// Sweep implements rollout.Servers. Variables go with the services that own them.
+func (f *fleet) Sweep(ctx context.Context, keep []int, say func(string)) error {
+	list, err := f.client.List(ctx, api.Kind, f.Namespace, kube.Selector{Labels: f.Selector() + "," + rollout.LabelPart + "=" + rollout.PartServer})
+	if err != nil {
+		return err
+	}
+	for _, u := range list {
+		n, err := strconv.Atoi(u.GetLabels()[rollout.LabelVersion])
+		if err == nil && slices.Contains(keep, n) {
+			continue
+		}
+		say("removing " + kube.RefOf(u).String())
+		if err := f.client.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: f.Drain + 3*time.Minute}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

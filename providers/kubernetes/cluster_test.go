@@ -1,0 +1,397 @@
+//go:build e2e
+
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/internal/runner"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/pods"
+	"github.com/continuo-ml/continuo/providers/providertest"
+	"github.com/continuo-ml/continuo/providers/runs"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// place is a namespace of its own on the cluster of ML_E2E_KUBECONFIG, and a project that trains there.
+type place struct {
+	*providertest.Project
+	env       providers.Env
+	settings  settings
+	namespace string
+	admin     *kube.Client
+}
+
+func onCluster(t *testing.T) *place {
+	t.Helper()
+	path, registry := os.Getenv("ML_E2E_KUBECONFIG"), os.Getenv("ML_E2E_REGISTRY")
+	if path == "" || registry == "" {
+		const say = "ML_E2E_KUBECONFIG and ML_E2E_REGISTRY name a cluster, and a registry that it pulls from, to test on"
+		if os.Getenv("CI") != "" {
+			t.Fatal(say)
+		}
+		t.Skip(say)
+	}
+	p := &place{Project: providertest.NewProject(t, nil), namespace: fmt.Sprintf("runs-test-%d-%d", os.Getpid(), time.Now().UnixNano()%1e9)}
+	var err error
+	if p.admin, err = kube.Connect(t.Context(), kube.Config{Kubeconfig: path, Namespace: p.namespace, Allowed: []string{kube.AllNamespaces}}); err != nil {
+		t.Fatal(err)
+	}
+	ns, err := kube.FromTyped(kube.Ref{Version: "v1", Kind: "Namespace"}.GVK(), map[string]any{"metadata": map[string]any{"name": p.namespace}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := p.admin.Apply(t.Context(), ns, kube.ApplyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.admin.Delete(context.Background(), made.Ref, kube.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	p.settings = pods.Settings{Kubeconfig: path, Namespace: p.namespace, Image: registry + "/python-sklearn:12"}
+	p.env = providertest.Env(p.Root)
+	p.env.Exe = []string{program(t)}
+	// A run whose result is in the registry is not run again: each test has a part of its own there.
+	p.env.Artifacts = "oci://" + registry + "/" + p.namespace
+	p.env.Now = time.Now
+	shared := p.env
+	shared.Artifacts = "oci://" + registry + "/runs-test"
+	e, err := pods.Configured(t.Context(), shared, pods.Settings{}, jobs{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.settings.RunnerImage, err = e.RunnerImage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// program builds ml, once.
+var program = func() func(*testing.T) string {
+	build := sync.OnceValues(func() (string, error) {
+		dir, err := os.MkdirTemp("", "ml-e2e-*")
+		if err != nil {
+			return "", err
+		}
+		out := filepath.Join(dir, "ml")
+		cmd := exec.Command("go", "build", "-o", out, "github.com/continuo-ml/continuo/cmd/ml")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		text, err := cmd.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("go build: %w\n%s", err, text)
+		}
+		return out, err
+	})
+	return func(t *testing.T) string {
+		t.Helper()
+		out, err := build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+}()
+
+// TestMain removes the program that the tests built.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if list, err := filepath.Glob(filepath.Join(os.TempDir(), "ml-e2e-*")); err == nil {
+		for _, d := range list {
+			if err := os.RemoveAll(d); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+		}
+	}
+	os.Exit(code)
+}
+
+// fresh is an environment as another `ml` would have it, that sees the cluster through kubeconfig.
+func (p *place) fresh(kubeconfig string) *pods.Env {
+	p.T.Helper()
+	s := p.settings
+	if kubeconfig != "" {
+		s.Kubeconfig = kubeconfig
+	}
+	e, err := pods.Configured(p.T.Context(), p.env, s, jobs{})
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	p.T.Cleanup(func() {
+		if err := e.Work.Close(); err != nil {
+			p.T.Error(err)
+		}
+	})
+	return e
+}
+
+func (p *place) executor(kubeconfig string) runs.Executor { return p.fresh(kubeconfig).Executor() }
+
+// stage is a training of a shell script, and its folder.
+func (p *place) stage(id, script string) (string, runs.Stage) {
+	spec := config.Training{Exec: config.Exec{Command: []string{"sh", "-ec", script}}, Nodes: 1}
+	req := providers.ApplyRequest{OpID: id, Address: resource.Address{Kind: "training", Name: "x"}, Spec: providertest.Encoded(p.T, spec),
+		State: p.Snapshot, Emit: func(resource.Event) {}}
+	return filepath.Join(p.Root, ".ml", "runs", id), runs.Stage{Exec: spec.Exec, Request: req, Spec: runner.Spec{
+		ID: id, Address: "training.x", Command: spec.Command, Dir: p.Root, Env: map[string]string{"TOKEN": "hush"}, Grace: time.Second, NeedModel: true,
+	}}
+}
+
+// counter counts from outside how often a command was begun, and holds it up until it is let go. It listens where pods reach it.
+type counter struct {
+	begun atomic.Int64
+	open  atomic.Bool
+	url   string
+}
+
+func newCounter(t *testing.T) *counter {
+	t.Helper()
+	host, _, err := net.SplitHostPort(os.Getenv("ML_E2E_REGISTRY"))
+	if err != nil {
+		t.Fatalf("ML_E2E_REGISTRY: %v", err)
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatalf("listen where pods reach it: %v", err)
+	}
+	c := &counter{url: "http://" + l.Addr().String()}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/begin":
+			c.begun.Add(1)
+		case !c.open.Load():
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	t.Cleanup(func() {
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func (c *counter) counted() string {
+	return `python3 -c "import urllib.request as u; u.urlopen('` + c.url + `/begin')"; `
+}
+
+func (c *counter) slowly() string {
+	return `until python3 -c "import urllib.request as u; u.urlopen('` + c.url + `/go')" 2>/dev/null; do sleep 0.2; done; `
+}
+
+const writesModel = "echo m > $ML_MODEL_DIR/m; echo '{\"loss\": 1}' > $ML_METRICS; "
+
+func TestOnAClusterEveryDriverKeepsTheContract(t *testing.T) {
+	for kind, spec := range map[string]func(script string) any{
+		"check": func(s string) any { return config.Check{Exec: shell(s)} },
+		"training": func(s string) any {
+			return config.Training{Exec: shell(s + writesModel), Params: map[string]any{"a": 1}, Nodes: 1}
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			p, c := onCluster(t), newCounter(t)
+			d := p.fresh("").Drivers(kind)[kind]
+			providertest.Run(t, providertest.Case{
+				Driver: d, Kind: kind, AfterDelete: resource.PhaseReady, Spec: providertest.Encoded(t, spec(c.counted())), Slow: providertest.Encoded(t, spec(c.counted()+c.slowly())),
+				Count: func() int { return int(c.begun.Load()) }, Release: func() { c.open.Store(true) },
+			})
+			p.nothingLeft()
+		})
+	}
+}
+
+func shell(script string) config.Exec {
+	return config.Exec{Command: []string{"sh", "-ec", script}, Grace: time.Second}
+}
+
+// nothingLeft fails if an object of a run is still in the namespace.
+func (p *place) nothingLeft() {
+	p.T.Helper()
+	for _, kind := range []kube.Ref{{Group: "batch", Version: "v1", Kind: "Job"}, {Version: "v1", Kind: "Pod"}, {Version: "v1", Kind: "Secret"}, {Version: "v1", Kind: "Service"}} {
+		left, err := p.admin.List(p.T.Context(), kind.GVK(), p.namespace, kube.Selector{Labels: kube.ManagedBy + "=" + kube.FieldManager})
+		if err != nil || len(left) > 0 {
+			p.T.Errorf("%d of kind %s are left, %v", len(left), kind.Kind, err)
+		}
+	}
+}
+
+func TestOnAClusterAStageHappensOnceHoweverItsStartIsInterrupted(t *testing.T) {
+	// A start sends three applies: the Job asleep, the Secret, the Job awake. Each is cut off once before and once after it took effect.
+	for n := range 6 {
+		t.Run(fmt.Sprintf("apply %d, after its effect: %v", n/2+1, n%2 == 1), func(t *testing.T) {
+			t.Parallel()
+			p, c := onCluster(t), newCounter(t)
+			dir, s := p.stage(fmt.Sprintf("op-%d", n), c.counted()+"test \"$TOKEN\" = hush; "+writesModel)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			broken := p.executor(p.cutting(n/2, n%2 == 1))
+			if err := broken.Start(ctx, dir, s); err == nil {
+				t.Fatal("the start was not interrupted")
+			}
+			e := p.executor("")
+			if err := e.Start(ctx, dir, s); err != nil {
+				t.Fatal(err)
+			}
+			st, err := e.Wait(ctx, dir, nil)
+			if err != nil || st.Phase != runner.Succeeded {
+				t.Errorf("%+v, %v", st, err)
+			}
+			if m, err := e.Store(ctx, s.Request.Address, dir); err != nil || m.Bytes != 2 || e.Stored(ctx, m) != nil {
+				t.Errorf("%+v, %v", m, err)
+			}
+			if got := c.begun.Load(); got != 1 {
+				t.Errorf("the command was begun %d times", got)
+			}
+			p.nothingLeft()
+		})
+	}
+}
+
+// cutting is a kubeconfig of a way to the API server on which the applies from the n-th on fail for good: with after set the n-th takes effect
+// all the same.
+func (p *place) cutting(n int, after bool) string {
+	p.T.Helper()
+	rc, err := clientcmd.BuildConfigFromFlags("", p.settings.Kubeconfig)
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	transport, err := rest.TransportFor(rc)
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	target, err := url.Parse(rc.Host)
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.Transport = transport
+	var applies atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch {
+			switch i := int(applies.Add(1)) - 1; {
+			case i == n && after:
+				proxy.ServeHTTP(httptest.NewRecorder(), r)
+				panic(http.ErrAbortHandler)
+			case i >= n:
+				panic(http.ErrAbortHandler)
+			}
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	p.T.Cleanup(srv.Close)
+	path := filepath.Join(p.T.TempDir(), "kubeconfig")
+	text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c}}]}", srv.URL)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		p.T.Fatal(err)
+	}
+	return path
+}
+
+func TestOnAClusterAStageThatIsCancelledLeavesNothing(t *testing.T) {
+	p, c := onCluster(t), newCounter(t)
+	dir, s := p.stage("op", c.counted()+"echo begun; "+c.slowly()+writesModel)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if err := p.executor("").Start(ctx, dir, s); err != nil {
+		t.Fatal(err)
+	}
+	waited := make(chan runner.Status, 1)
+	go func() {
+		st, err := p.executor("").Wait(ctx, dir, nil)
+		if err != nil {
+			st.Message = err.Error()
+		}
+		waited <- st
+	}()
+	waitFor(t, func() bool { return c.begun.Load() == 1 })
+	e := p.executor("")
+	if err := e.Cancel(ctx, dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	if st := <-waited; st.Phase != runner.Cancelled {
+		t.Errorf("who waited saw %+v", st)
+	}
+	if st, err := e.Read(ctx, dir); err != nil || st.Phase != runner.Cancelled {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if err := e.Start(ctx, dir, s); err != nil || c.begun.Load() != 1 {
+		t.Errorf("a cancelled stage began again: %v", err)
+	}
+	never, s2 := p.stage("op2", c.counted())
+	if err := errors.Join(e.Cancel(ctx, never, 0), e.Start(ctx, never, s2)); err != nil {
+		t.Error(err)
+	}
+	if st, err := e.Read(ctx, never); err != nil || st.Phase != runner.Cancelled {
+		t.Errorf("cancelled before it began: %+v, %v", st, err)
+	}
+	p.nothingLeft()
+}
+
+func TestOnAClusterAJobThatWasDeletedIsLostAndNotMadeAgain(t *testing.T) {
+	p, c := onCluster(t), newCounter(t)
+	dir, s := p.stage("op", c.counted()+c.slowly()+writesModel)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	e := p.executor("")
+	if err := e.Start(ctx, dir, s); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return c.begun.Load() == 1 })
+	made, err := p.admin.List(ctx, jobKind, p.namespace, kube.Selector{Labels: pods.LabelRun + "=op"})
+	if err != nil || len(made) != 1 {
+		t.Fatalf("%d Jobs, %v", len(made), err)
+	}
+	if err := p.admin.Delete(ctx, kube.RefOf(made[0]), kube.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := e.Wait(ctx, dir, nil); err != nil || st.Phase != runner.Lost || !strings.Contains(st.Message, "somebody deleted it") {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if err := e.Start(ctx, dir, s); err != nil {
+		t.Error(err)
+	}
+	if st, err := e.Read(ctx, dir); err != nil || st.Phase != runner.Lost || c.begun.Load() != 1 {
+		t.Errorf("%+v, %v; begun %d times", st, err, c.begun.Load())
+	}
+	p.nothingLeft()
+}
+
+func waitFor(t *testing.T, cond func() bool) {
+	t.Helper()
+	end, tick := time.After(time.Minute), time.NewTicker(50*time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-end:
+			t.Fatal("it did not come to that within a minute")
+		case <-tick.C:
+		}
+	}
+}

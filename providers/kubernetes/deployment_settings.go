@@ -1,0 +1,155 @@
+package kubernetes
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/providers/pods"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// deploymentSpec is a deployment with the block that only this provider understands.
+type deploymentSpec struct {
+	config.Deployment
+	Kubernetes *serverSettings `ml:"kubernetes,block"`
+}
+
+// serverSettings is the block `kubernetes { … }` of a deployment.
+type serverSettings struct {
+	Namespace        string            `ml:"namespace,immutable" doc:"Namespace of the deployment."`
+	ServiceType      string            `ml:"service_type,default=ClusterIP" enum:"ClusterIP|NodePort|LoadBalancer" doc:"Type of the Service in front."`
+	ClusterDomain    string            `ml:"cluster_domain,default=cluster.local" doc:"Domain of the cluster's names."`
+	Labels           map[string]string `ml:"labels" doc:"Further labels of the server's pods."`
+	Annotations      map[string]string `ml:"annotations" doc:"Further annotations of the server's pods."`
+	NodeSelector     map[string]string `ml:"node_selector" doc:"Labels that a node must have to run a server."`
+	Tolerations      []serverTolerance `ml:"toleration,block" doc:"A taint that is put up with."`
+	ServiceAccount   string            `ml:"service_account" doc:"Service account of the servers; its token is in their pods then."`
+	ImagePullSecrets []string          `ml:"image_pull_secrets" doc:"Secrets with registry credentials."`
+	EnvFrom          []string          `ml:"env_from" doc:"Secrets whose entries are variables of the server: values that must not stand in a file."`
+	Router           *routerSettings   `ml:"router,block" doc:"The router in front of the versions."`
+}
+
+// serverTolerance is a toleration whose change makes new pods: those of a run never move, those of a server do.
+type serverTolerance struct {
+	Key      string `ml:"key" doc:"Key of the taint; empty with operator Exists means all."`
+	Operator string `ml:"operator,default=Equal" enum:"Equal|Exists" doc:"How key and value are compared."`
+	Value    string `ml:"value" doc:"Value of the taint."`
+	Effect   string `ml:"effect" enum:"NoSchedule|PreferNoSchedule|NoExecute" doc:"Effect of the taint; default all."`
+}
+
+// routerSettings say what the router may use.
+type routerSettings struct {
+	Replicas int    `ml:"replicas,default=1,min=1,max=50" doc:"Number of router pods."`
+	CPU      string `ml:"cpu,default=100m" doc:"CPU that is asked for."`
+	Memory   string `ml:"memory,default=128Mi" doc:"Memory that is asked for; four times as much is the limit."`
+}
+
+// withDefaults is the nested block over the provider's configuration.
+func (s serverSettings) withDefaults(p pods.Settings, namespace string) serverSettings {
+	if s.Namespace == "" {
+		s.Namespace = namespace
+	}
+	if s.ServiceType == "" {
+		s.ServiceType = string(corev1.ServiceTypeClusterIP)
+	}
+	if s.ClusterDomain == "" {
+		s.ClusterDomain = "cluster.local"
+	}
+	if s.ServiceAccount == "" {
+		s.ServiceAccount = p.ServiceAccount
+	}
+	if len(s.ImagePullSecrets) == 0 {
+		s.ImagePullSecrets = p.ImagePullSecrets
+	}
+	if s.Router == nil {
+		s.Router = &routerSettings{}
+	}
+	r := *s.Router
+	r.Replicas = max(r.Replicas, 1)
+	if r.CPU == "" {
+		r.CPU = "100m"
+	}
+	if r.Memory == "" {
+		r.Memory = "128Mi"
+	}
+	s.Router = &r
+	return s
+}
+
+// reserved are the variables that a server gets from the runner contract.
+var reserved = []string{"ML_CODE_DIGEST", "ML_MODEL_DIR", "ML_RUN_ID", "PORT", "PREDICTOR_HOST"}
+
+// check says what of a deployment this provider cannot serve, before anything is changed.
+func (s deploymentSpec) check() error {
+	switch {
+	case s.Format != "" && len(s.Command) == 0 && s.Image == "":
+		return errors.New("format: a serving runtime for a format is KServe's; give an image or a command, or use provider = \"kserve\"")
+	case s.Model == nil || s.Model.Digest == "" || s.Model.Version < 1:
+		return errors.New("there is no model version to serve yet")
+	case s.Replicas < 1 && s.Scale == nil:
+		return errors.New("replicas: 0 servers cannot answer; destroy the deployment to stop serving")
+	case s.Sink != nil && s.Sink.File != "":
+		return errors.New("sink.file: the router runs in a pod and has no file of the project; give sink.url")
+	case len(s.PassEnv) > 0:
+		return errors.New("pass_env: servers in a cluster do not have the environment of who applies; put secret values into a Secret and name it in kubernetes { env_from = […] }")
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
+		if slices.Contains(reserved, name) {
+			return fmt.Errorf("env: %s is set by the runner contract; choose another name", name)
+		}
+	}
+	return s.checkScale()
+}
+
+func (s deploymentSpec) checkScale() error {
+	c := s.Scale
+	switch {
+	case c == nil:
+		return nil
+	case c.Metric != "" && c.Metric != "cpu" && c.Metric != "memory":
+		return fmt.Errorf("scale.metric: a HorizontalPodAutoscaler cannot scale by %s on its own; use cpu or memory, or provider = \"kserve\"", c.Metric)
+	case c.Min < 1:
+		return errors.New("scale.min: 0 servers cannot answer the request that would wake one; use at least 1, or provider = \"kserve\" with Knative")
+	case c.Max < c.Min:
+		return fmt.Errorf("scale.max: %d is less than min, which is %d", c.Max, c.Min)
+	case s.Resources == nil || c.Metric != "memory" && s.Resources.CPU == "" || c.Metric == "memory" && s.Resources.Memory == "":
+		return fmt.Errorf("scale: the target is a share of what a server asks for; set resources { %s }", cmpOr(c.Metric, "cpu"))
+	}
+	return nil
+}
+
+func cmpOr(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a
+}
+
+// metrics are the autoscaler's target.
+func metrics(c *config.Scale) []autoscalingv2.MetricSpec {
+	target := int32(c.Target)
+	return []autoscalingv2.MetricSpec{{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{
+		Name:   corev1.ResourceName(cmpOr(c.Metric, "cpu")),
+		Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: &target},
+	}}}
+}
+
+// objectName names a deployment's objects: its address without the kind, as a DNS label that leaves room for "-v12345".
+func objectName(a resource.Address) string {
+	slug := strings.ReplaceAll("."+a.Slug(), ".deployment.", ".")
+	name := strings.ReplaceAll(strings.Trim(slug, "."), ".", "-")
+	if name == "" || name[0] < 'a' || name[0] > 'z' {
+		name = "ml-" + name
+	}
+	if len(name) > 48 {
+		name = strings.TrimRight(name[:39], "-") + "-" + pods.Short(a.String())[:8]
+	}
+	return name
+}
