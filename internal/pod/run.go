@@ -108,7 +108,7 @@ func (r *run) do(ctx context.Context) Termination {
 		}
 		// One of a container that ended before may die while we look at it: that is not this container's end.
 		if st.Phase != runner.Lost || a.fresh || ctx.Err() != nil {
-			return r.end(context.WithoutCancel(ctx), a, st)
+			return r.end(ctx, a, st)
 		}
 	}
 }
@@ -311,8 +311,10 @@ func (r *run) await(ctx context.Context, a attempt) (runner.Status, error) {
 	return st, err
 }
 
-// end stores what the run has made. ctx does not end with the pod's own: Kubernetes leaves some seconds, and one more upload may fit in.
-func (r *run) end(ctx context.Context, a attempt, st runner.Status) Termination {
+// end stores what the run has made. What it stores does not end with the pod's context: Kubernetes leaves some seconds, and one more upload
+// may fit in.
+func (r *run) end(pod context.Context, a attempt, st runner.Status) Termination {
+	ctx := context.WithoutCancel(pod)
 	r.explainMemory(&st)
 	r.foretell(st)
 	if r.kept != nil && r.node.first() && st.Phase != runner.Succeeded {
@@ -320,6 +322,9 @@ func (r *run) end(ctx context.Context, a attempt, st runner.Status) Termination 
 			st.Message += "; also, its checkpoint could not be stored: " + err.Error()
 			r.complain(fmt.Errorf("the checkpoint could not be stored: %w", err))
 		}
+	}
+	if r.endedForAnother(pod, st) {
+		st.Phase, st.Message = runner.Lost, "ended with the other nodes, which begin again together: "+st.Message
 	}
 	t := Termination{Phase: st.Phase, ExitCode: st.ExitCode, Message: st.Message, Tail: st.LastLogLines, code: codeOf(st.Phase)}
 	if !r.node.first() || t.code == ExitLost {
@@ -336,6 +341,22 @@ func (r *run) end(ctx context.Context, a attempt, st runner.Status) Termination 
 		return t
 	}
 	return res.termination()
+}
+
+// endedForAnother waits whether this pod is ended after its command failed: then another node was the first to go.
+func (r *run) endedForAnother(pod context.Context, st runner.Status) bool {
+	if st.Phase != runner.Failed || r.node.nodes <= 1 || r.Task.Settle <= 0 {
+		return false
+	}
+	r.complain(fmt.Errorf("the command failed (%s); waiting %s whether another node was lost", st.Message, r.Task.Settle))
+	timer := time.NewTimer(r.Task.Settle)
+	defer timer.Stop()
+	select {
+	case <-pod.Done():
+		return true
+	case <-timer.C:
+		return pod.Err() != nil
+	}
 }
 
 // foretell leaves a last word for the case that the pod is killed, or its time is over, while it stores things.

@@ -49,6 +49,10 @@ type Task struct {
 	Processes   int            `json:"processes,omitempty"` // on each node; 0: one
 	Nodes       int            `json:"nodes,omitempty"`     // 0: one
 
+	// Settle is how long a node of several whose command failed waits before it says so: a command fails as well because another node
+	// was lost, and whoever begins again with all of them ends this one in that time. 0: nobody does.
+	Settle time.Duration `json:"settle_ns,omitempty"`
+
 	// Env holds values that anybody may see. EnvFrom names variables, or globs of names, of the container that the command gets too; values
 	// that are secret reach it this way. ExtraEnv wins over both.
 	Env      map[string]string `json:"env,omitempty"`

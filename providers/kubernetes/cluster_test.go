@@ -29,6 +29,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/runner"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/providertest"
 	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/resource"
@@ -38,7 +39,7 @@ import (
 type place struct {
 	*providertest.Project
 	env       providers.Env
-	settings  settings
+	settings  pods.Settings
 	namespace string
 	admin     *kube.Client
 }
@@ -72,7 +73,7 @@ func onCluster(t *testing.T) *place {
 		}
 	})
 	p.grant()
-	p.settings = settings{Kubeconfig: impersonating(t, path, "system:serviceaccount:"+p.namespace+":continuo"), Namespace: p.namespace, Image: registry + "/python-sklearn:12"}
+	p.settings = pods.Settings{Kubeconfig: impersonating(t, path, "system:serviceaccount:"+p.namespace+":continuo"), Namespace: p.namespace, Image: registry + "/python-sklearn:12"}
 	p.env = providertest.Env(p.Root)
 	p.env.Exe = []string{program(t)}
 	// A run whose result is in the registry is not run again: each test has a part of its own there.
@@ -80,11 +81,11 @@ func onCluster(t *testing.T) *place {
 	p.env.Now = time.Now
 	shared := p.env
 	shared.Artifacts = "oci://" + registry + "/runs-test"
-	e, err := newEnv(t.Context(), shared, settings{})
+	e, err := pods.Configured(t.Context(), shared, pods.Settings{}, jobs{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.settings.RunnerImage, err = e.runnerImage(t.Context()); err != nil {
+	if p.settings.RunnerImage, err = e.RunnerImage(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -174,24 +175,26 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// executor is a fresh one, as another `ml` would have it, that sees the cluster through kubeconfig.
-func (p *place) executor(kubeconfig string) *executor {
+// fresh is an environment as another `ml` would have it, that sees the cluster through kubeconfig.
+func (p *place) fresh(kubeconfig string) *pods.Env {
 	p.T.Helper()
 	s := p.settings
 	if kubeconfig != "" {
 		s.Kubeconfig = kubeconfig
 	}
-	e, err := newEnv(p.T.Context(), p.env, s)
+	e, err := pods.Configured(p.T.Context(), p.env, s, jobs{})
 	if err != nil {
 		p.T.Fatal(err)
 	}
 	p.T.Cleanup(func() {
-		if err := e.work.Close(); err != nil {
+		if err := e.Work.Close(); err != nil {
 			p.T.Error(err)
 		}
 	})
-	return &executor{env: e}
+	return e
 }
+
+func (p *place) executor(kubeconfig string) runs.Executor { return p.fresh(kubeconfig).Executor() }
 
 // stage is a training of a shell script, and its folder.
 func (p *place) stage(id, script string) (string, runs.Stage) {
@@ -261,7 +264,7 @@ func TestOnAClusterEveryDriverKeepsTheContract(t *testing.T) {
 	} {
 		t.Run(kind, func(t *testing.T) {
 			p, c := onCluster(t), newCounter(t)
-			d := runs.Drivers(p.executor("").work, p.executor(""))[kind]
+			d := p.fresh("").Drivers(kind)[kind]
 			providertest.Run(t, providertest.Case{
 				Driver: d, Kind: kind, AfterDelete: resource.PhaseReady, Spec: providertest.Encoded(t, spec(c.counted())), Slow: providertest.Encoded(t, spec(c.counted()+c.slowly())),
 				Count: func() int { return int(c.begun.Load()) }, Release: func() { c.open.Store(true) },
@@ -408,11 +411,11 @@ func TestOnAClusterAJobThatWasDeletedIsLostAndNotMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, func() bool { return c.begun.Load() == 1 })
-	k, err := folder(dir).known()
-	if err != nil {
-		t.Fatal(err)
+	made, err := p.admin.List(ctx, jobKind, p.namespace, kube.Selector{Labels: pods.LabelRun + "=op"})
+	if err != nil || len(made) != 1 {
+		t.Fatalf("%d Jobs, %v", len(made), err)
 	}
-	if err := p.admin.Delete(ctx, k.job(), kube.DeleteOptions{}); err != nil {
+	if err := p.admin.Delete(ctx, kube.RefOf(made[0]), kube.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if st, err := e.Wait(ctx, dir, nil); err != nil || st.Phase != runner.Lost || !strings.Contains(st.Message, "somebody deleted it") {

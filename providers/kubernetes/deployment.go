@@ -19,6 +19,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/serving"
 	"github.com/continuo-ml/continuo/resource"
 )
@@ -35,7 +36,7 @@ const (
 // deployment serves model versions by Deployments behind a router. Rollouts are driven by Apply: it brings the new version up, moves
 // weights, looks at what the routers counted and decides by the gateway's own machine. When it dies the weights stay as they are.
 type deployment struct {
-	*env
+	*pods.Env
 	now func() time.Time
 }
 
@@ -48,7 +49,7 @@ type deploymentRef struct {
 
 // Probe implements providers.Prober: the code of the server.
 func (d *deployment) Probe(_ context.Context, req providers.ProbeRequest) (map[string]string, error) {
-	return d.work.ProbeCode(req)
+	return d.Work.ProbeCode(req)
 }
 
 // Apply implements providers.Typed. It returns when the rollout came to rest. A cancelled ctx leaves the weights as they are; the next
@@ -89,7 +90,7 @@ func (d *deployment) begin(ctx context.Context, spec deploymentSpec, req provide
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
-	c, err := d.cluster()
+	c, err := d.Cluster()
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +119,7 @@ func (d *deployment) front(c *kube.Client, spec deploymentSpec, req providers.Ap
 	if spec.Kubernetes != nil {
 		f.serverSettings = *spec.Kubernetes
 	}
-	f.serverSettings = f.withDefaults(d.settings, c.Namespace())
+	f.serverSettings = f.withDefaults(d.Settings, c.Namespace())
 	if f.Port == 0 {
 		f.Port = 80
 	}
@@ -146,12 +147,12 @@ func (d *deployment) front(c *kube.Client, spec deploymentSpec, req providers.Ap
 func (d *deployment) image(ctx context.Context, spec deploymentSpec) (oci.Image, error) {
 	ref := spec.Image
 	if ref == "" {
-		ref = d.settings.Image
+		ref = d.Settings.Image
 	}
 	if ref == "" {
 		return oci.Image{}, errors.New("image: a server in a pod needs one; set image in the block, or in provider \"kubernetes\" for all")
 	}
-	img, err := d.store.client.Resolve(ctx, ref)
+	img, err := d.Artifacts.Client.Resolve(ctx, ref)
 	if err != nil {
 		return img, fmt.Errorf("image: %w", err)
 	}
@@ -160,7 +161,7 @@ func (d *deployment) image(ctx context.Context, spec deploymentSpec) (oci.Image,
 
 // bring says what a server's init container gets out of the registry: what the image lacks; nil when that is nothing.
 func (d *deployment) bring(ctx context.Context, spec deploymentSpec, img oci.Image, req providers.ApplyRequest) (*pod.FetchTask, error) {
-	t := pod.FetchTask{V: pod.TaskVersion, Dir: home, Insecure: d.settings.InsecureRegistry}
+	t := pod.FetchTask{V: pod.TaskVersion, Dir: pods.Home, Insecure: d.Settings.InsecureRegistry}
 	inside := img.Labels[LabelModel]
 	if inside != spec.Model.Digest {
 		if !strings.HasPrefix(spec.Model.URI, oci.Scheme) {
@@ -169,14 +170,14 @@ func (d *deployment) bring(ctx context.Context, spec deploymentSpec, img oci.Ima
 		t.Model = &pod.Artifact{Ref: spec.Model.URI, Digest: spec.Model.Digest, Prefix: pod.ModelPrefix}
 	}
 	if len(spec.Command) > 0 && inside == "" {
-		list, err := d.work.CodeFiles(spec.Exec)
+		list, err := d.Work.CodeFiles(spec.Exec)
 		if err != nil {
 			return nil, err
 		}
 		if t.Code, err = d.pushCode(ctx, list); err != nil {
 			return nil, err
 		}
-		if err := d.work.Unmoved(req, spec.Exec); err != nil {
+		if err := d.Work.Unmoved(req, spec.Exec); err != nil {
 			return nil, err // what was stored is not what was planned
 		}
 	}
@@ -190,11 +191,11 @@ func (d *deployment) pushCode(ctx context.Context, list []string) (*pod.Artifact
 	if len(list) == 0 {
 		return nil, nil
 	}
-	repo, err := d.store.repo("code")
+	repo, err := d.Artifacts.Repo("code")
 	if err != nil {
 		return nil, err
 	}
-	a, err := pod.PushCode(ctx, d.store.client, repo, d.work.Root, list)
+	a, err := pod.PushCode(ctx, d.Artifacts.Client, repo, d.Work.Root, list)
 	if err != nil {
 		return nil, fmt.Errorf("store the code: %w", err)
 	}
@@ -203,10 +204,10 @@ func (d *deployment) pushCode(ctx context.Context, list []string) (*pod.Artifact
 
 // token guards the routers' admin ports. It follows from the project's key, so that no Secret need be read to know it.
 func (d *deployment) token(f front) (string, error) {
-	if len(d.work.Key) == 0 {
+	if len(d.Work.Key) == 0 {
 		return "", errors.New("the project has no key (.ml/key), from which the routers' token follows: apply from the folder that holds its state")
 	}
-	mac := hmac.New(sha256.New, d.work.Key)
+	mac := hmac.New(sha256.New, d.Work.Key)
 	mac.Write([]byte("router of " + f.Namespace + "/" + f.Name)) // a hash never errors
 	return hex.EncodeToString(mac.Sum(nil)), nil
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/providertest"
 	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/resource"
@@ -71,8 +72,8 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.d = &deployment{now: time.Now, env: &env{settings: settings{RunnerImage: runner}, work: work, runner: &runnerCache{},
-		store: store{artifacts: oci.Scheme + base, client: images}, cluster: func() (*kube.Client, error) { return c, nil }}}
+	s.d = &deployment{now: time.Now, Env: &pods.Env{Kind: jobs{}, Settings: pods.Settings{RunnerImage: runner}, Work: work,
+		Artifacts: pods.Store{URI: oci.Scheme + base, Client: images}, Cluster: func() (*kube.Client, error) { return c, nil }}}
 	t.Cleanup(func() {
 		if s.record != nil {
 			s.remove()
@@ -124,7 +125,7 @@ func (s *site) build(c *oci.Client, repo, pkg, name string, labels map[string]st
 // image is the model server's image for one version: its label says that it has the model.
 func (s *site) image(n int) string {
 	s.t.Helper()
-	img, err := s.d.store.client.Build(s.t.Context(), oci.BuildRequest{Base: s.server, Entrypoint: []string{"/server"},
+	img, err := s.d.Artifacts.Client.Build(s.t.Context(), oci.BuildRequest{Base: s.server, Entrypoint: []string{"/server"},
 		Labels: map[string]string{LabelModel: digestOf(n)}, Repo: strings.TrimPrefix(strings.SplitN(s.server, "@", 2)[0], oci.Scheme), Tags: []string{fmt.Sprintf("v%d", n)}})
 	if err != nil {
 		s.t.Fatal(err)
@@ -283,7 +284,7 @@ func (s *site) left() []string {
 	s.t.Helper()
 	var out []string
 	cmd := exec.Command(os.Getenv("ML_E2E_KUBECTL"), "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "get",
-		"all,configmaps,secrets,endpointslices,horizontalpodautoscalers,persistentvolumeclaims", "-l", labelAddress+"=deployment.tumors", "-o", "name")
+		"all,configmaps,secrets,endpointslices,horizontalpodautoscalers,persistentvolumeclaims", "-l", pods.LabelAddress+"=deployment.tumors", "-o", "name")
 	data, err := cmd.CombinedOutput()
 	if err != nil {
 		s.t.Fatalf("%v: %s", err, data)
@@ -468,18 +469,18 @@ func (s *site) fetched() {
 	if err := os.WriteFile(filepath.Join(dir, "value"), []byte("v6"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(s.d.work.Root, "code.txt"), []byte(" by code"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(s.d.Work.Root, "code.txt"), []byte(" by code"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	digest, _, err := files.DigestDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	repo, err := s.d.store.repo("models/tumors")
+	repo, err := s.d.Artifacts.Repo("models/tumors")
 	if err != nil {
 		t.Fatal(err)
 	}
-	img, err := s.d.store.client.PushDir(t.Context(), oci.PushRequest{Dir: dir, Prefix: pod.ModelPrefix, Repo: repo, Tag: oci.ContentTag(digest)})
+	img, err := s.d.Artifacts.Client.PushDir(t.Context(), oci.PushRequest{Dir: dir, Prefix: pod.ModelPrefix, Repo: repo, Tag: oci.ContentTag(digest)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func (d *deployment) Logs(ctx context.Context, req providers.LogRequest, w io.Wr
 	if req.Record == nil {
 		return errors.New("this deployment is not applied yet and has no log")
 	}
-	c, err := d.cluster()
+	c, err := d.Cluster()
 	if err != nil {
 		return err
 	}

@@ -15,10 +15,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -61,9 +63,9 @@ type front struct {
 
 // labels mark everything of one deployment.
 func (f front) labels(part string) map[string]string {
-	l := map[string]string{kube.ManagedBy: kube.FieldManager, labelAddress: labelValue(f.Address.Slug()), labelPart: part}
+	l := map[string]string{kube.ManagedBy: kube.FieldManager, pods.LabelAddress: pods.LabelValue(f.Address.Slug()), labelPart: part}
 	if f.Project != "" {
-		l[labelProject] = labelValue(f.Project)
+		l[pods.LabelProject] = pods.LabelValue(f.Project)
 	}
 	return l
 }
@@ -79,7 +81,7 @@ func (f front) selector() string {
 }
 
 func (f front) meta(name, part string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Namespace: f.Namespace, Labels: f.labels(part), Annotations: map[string]string{labelAddress: f.Address.String()}}
+	return metav1.ObjectMeta{Name: name, Namespace: f.Namespace, Labels: f.labels(part), Annotations: map[string]string{pods.LabelAddress: f.Address.String()}}
 }
 
 // endpoint is the URL that never changes.
@@ -134,7 +136,7 @@ func (f front) tokenSecret(token string, owner metav1.OwnerReference) (*unstruct
 
 // ownedBy makes an object go with another, which waits for it.
 func ownedBy(r kube.Ref) metav1.OwnerReference {
-	return metav1.OwnerReference{APIVersion: r.GVK().GroupVersion().String(), Kind: r.Kind, Name: r.Name, UID: uidOf(r), BlockOwnerDeletion: new(true)}
+	return metav1.OwnerReference{APIVersion: r.GVK().GroupVersion().String(), Kind: r.Kind, Name: r.Name, UID: types.UID(r.UID), BlockOwnerDeletion: new(true)}
 }
 
 // configMap holds the routes, which the routers mount, and the rollout's state, which apply goes on from. One write moves both.
@@ -185,7 +187,7 @@ func (f front) routerDeployment() (*unstructured.Unstructured, error) {
 			ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: map[string]string{
 				"prometheus.io/scrape": "true", "prometheus.io/port": strconv.Itoa(gateway.RouterAdminPort), "prometheus.io/path": "/metrics"}},
 			Spec: corev1.PodSpec{
-				AutomountServiceAccountToken: new(bool), TerminationGracePeriodSeconds: new(seconds(f.Drain) + quietPause + 10),
+				AutomountServiceAccountToken: new(bool), TerminationGracePeriodSeconds: new(pods.Seconds(f.Drain) + quietPause + 10),
 				SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), RunAsUser: new(int64(nobody)), RunAsGroup: new(int64(nobody)), FSGroup: new(int64(nobody)),
 					SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
 				Containers: []corev1.Container{container}, NodeSelector: f.NodeSelector, Tolerations: tolerations(f.Tolerations), ImagePullSecrets: pullSecrets(f.ImagePullSecrets),
@@ -202,11 +204,11 @@ func (f front) routerDeployment() (*unstructured.Unstructured, error) {
 }
 
 func (f front) routerResources() (corev1.ResourceRequirements, error) {
-	cpu, err := quantity("kubernetes.router.cpu", f.Router.CPU)
+	cpu, err := pods.Quantity("kubernetes.router.cpu", f.Router.CPU)
 	if err != nil {
 		return corev1.ResourceRequirements{}, err
 	}
-	memory, err := quantity("kubernetes.router.memory", f.Router.Memory)
+	memory, err := pods.Quantity("kubernetes.router.memory", f.Router.Memory)
 	if err != nil {
 		return corev1.ResourceRequirements{}, err
 	}

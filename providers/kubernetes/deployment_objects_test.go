@@ -18,6 +18,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -65,7 +66,7 @@ func must(t *testing.T) func(*unstructured.Unstructured, error) *unstructured.Un
 
 func exampleFront() front {
 	f := front{Name: "tumors", Address: resource.Address{Kind: "deployment", Name: "tumors"}, Project: "p1", Runner: "r.example/ml/runner@sha256:aa", Port: 80, Drain: 30 * time.Second}
-	f.serverSettings = f.withDefaults(settings{}, "ns")
+	f.serverSettings = f.withDefaults(pods.Settings{}, "ns")
 	return f
 }
 
@@ -100,7 +101,7 @@ func TestAVersionWithEverything(t *testing.T) {
 		v.Spec.Scale = &config.Scale{Min: 2, Max: 5, Metric: "cpu", Target: 70}
 		v.Spec.Transformer = &config.Transformer{Command: []string{"python3", "pre.py"}, Env: map[string]string{"MODE": "x"}}
 		v.Spec.Env = map[string]string{"GREETING": "hello"}
-		v.Fetch, v.ModelDir, v.WorkDir, v.CodeDigest = `{"v":1}`, home+"/model", home+"/code", "sha256:cc"
+		v.Fetch, v.ModelDir, v.WorkDir, v.CodeDigest = `{"v":1}`, pods.Home+"/model", pods.Home+"/code", "sha256:cc"
 		v.EnvKey = "0123456789"
 	})
 	owner := kube.Ref{Version: "v1", Kind: "Service", Namespace: "other", Name: "tumors-v3", UID: "u1"}
@@ -242,8 +243,8 @@ func TestAnObjectOfAnotherIsNotTouched(t *testing.T) {
 	}
 	for name, labels := range map[string]map[string]string{
 		"none":            nil,
-		"another project": {kube.ManagedBy: kube.FieldManager, labelAddress: "deployment.tumors", labelProject: "p2"},
-		"another block":   {kube.ManagedBy: kube.FieldManager, labelAddress: "deployment.other", labelProject: "p1"},
+		"another project": {kube.ManagedBy: kube.FieldManager, pods.LabelAddress: "deployment.tumors", pods.LabelProject: "p2"},
+		"another block":   {kube.ManagedBy: kube.FieldManager, pods.LabelAddress: "deployment.other", pods.LabelProject: "p1"},
 	} {
 		u := mine.DeepCopy()
 		u.SetLabels(labels)

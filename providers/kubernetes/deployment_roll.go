@@ -19,6 +19,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -66,7 +67,7 @@ func (r *roll) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	runner, err := r.d.runnerImage(ctx)
+	runner, err := r.d.RunnerImage(ctx)
 	if err != nil {
 		return err
 	}
@@ -207,10 +208,10 @@ func (r *roll) resolve(token string) error {
 			return fmt.Errorf("read what to fetch: %w", err)
 		}
 		if t.Model != nil {
-			r.want.ModelDir = home + "/model"
+			r.want.ModelDir = pods.Home + "/model"
 		}
 		if t.Code != nil {
-			r.want.WorkDir = home + "/code"
+			r.want.WorkDir = pods.Home + "/code"
 		}
 	}
 	var err error

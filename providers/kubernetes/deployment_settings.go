@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -51,7 +52,7 @@ type routerSettings struct {
 }
 
 // withDefaults is the nested block over the provider's configuration.
-func (s serverSettings) withDefaults(p settings, namespace string) serverSettings {
+func (s serverSettings) withDefaults(p pods.Settings, namespace string) serverSettings {
 	if s.Namespace == "" {
 		s.Namespace = namespace
 	}
@@ -148,7 +149,7 @@ func objectName(a resource.Address) string {
 		name = "ml-" + name
 	}
 	if len(name) > 48 {
-		name = strings.TrimRight(name[:39], "-") + "-" + short(a.String())[:8]
+		name = strings.TrimRight(name[:39], "-") + "-" + pods.Short(a.String())[:8]
 	}
 	return name
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/serving"
 	"github.com/continuo-ml/continuo/resource"
 )
@@ -106,11 +107,11 @@ func policyOf(spec deploymentSpec, force bool) gateway.Rollout {
 // ours errors when an object of that name belongs to something else: applying would mix the two.
 func ours(u *unstructured.Unstructured, f front) error {
 	l, want := u.GetLabels(), f.labels("")
-	if l[kube.ManagedBy] == want[kube.ManagedBy] && l[labelAddress] == want[labelAddress] && (l[labelProject] == want[labelProject] || want[labelProject] == "" || l[labelProject] == "") {
+	if l[kube.ManagedBy] == want[kube.ManagedBy] && l[pods.LabelAddress] == want[pods.LabelAddress] && (l[pods.LabelProject] == want[pods.LabelProject] || want[pods.LabelProject] == "" || l[pods.LabelProject] == "") {
 		return nil
 	}
 	return fmt.Errorf("%s exists and is not of this deployment (its labels %s=%q, %s=%q, %s=%q say so): rename the block, choose another namespace, or remove it",
-		kube.RefOf(u), kube.ManagedBy, l[kube.ManagedBy], labelAddress, l[labelAddress], labelProject, l[labelProject])
+		kube.RefOf(u), kube.ManagedBy, l[kube.ManagedBy], pods.LabelAddress, l[pods.LabelAddress], pods.LabelProject, l[pods.LabelProject])
 }
 
 // loadRollout reads the state of a deployment; nil when there is none.

@@ -17,6 +17,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/serving"
 	"github.com/continuo-ml/continuo/resource"
 )
@@ -47,7 +48,7 @@ func (d *deployment) Read(ctx context.Context, req providers.ReadRequest) (provi
 
 // ReadAll implements providers.BatchReader: one LIST per kind and namespace.
 func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) ([]providers.Object, error) {
-	c, err := d.cluster()
+	c, err := d.Cluster()
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +82,7 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 }
 
 func ownerKey(namespace string, labels map[string]string) string {
-	return namespace + "\x00" + labels[labelProject] + "\x00" + labels[labelAddress]
+	return namespace + "\x00" + labels[pods.LabelProject] + "\x00" + labels[pods.LabelAddress]
 }
 
 func (d *deployment) list(ctx context.Context, c *kube.Client, namespace string, into map[string]group) error {
@@ -118,7 +119,7 @@ func (d *deployment) recorded(c *kube.Client, a resource.Address, raw, spec json
 			f.Port = int32(nested.Port)
 		}
 	}
-	f.serverSettings = f.withDefaults(d.settings, c.Namespace())
+	f.serverSettings = f.withDefaults(d.Settings, c.Namespace())
 	if len(raw) == 0 {
 		return f, nil
 	}
@@ -292,7 +293,7 @@ func servers(u *unstructured.Unstructured, now time.Time) (text, down string) {
 // Delete implements providers.Typed: the Service goes first, so that no new request comes, then the routers with the requests in
 // flight, then the servers; all by label and by what is there now, each waited for until it is gone.
 func (d *deployment) Delete(ctx context.Context, req providers.DeleteRequest) error {
-	c, err := d.cluster()
+	c, err := d.Cluster()
 	if err != nil {
 		return fmt.Errorf("%s: %w", req.Address, err)
 	}
@@ -345,8 +346,8 @@ func projectOf(ctx context.Context, c *kube.Client, f front) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if u.GetAnnotations()[labelAddress] != f.Address.String() {
+	if u.GetAnnotations()[pods.LabelAddress] != f.Address.String() {
 		return "none", nil
 	}
-	return u.GetLabels()[labelProject], nil
+	return u.GetLabels()[pods.LabelProject], nil
 }

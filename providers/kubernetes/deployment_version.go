@@ -20,6 +20,7 @@ import (
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/pod"
+	"github.com/continuo-ml/continuo/providers/pods"
 )
 
 // version is one model version with its servers.
@@ -66,7 +67,7 @@ func (v version) deployment(replicas *int32) (*unstructured.Unstructured, error)
 	}
 	return remembered(gvkDeployment, appsv1.Deployment{ObjectMeta: v.meta(), Spec: appsv1.DeploymentSpec{
 		Replicas: replicas, Selector: &metav1.LabelSelector{MatchLabels: v.labels()}, Strategy: oneMore(),
-		ProgressDeadlineSeconds: new(int32(seconds(v.readyWithin() + pullAllowance))), Template: template,
+		ProgressDeadlineSeconds: new(int32(pods.Seconds(v.readyWithin() + pullAllowance))), Template: template,
 	}})
 }
 
@@ -104,7 +105,7 @@ func (v version) key() (string, error) {
 }
 
 func (v version) template() (corev1.PodTemplateSpec, error) {
-	res, err := quantities((*config.Resources)(v.Spec.Resources))
+	res, err := pods.Quantities((*config.Resources)(v.Spec.Resources))
 	if err != nil {
 		return corev1.PodTemplateSpec{}, err
 	}
@@ -114,7 +115,7 @@ func (v version) template() (corev1.PodTemplateSpec, error) {
 	}
 	maps.Copy(labels, v.labels()) // ours are what Services select by
 	p := corev1.PodSpec{
-		TerminationGracePeriodSeconds: new(seconds(v.Drain) + quietPause + 5),
+		TerminationGracePeriodSeconds: new(pods.Seconds(v.Drain) + quietPause + 5),
 		ServiceAccountName:            v.ServiceAccount, AutomountServiceAccountToken: new(v.ServiceAccount != ""),
 		NodeSelector: v.NodeSelector, Tolerations: tolerations(v.Tolerations), ImagePullSecrets: pullSecrets(v.ImagePullSecrets),
 		Containers: v.containers(res),
@@ -127,14 +128,14 @@ func (v version) template() (corev1.PodTemplateSpec, error) {
 
 // fetched has an init container put code and model into a volume that the server sees read-only.
 func (v version) fetched(p *corev1.PodSpec) {
-	mount := corev1.VolumeMount{Name: "continuo", MountPath: home}
+	mount := corev1.VolumeMount{Name: "continuo", MountPath: pods.Home}
 	p.Volumes = []corev1.Volume{{Name: "continuo", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
 	init := corev1.Container{Name: "continuo-fetch", Image: v.Runner, Command: []string{"/ml", "pod", "fetch"},
 		Env: []corev1.EnvVar{{Name: pod.FetchVar, Value: v.Fetch}}, VolumeMounts: []corev1.VolumeMount{mount},
 		SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(bool)}}
 	if len(v.ImagePullSecrets) > 0 {
-		init.Env = append(init.Env, corev1.EnvVar{Name: "DOCKER_CONFIG", Value: credentials})
-		init.VolumeMounts = append(init.VolumeMounts, corev1.VolumeMount{Name: "registry", MountPath: credentials, ReadOnly: true})
+		init.Env = append(init.Env, corev1.EnvVar{Name: "DOCKER_CONFIG", Value: pods.Credentials})
+		init.VolumeMounts = append(init.VolumeMounts, corev1.VolumeMount{Name: "registry", MountPath: pods.Credentials, ReadOnly: true})
 		p.Volumes = append(p.Volumes, corev1.Volume{Name: "registry", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 			SecretName: v.ImagePullSecrets[0], Items: []corev1.KeyToPath{{Key: corev1.DockerConfigJsonKey, Path: "config.json"}}}}})
 	}
@@ -167,7 +168,7 @@ func (v version) container(name string, command []string, port int, extra map[st
 	}
 	const period = 1
 	startup := v.probe(port, path, period)
-	startup.FailureThreshold = int32(max(seconds(v.readyWithin())/period, 1))
+	startup.FailureThreshold = int32(max(pods.Seconds(v.readyWithin())/period, 1))
 	c := corev1.Container{
 		Name: name, Image: v.Image, Command: command, WorkingDir: v.WorkDir, Env: v.env(port, extra),
 		Ports:          []corev1.ContainerPort{{Name: "http", ContainerPort: int32(port), Protocol: corev1.ProtocolTCP}},

@@ -1,11 +1,7 @@
 // Package kubernetes runs the commands of checks, trainings, validations and batch inferences as Jobs of a Kubernetes cluster.
 //
-// What a run does is the affair of providers/runs; this package is its Executor for a cluster. [New] describes the provider;
-// job.go builds a stage's objects, executor.go brings them to their end, follow.go mirrors what the pods say into the stage's folder
-// on this machine, image.go makes the image that carries this program into the pods.
-//
-// A stage's Job is named after its run. The folder says so before the Job is made; a Job that is there is adopted, and one that was made
-// and is gone is lost: it is never made twice. Values of sensitive variables are in a Secret that the Job owns.
+// What a run does is the affair of providers/runs, how its pods are brought to their end that of providers/pods; this package says
+// which objects a stage is: a Job, and for several nodes a Service that gives their pods names. [New] describes the provider.
 //
 // A deployment is a Deployment and a Service per model version, and a router (package gateway) in front of them. deployment_objects.go and
 // deployment_version.go build the objects, deployment_state.go is what the ConfigMap remembers, deployment_roll.go and

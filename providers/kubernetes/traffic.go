@@ -33,7 +33,7 @@ func (d *deployment) Captured(ctx context.Context, addr resource.Address, rec *s
 	if name, _, _ := strings.Cut(rec.Provider, "."); name != "kubernetes" {
 		return monitors.Captured{}, fmt.Errorf("%s is served by provider %q; give this monitor provider = %q too", addr, rec.Provider, rec.Provider)
 	}
-	c, err := d.cluster()
+	c, err := d.Cluster()
 	if err != nil {
 		return monitors.Captured{}, err
 	}
@@ -54,7 +54,7 @@ func (d *deployment) Captured(ctx context.Context, addr resource.Address, rec *s
 	}
 	out := monitors.Captured{
 		Version: s.Live.Current.Number, Digest: resource.Digest(s.Live.Current.Digest),
-		Dir: filepath.Join(d.work.Dir, "captured", addr.Slug()),
+		Dir: filepath.Join(d.Work.Dir, "captured", addr.Slug()),
 	}
 	return out, d.copyCaptured(ctx, c, f, out.Dir)
 }

@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -16,22 +17,23 @@ import (
 	"github.com/continuo-ml/continuo/internal/pod"
 )
 
-// store is the registry below which everything of a project lies that pods need or make.
-type store struct {
-	artifacts string
-	client    *oci.Client
+// Store is the registry below which everything of a project lies that pods need or make.
+type Store struct {
+	URI    string // of the ml block
+	Client *oci.Client
 }
 
 // base is the artifact store without its scheme.
-func (s store) base() (string, error) {
-	base, ok := strings.CutPrefix(s.artifacts, oci.Scheme)
+func (s Store) base() (string, error) {
+	base, ok := strings.CutPrefix(s.URI, oci.Scheme)
 	if !ok || base == "" {
-		return "", fmt.Errorf("artifacts %q: pods need a registry; set ml { artifacts = \"oci://HOST/NAME\" }", s.artifacts)
+		return "", fmt.Errorf("artifacts %q: pods need a registry; set ml { artifacts = \"oci://HOST/NAME\" }", s.URI)
 	}
 	return strings.TrimSuffix(base, "/"), nil
 }
 
-func (s store) repo(name string) (string, error) {
+// Repo is a repository below it.
+func (s Store) Repo(name string) (string, error) {
 	base, err := s.base()
 	return base + "/" + name, err
 }
@@ -42,10 +44,10 @@ type runnerCache struct {
 	ref string
 }
 
-// runnerImage is the image that holds this program as /ml: the one of the configuration, or one made of this executable.
-func (e *env) runnerImage(ctx context.Context) (string, error) {
-	if e.settings.RunnerImage != "" {
-		return e.settings.RunnerImage, nil
+// RunnerImage is the image that holds this program as /ml: the one of the configuration, or one made of this executable.
+func (e *Env) RunnerImage(ctx context.Context) (string, error) {
+	if e.Settings.RunnerImage != "" {
+		return e.Settings.RunnerImage, nil
 	}
 	e.runner.mu.Lock()
 	defer e.runner.mu.Unlock()
@@ -60,15 +62,15 @@ func (e *env) runnerImage(ctx context.Context) (string, error) {
 	return ref, nil
 }
 
-func (e *env) buildRunner(ctx context.Context) (_ string, err error) {
-	if len(e.exe) == 0 {
-		return "", errors.New("this program does not know its own file; set runner_image in provider \"kubernetes\"")
+func (e *Env) buildRunner(ctx context.Context) (_ string, err error) {
+	if len(e.Exe) == 0 {
+		return "", errors.New("this program does not know its own file; set runner_image in provider " + strconv.Quote(e.Kind.Provider()))
 	}
-	platform, err := checkExecutable(e.exe[0])
+	platform, err := checkExecutable(e.Exe[0])
 	if err != nil {
 		return "", err
 	}
-	repo, err := e.store.repo("runner")
+	repo, err := e.Artifacts.Repo("runner")
 	if err != nil {
 		return "", err
 	}
@@ -77,7 +79,7 @@ func (e *env) buildRunner(ctx context.Context) (_ string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := copyFile(e.exe[0], filepath.Join(dir, pod.Program), 0o755); err != nil {
+	if err := copyFile(e.Exe[0], filepath.Join(dir, pod.Program), 0o755); err != nil {
 		return "", err
 	}
 	digest, _, err := files.DigestDir(dir)
@@ -85,9 +87,9 @@ func (e *env) buildRunner(ctx context.Context) (_ string, err error) {
 		return "", err
 	}
 	tag := oci.ContentTag(digest)
-	img, err := e.store.client.Resolve(ctx, repo+":"+tag)
+	img, err := e.Artifacts.Client.Resolve(ctx, repo+":"+tag)
 	if errors.Is(err, oci.ErrNotFound) {
-		img, err = e.store.client.Build(ctx, oci.BuildRequest{Platform: platform, Layers: []oci.Layer{{Dir: dir}}, Entrypoint: []string{"/" + pod.Program}, Repo: repo, Tags: []string{tag}})
+		img, err = e.Artifacts.Client.Build(ctx, oci.BuildRequest{Platform: platform, Layers: []oci.Layer{{Dir: dir}}, Entrypoint: []string{"/" + pod.Program}, Repo: repo, Tags: []string{tag}})
 	}
 	return img.Ref, err
 }
@@ -95,7 +97,7 @@ func (e *env) buildRunner(ctx context.Context) (_ string, err error) {
 // checkExecutable looks whether a program can run in any Linux container: built for Linux, and in need of no library. It
 // returns its platform.
 func checkExecutable(path string) (platform string, err error) {
-	const other = "set runner_image in provider \"kubernetes\" to an image of the same version that holds /ml"
+	const other = "set runner_image in the provider's block to an image of the same version that holds /ml"
 	f, err := elf.Open(path)
 	var format *elf.FormatError
 	if errors.As(err, &format) {

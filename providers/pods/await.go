@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,14 +25,14 @@ const diagnoseEvery = 3 * time.Second
 
 // await brings a stage to its end.
 func (e *executor) await(ctx context.Context, f folder, k known, on func(runner.Progress)) (outcome, error) {
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return outcome{}, err
 	}
 	var job *unstructured.Unstructured
 	var pods []corev1.Pod
-	s := starting{client: c, within: k.placed.Start}
-	w := &watch{client: c, k: k, sink: func(index int) (sink, error) {
+	s := starting{client: c, container: e.Kind.Container(), within: k.placed.Start}
+	w := &watch{client: c, kind: e.Kind, k: k, sink: func(index int) (sink, error) {
 		if index > 0 {
 			on = nil
 		}
@@ -53,7 +54,7 @@ func (e *executor) await(ctx context.Context, f folder, k known, on func(runner.
 	return e.collect(ctx, f, k, job, pods)
 }
 
-// gone is a stage whose Job was deleted. Its pod may have stored the result before.
+// gone is a stage whose object was deleted. Its pod may have stored the result before.
 func (e *executor) gone(ctx context.Context, f folder, k known) (outcome, error) {
 	fresh, err := f.known() // a cancel may have come meanwhile
 	switch {
@@ -80,11 +81,11 @@ func (e *executor) collect(ctx context.Context, f folder, k known, job *unstruct
 	if err == nil || !errors.Is(err, oci.ErrNotFound) {
 		return o, err
 	}
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return outcome{}, err
 	}
-	st, ok := lastWords(pods)
+	st, ok := lastWords(pods, e.Kind.Container())
 	if !ok {
 		st = runner.Status{Phase: runner.Failed, ExitCode: -1, Message: kube.Ready(job).Message}
 		cause, found, err := c.Diagnose(ctx, job)
@@ -94,7 +95,11 @@ func (e *executor) collect(ctx context.Context, f folder, k known, job *unstruct
 		if found && cause.Code != kube.CauseFailed {
 			st.Message = cause.String()
 		}
-		if jobReason(job) == "DeadlineExceeded" {
+		late, err := e.Kind.Late(ctx, c, job)
+		if err != nil {
+			return outcome{}, err
+		}
+		if late {
 			st.Phase, st.Message = runner.TimedOut, "was ended at its deadline: "+st.Message
 		}
 	}
@@ -113,7 +118,7 @@ func (e *executor) result(ctx context.Context, f folder, k known) (outcome, erro
 	if err := os.RemoveAll(dir); err != nil {
 		return outcome{}, err
 	}
-	res, err := pod.FetchResult(ctx, e.store.client, k.placed.Results, k.placed.Run, dir)
+	res, err := pod.FetchResult(ctx, e.Artifacts.Client, k.placed.Results, k.placed.Run, dir)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -162,14 +167,14 @@ func placeOutput(from, to string) error {
 }
 
 // lastWords is how the pods say themselves that it ended: the one that failed first, for the others were ended because of it.
-func lastWords(pods []corev1.Pod) (runner.Status, bool) {
+func lastWords(pods []corev1.Pod, container string) (runner.Status, bool) {
 	type word struct {
 		t  pod.Termination
 		at time.Time
 	}
 	var all []word
 	for _, p := range pods {
-		end := mainState(p).Terminated
+		end := stateOf(p, container).Terminated
 		if end == nil {
 			continue
 		}
@@ -200,34 +205,21 @@ func lastWords(pods []corev1.Pod) (runner.Status, bool) {
 	return st, true
 }
 
-func jobReason(job *unstructured.Unstructured) string {
-	list, _, err := unstructured.NestedSlice(job.Object, "status", "conditions")
-	if err != nil {
-		return ""
-	}
-	for _, c := range list {
-		if m, ok := c.(map[string]any); ok && m["type"] == "Failed" && m["status"] == "True" {
-			reason, _ := m["reason"].(string)
-			return reason
-		}
-	}
-	return ""
-}
-
 // starting watches over pods that do not begin.
 type starting struct {
-	client *kube.Client
-	within time.Duration
-	idle   time.Time // since when none runs
-	looked time.Time
-	code   string
-	since  time.Time
+	client    *kube.Client
+	container string
+	within    time.Duration
+	idle      time.Time // since when none runs
+	looked    time.Time
+	code      string
+	since     time.Time
 }
 
 // look errs with the cause once it is clear that no pod will begin.
 func (s *starting) look(ctx context.Context, job *unstructured.Unstructured, pods []corev1.Pod) error {
 	now := time.Now()
-	if jobOver(job) || slices.ContainsFunc(pods, func(p corev1.Pod) bool { return mainState(p).Running != nil }) {
+	if over(job) || slices.ContainsFunc(pods, func(p corev1.Pod) bool { return stateOf(p, s.container).Running != nil }) {
 		s.idle, s.code = time.Time{}, ""
 		return nil
 	}
@@ -243,7 +235,7 @@ func (s *starting) look(ctx context.Context, job *unstructured.Unstructured, pod
 		return err
 	}
 	if ok && slices.Contains(ofEnded, cause.Code) {
-		return nil // how a pod ended is for the Job to judge
+		return nil // how a pod ended is for its owner to judge
 	}
 	if cause.Code != s.code {
 		s.code, s.since = cause.Code, now
@@ -254,7 +246,7 @@ func (s *starting) look(ctx context.Context, job *unstructured.Unstructured, pod
 	}
 	late := now.Sub(s.idle) > s.within
 	if late && !ok {
-		cause, ok = kube.Cause{Code: kube.CauseFailed, On: "job " + job.GetName(), Message: fmt.Sprintf("no pod began within %s: %s", s.within, kube.Ready(job).Message)}, true
+		cause, ok = kube.Cause{Code: kube.CauseFailed, On: strings.ToLower(job.GetKind()) + " " + job.GetName(), Message: fmt.Sprintf("no pod began within %s: %s", s.within, kube.Ready(job).Message)}, true
 	}
 	if ok && (late || now.Sub(s.since) >= patience) {
 		return &kube.CauseError{Ref: kube.RefOf(job), Cause: cause}
@@ -264,3 +256,18 @@ func (s *starting) look(ctx context.Context, job *unstructured.Unstructured, pod
 
 // ofEnded are the causes that concern pods which had begun.
 var ofEnded = []string{kube.CauseExit, kube.CauseCrash, kube.CauseMemory, kube.CauseEvicted, kube.CauseFailed, kube.CauseProbe}
+
+// FailedFor is the reason of an object's condition Failed, "" while it has not failed.
+func FailedFor(object *unstructured.Unstructured) string {
+	list, _, err := unstructured.NestedSlice(object.Object, "status", "conditions")
+	if err != nil {
+		return ""
+	}
+	for _, c := range list {
+		if m, ok := c.(map[string]any); ok && m["type"] == "Failed" && m["status"] == "True" {
+			reason, _ := m["reason"].(string)
+			return reason
+		}
+	}
+	return ""
+}

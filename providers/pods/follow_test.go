@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"context"
@@ -14,9 +14,19 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/runner"
 )
+
+// oneJob is a kind whose object has all the pods that its labels find.
+type oneJob struct{ Kind }
+
+func (oneJob) Container() string { return "main" }
+
+func (oneJob) Owns(*unstructured.Unstructured, *corev1.Pod) bool { return true }
 
 // logServer is an API server that has one Job with one pod and cuts the pod's log off wherever a test wants. It stands for an API server
 // that goes away in the middle of a line, which none does on demand.
@@ -121,7 +131,7 @@ func TestALogThatBreaksOffIsMirroredOnceAndWhole(t *testing.T) {
 			t.Parallel()
 			s := &logServer{lines: with, cuts: []int{cut, cut / 2}}
 			c, dir := s.start(t), folder(t.TempDir())
-			w := &watch{client: c, k: theJob(), sink: func(i int) (sink, error) { return newMirror(dir, i, nil) }}
+			w := &watch{client: c, kind: oneJob{}, k: theJob(), sink: func(i int) (sink, error) { return newMirror(dir, i, nil) }}
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			if err := w.run(ctx, nil); err != nil {
@@ -189,13 +199,13 @@ func TestAWatchEndsWithItsContextAndWithItsJob(t *testing.T) {
 	c := s.start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 	defer cancel()
-	w := &watch{client: c, k: theJob(), sink: func(int) (sink, error) { return discard{}, nil }}
+	w := &watch{client: c, kind: oneJob{}, k: theJob(), sink: func(int) (sink, error) { return discard{}, nil }}
 	if err := w.run(ctx, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 	other := theJob()
 	other.created.UID = "another"
-	if err := (&watch{client: c, k: other}).run(t.Context(), nil); !errors.Is(err, errGone) {
+	if err := (&watch{client: c, kind: oneJob{}, k: other}).run(t.Context(), nil); !errors.Is(err, errGone) {
 		t.Errorf("a Job made anew is not the one meant: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"encoding/json"

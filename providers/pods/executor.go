@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"context"
@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
@@ -18,45 +21,45 @@ import (
 	"github.com/continuo-ml/continuo/resource"
 )
 
-// executor is the runs.Executor of a cluster: a stage is a Job.
+// executor is the runs.Executor of a cluster: a stage is an object with pods, such as a Job.
 type executor struct {
-	*env
+	*Env
 }
 
 // Admit implements runs.Executor. It asks the cluster nothing.
 func (e *executor) Admit(req providers.ApplyRequest) error {
-	w, p, err := e.workload(req)
+	s, err := e.step(req)
 	if err != nil {
 		return err
 	}
-	if _, err := e.store.base(); err != nil {
+	if _, err := e.Artifacts.base(); err != nil {
 		return err
 	}
-	if _, err := quantities(w.Resources); err != nil {
+	if _, err := Quantities(s.Resources); err != nil {
 		return err
 	}
-	return p.check()
+	return s.Block.Check(e.Kind.Provider())
 }
 
-// workload reads where a step is to run.
-func (e *executor) workload(req providers.ApplyRequest) (workload, podSettings, error) {
-	var w workload
-	if err := resource.Decode(req.Spec, &w); err != nil {
-		return w, podSettings{}, fmt.Errorf("read its attributes: %w", err)
-	}
-	if w.Image == "" {
-		w.Image = e.settings.Image
-	}
-	if w.Image == "" {
-		return w, podSettings{}, errors.New("image: a pod needs one; set image in the block, or in provider \"kubernetes\" for all")
-	}
-	w.Image = strings.TrimPrefix(w.Image, oci.Scheme)
-	c, err := e.cluster()
+// step reads where a step is to run.
+func (e *executor) step(req providers.ApplyRequest) (Step, error) {
+	s, err := e.Kind.Step(req.Spec)
 	if err != nil {
-		return w, podSettings{}, err
+		return s, fmt.Errorf("read its attributes: %w", err)
 	}
-	p := w.pod(e.settings, c.Namespace())
-	return w, p, c.Allow(p.Namespace)
+	if s.Image == "" {
+		s.Image = e.Settings.Image
+	}
+	if s.Image == "" {
+		return s, fmt.Errorf("image: a pod needs one; set image in the block, or in provider %q for all", e.Kind.Provider())
+	}
+	s.Image = strings.TrimPrefix(s.Image, oci.Scheme)
+	c, err := e.Cluster()
+	if err != nil {
+		return s, err
+	}
+	s.Block.fill(e.Settings, c.Namespace())
+	return s, c.Allow(s.Block.Namespace)
 }
 
 // Read implements runs.Executor. Of a stage that goes on it says Running without asking the cluster: Wait finds out.
@@ -73,10 +76,10 @@ func (e *executor) Read(ctx context.Context, dir string) (runner.Status, error) 
 	case !k.isPlaced:
 		return runner.Status{Phase: runner.Absent, ExitCode: -1, Message: "there is no run in " + dir}, nil
 	case !k.isCreated:
-		return runner.Status{ID: k.placed.Run, Phase: runner.Starting, ExitCode: -1, Message: "its Job is not made yet"}, nil
+		return runner.Status{ID: k.placed.Run, Phase: runner.Starting, ExitCode: -1, Message: "its " + e.Kind.GVK().Kind + " is not made yet"}, nil
 	}
 	st := runner.Status{ID: k.placed.Run, Phase: runner.Running, ExitCode: -1, Started: k.created.At, Message: "running as " + k.placed.Job.String()}
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return st, err
 	}
@@ -94,7 +97,7 @@ func cancelled(message string) runner.Status {
 	return runner.Status{Phase: runner.Cancelled, ExitCode: -1, Message: message}
 }
 
-// lost is a Job that was made and is gone without an outcome.
+// lost is an object that was made and is gone without an outcome.
 func lost(f folder, k known) runner.Status {
 	st := runner.Status{ID: k.placed.Run, Phase: runner.Lost, ExitCode: -1, Started: k.created.At,
 		Message: fmt.Sprintf("its %s is gone, and it left no result: somebody deleted it", k.placed.Job)}
@@ -130,23 +133,23 @@ func (e *executor) Wait(ctx context.Context, dir string, on func(runner.Progress
 	return k.outcome.Status, e.clear(ctx, f, k)
 }
 
-// clear deletes the Job, with all that it owns, once its outcome is here.
+// clear deletes the object, with all that it owns, once its outcome is here.
 func (e *executor) clear(ctx context.Context, f folder, k known) error {
 	done, err := f.has(deletedFile)
 	if err != nil || done || !k.isCreated {
 		return err
 	}
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return err
 	}
-	if err := c.Delete(ctx, k.job(), kube.DeleteOptions{}); err != nil {
+	if err := e.remove(ctx, c, k, k.job(), 0); err != nil {
 		return err
 	}
 	return f.note(deletedFile, time.Now().UTC())
 }
 
-// Cancel implements runs.Executor: the pods get SIGTERM and their grace, then the Job is gone.
+// Cancel implements runs.Executor: the pods get SIGTERM and their grace, then the object is gone.
 func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) error {
 	f := folder(dir)
 	k, err := f.known()
@@ -159,7 +162,7 @@ func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) erro
 	if !k.isPlaced {
 		return f.note(outcomeFile, outcome{Status: cancelled("cancelled before it began")})
 	}
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return err
 	}
@@ -168,16 +171,19 @@ func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) erro
 		// It may have been made by a process that died before it could say so.
 		job, err := c.Get(ctx, ref)
 		if errors.Is(err, kube.ErrNotFound) {
+			if err := e.unplace(ctx, c, k); err != nil {
+				return err
+			}
 			return f.note(outcomeFile, outcome{Status: cancelled("cancelled before it began")})
 		}
 		if err != nil {
 			return err
 		}
-		if ref = kube.RefOf(job); job.GetLabels()[labelRun] != labelValue(k.placed.Run) {
+		if ref = kube.RefOf(job); job.GetLabels()[LabelRun] != LabelValue(k.placed.Run) {
 			return fmt.Errorf("cancel: %s belongs to another run", ref)
 		}
 	}
-	if err := c.Delete(ctx, ref, kube.DeleteOptions{Within: deleteWithin}); err != nil {
+	if err := e.remove(ctx, c, k, ref, deleteWithin); err != nil {
 		return err
 	}
 	st := cancelled("cancelled")
@@ -186,6 +192,62 @@ func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) erro
 		return err
 	}
 	return errors.Join(f.note(outcomeFile, outcome{Status: st}), f.note(deletedFile, time.Now().UTC()))
+}
+
+// remove deletes the object with all that it owns, and returns when none of its pods is left. within 0 is the usual time.
+func (e *executor) remove(ctx context.Context, c *kube.Client, k known, ref kube.Ref, within time.Duration) error {
+	if len(k.placed.Before) == 0 {
+		return c.Delete(ctx, ref, kube.DeleteOptions{Within: within})
+	}
+	// In the foreground what it refers to would go before it does, and an admission that looks for that would not let it go any more.
+	if err := c.Delete(ctx, ref, kube.DeleteOptions{Propagation: metav1.DeletePropagationBackground, Within: deleteWithin}); err != nil {
+		return err
+	}
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(ref.GVK())
+	object.SetNamespace(ref.Namespace)
+	object.SetName(ref.Name)
+	late := time.NewTimer(deleteWithin)
+	defer late.Stop()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		pods, err := c.Pods(ctx, object)
+		var again *kube.Retryable
+		if err != nil && !errors.As(err, &again) {
+			return err
+		}
+		if err == nil && len(pods) == 0 {
+			return e.unplace(ctx, c, k) // the cluster does so, too; here nothing is left when the run is over
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-late.C:
+			return fmt.Errorf("delete %s: it is gone, and %d of its pods are still there after %s", ref, len(pods), deleteWithin)
+		case <-tick.C:
+		}
+	}
+}
+
+// unplace deletes what was made for an object that was not.
+func (e *executor) unplace(ctx context.Context, c *kube.Client, k known) error {
+	for _, ref := range k.placed.Before {
+		u, err := c.Get(ctx, ref)
+		if errors.Is(err, kube.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if u.GetLabels()[LabelRun] != LabelValue(k.placed.Run) {
+			continue
+		}
+		if err := c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deleteWithin is how long the end of a cancelled run may take: its grace, and the kubelet's own work.
@@ -201,11 +263,11 @@ func (e *executor) Follow(ctx context.Context, dir string, w io.Writer) error {
 	if !k.isCreated || k.isOver {
 		return copyLog(runner.LogPath(dir, 0), w)
 	}
-	c, err := e.cluster()
+	c, err := e.Cluster()
 	if err != nil {
 		return err
 	}
-	return (&watch{client: c, k: k, sink: func(index int) (sink, error) {
+	return (&watch{client: c, kind: e.Kind, k: k, sink: func(index int) (sink, error) {
 		if index > 0 {
 			return discard{}, nil
 		}
@@ -231,11 +293,11 @@ func (e *executor) Store(_ context.Context, _ resource.Address, dir string) (run
 
 // Import implements runs.Executor.
 func (e *executor) Import(ctx context.Context, addr resource.Address, dir string) (runs.Made, error) {
-	repo, err := e.store.repo("models/" + addr.Slug())
+	repo, err := e.Artifacts.Repo("models/" + addr.Slug())
 	if err != nil {
 		return runs.Made{}, err
 	}
-	m, err := pod.PushModel(ctx, e.store.client, pod.ModelPlace{Repo: repo}, dir)
+	m, err := pod.PushModel(ctx, e.Artifacts.Client, pod.ModelPlace{Repo: repo}, dir)
 	if err != nil {
 		return runs.Made{}, err
 	}
@@ -244,7 +306,7 @@ func (e *executor) Import(ctx context.Context, addr resource.Address, dir string
 
 // Stored implements runs.Executor.
 func (e *executor) Stored(ctx context.Context, m runs.Made) error {
-	_, err := e.store.client.Resolve(ctx, m.URI)
+	_, err := e.Artifacts.Client.Resolve(ctx, m.URI)
 	if errors.Is(err, oci.ErrNotFound) {
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}

@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"fmt"
@@ -11,8 +11,8 @@ import (
 	"github.com/continuo-ml/continuo/config"
 )
 
-// settings is the `provider "kubernetes"` block.
-type settings struct {
+// Settings is the `provider` block of a provider that runs commands in pods.
+type Settings struct {
 	Kubeconfig       string   `ml:"kubeconfig" doc:"Kubeconfig file. Default: KUBECONFIG, then ~/.kube/config, then the pod's service account. One that a project names may not start programs or read tokens from files."`
 	Context          string   `ml:"context" doc:"Context in the kubeconfig. Default: the current one."`
 	Namespace        string   `ml:"namespace" doc:"Namespace of what a block does not put elsewhere. Default: the context's."`
@@ -25,51 +25,46 @@ type settings struct {
 	MaxParallel      int      `ml:"max_parallel,min=1" doc:"Greatest number of runs at the same time. Default: as many as the plan allows."`
 }
 
-// podSettings is the block `kubernetes { … }` of a kind that runs a command.
-type podSettings struct {
+// Block is what the nested block of a provider says of pods.
+type Block struct {
 	Namespace        string            `ml:"namespace,policy" doc:"Namespace of the run."`
-	Labels           map[string]string `ml:"labels,policy" doc:"Further labels of Job and pods."`
-	Annotations      map[string]string `ml:"annotations,policy" doc:"Further annotations of Job and pods."`
+	Labels           map[string]string `ml:"labels,policy" doc:"Further labels of the run's objects and pods."`
+	Annotations      map[string]string `ml:"annotations,policy" doc:"Further annotations of the run's objects and pods."`
 	NodeSelector     map[string]string `ml:"node_selector,policy" doc:"Labels that a node must have."`
-	Tolerations      []toleration      `ml:"toleration,block,policy" doc:"A taint that is put up with."`
+	Tolerations      []Toleration      `ml:"toleration,block,policy" doc:"A taint that is put up with."`
 	ServiceAccount   string            `ml:"service_account,policy" doc:"Service account; its token is in the pod then."`
 	ImagePullSecrets []string          `ml:"image_pull_secrets,policy" doc:"Secrets with registry credentials."`
 	PriorityClass    string            `ml:"priority_class,policy" doc:"Priority class of the pods."`
 	SharedMemory     string            `ml:"shared_memory,policy" doc:"Size of /dev/shm, such as \"2Gi\"; data loaders of PyTorch need it."`
 	StartTimeout     time.Duration     `ml:"start_timeout,policy,default=10m" doc:"How long the pods may wait for a node, their image and volumes."`
-	Volumes          []volume          `ml:"volume,block,policy" doc:"A persistent volume claim that is mounted."`
+	Volumes          []Volume          `ml:"volume,block,policy" doc:"A persistent volume claim that is mounted."`
 }
 
-// toleration is one taint that is put up with.
-type toleration struct {
+// Toleration is one taint that is put up with.
+type Toleration struct {
 	Key      string `ml:"key,policy" doc:"Key of the taint; empty with operator Exists means all."`
 	Operator string `ml:"operator,policy,default=Equal" enum:"Equal|Exists" doc:"How key and value are compared."`
 	Value    string `ml:"value,policy" doc:"Value of the taint."`
 	Effect   string `ml:"effect,policy" enum:"NoSchedule|PreferNoSchedule|NoExecute" doc:"Effect of the taint; default all."`
 }
 
-// volume is one mounted claim.
-type volume struct {
+// Volume is one mounted claim.
+type Volume struct {
 	Name     string `ml:"name,label"`
 	Claim    string `ml:"claim,required,policy" doc:"Name of the PersistentVolumeClaim."`
 	Path     string `ml:"path,required,policy" doc:"Where it is mounted."`
 	ReadOnly bool   `ml:"read_only,policy" doc:"Whether it is mounted read-only."`
 }
 
-// workload is what the kinds that run a command say of where they run.
-type workload struct {
-	Image      string            `ml:"image"`
-	Nodes      int               `ml:"nodes"`
-	Resources  *config.Resources `ml:"resources,block"`
-	Kubernetes *podSettings      `ml:"kubernetes,block"`
+// Attributes are what the kinds that run a command say of where they run.
+type Attributes struct {
+	Image     string            `ml:"image"`
+	Nodes     int               `ml:"nodes"`
+	Resources *config.Resources `ml:"resources,block"`
 }
 
-// pod is the nested block over the provider's defaults.
-func (w workload) pod(s settings, namespace string) podSettings {
-	var p podSettings
-	if w.Kubernetes != nil {
-		p = *w.Kubernetes
-	}
+// fill puts the provider's defaults where the block says nothing.
+func (p *Block) fill(s Settings, namespace string) {
 	if p.Namespace == "" {
 		p.Namespace = namespace
 	}
@@ -82,14 +77,13 @@ func (w workload) pod(s settings, namespace string) podSettings {
 	if len(p.ImagePullSecrets) == 0 {
 		p.ImagePullSecrets = s.ImagePullSecrets
 	}
-	return p
 }
 
 const gpuResource = "nvidia.com/gpu"
 
-// quantities are a block's resources as Kubernetes takes them: what is asked for is also the limit, except of CPU, which can be shared
+// Quantities are a block's resources as Kubernetes takes them: what is asked for is also the limit, except of CPU, which can be shared
 // when others leave it.
-func quantities(r *config.Resources) (corev1.ResourceRequirements, error) {
+func Quantities(r *config.Resources) (corev1.ResourceRequirements, error) {
 	var out corev1.ResourceRequirements
 	if r == nil {
 		return out, nil
@@ -99,7 +93,7 @@ func quantities(r *config.Resources) (corev1.ResourceRequirements, error) {
 		if text == "" {
 			continue
 		}
-		q, err := quantity("resources."+string(name), text)
+		q, err := Quantity("resources."+string(name), text)
 		if err != nil {
 			return out, err
 		}
@@ -115,7 +109,8 @@ func quantities(r *config.Resources) (corev1.ResourceRequirements, error) {
 	return out, nil
 }
 
-func quantity(what, text string) (resource.Quantity, error) {
+// Quantity reads the amount of an attribute, which must be above 0.
+func Quantity(what, text string) (resource.Quantity, error) {
 	q, err := resource.ParseQuantity(text)
 	if err == nil && q.Sign() <= 0 {
 		err = fmt.Errorf("it is not above 0")
@@ -126,20 +121,20 @@ func quantity(what, text string) (resource.Quantity, error) {
 	return q, nil
 }
 
-// check looks at what the schema alone cannot say.
-func (p podSettings) check() error {
+// Check looks at what the schema alone cannot say. name is the nested block's.
+func (p *Block) Check(name string) error {
 	seen := map[string]string{}
 	for _, v := range p.Volumes {
-		if !strings.HasPrefix(v.Path, "/") || within(v.Path, home) || within(home, v.Path) {
-			return fmt.Errorf("kubernetes.volume.%s: path %q: give an absolute path outside of %s", v.Name, v.Path, home)
+		if !strings.HasPrefix(v.Path, "/") || within(v.Path, Home) || within(Home, v.Path) {
+			return fmt.Errorf("%s.volume.%s: path %q: give an absolute path outside of %s", name, v.Name, v.Path, Home)
 		}
 		if other, ok := seen[v.Path]; ok {
-			return fmt.Errorf("kubernetes.volume.%s: %s is mounted at %s already", v.Name, other, v.Path)
+			return fmt.Errorf("%s.volume.%s: %s is mounted at %s already", name, v.Name, other, v.Path)
 		}
 		seen[v.Path] = v.Name
 	}
 	if p.SharedMemory != "" {
-		_, err := quantity("kubernetes.shared_memory", p.SharedMemory)
+		_, err := Quantity(name+".shared_memory", p.SharedMemory)
 		return err
 	}
 	return nil
@@ -150,5 +145,5 @@ func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// seconds rounds up.
-func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+// Seconds rounds up.
+func Seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

@@ -1,10 +1,11 @@
-package kubernetes
+package pods
 
 import (
 	"bufio"
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -24,8 +25,8 @@ const (
 	maxLogLine = 1 << 20
 )
 
-// errGone: the Job no longer exists.
-var errGone = errors.New("its Job is gone")
+// errGone: the object no longer exists.
+var errGone = errors.New("its object is gone")
 
 // cursor is how much of a pod's log was taken: all lines before a time, and some that carry that very time.
 type cursor struct {
@@ -42,10 +43,11 @@ type sink interface {
 	close() error
 }
 
-// watch follows the pods of a stage until its Job is over. A log that breaks off, because an API server or a node went away for a while,
+// watch follows the pods of a stage until its object is over. A log that breaks off, because an API server or a node went away for a while,
 // is opened again where it broke, until the context ends.
 type watch struct {
 	client *kube.Client
+	kind   Kind
 	k      known
 	sink   func(index int) (sink, error)
 
@@ -60,7 +62,7 @@ type ended struct {
 	err   error
 }
 
-// run returns the Job and its pods as they are when it is over. onLook sees them each time before.
+// run returns when the object is over. onLook sees them each time before.
 func (w *watch) run(ctx context.Context, onLook func(job *unstructured.Unstructured, pods []corev1.Pod) error) (err error) {
 	w.sinks, w.active, w.followed, w.ended = map[int]sink{}, map[int]bool{}, map[string]bool{}, make(chan ended)
 	ctx, cancel := context.WithCancel(ctx)
@@ -108,7 +110,7 @@ func (w *watch) run(ctx context.Context, onLook func(job *unstructured.Unstructu
 	}
 }
 
-// look reads the Job and its pods, and begins to follow those that have begun.
+// look reads the object and its pods, and begins to follow those that have begun.
 func (w *watch) look(ctx context.Context, onLook func(*unstructured.Unstructured, []corev1.Pod) error) (done bool, _ error) {
 	job, err := w.client.Get(ctx, w.k.job())
 	if errors.Is(err, kube.ErrNotFound) {
@@ -117,13 +119,13 @@ func (w *watch) look(ctx context.Context, onLook func(*unstructured.Unstructured
 	if err != nil {
 		return false, err
 	}
-	pods, err := podsOf(ctx, w.client, job)
+	pods, err := w.pods(ctx, job)
 	if err != nil {
 		return false, err
 	}
 	for _, p := range pods {
 		index := indexOf(p)
-		if w.followed[p.Name] || w.active[index] || !begun(p) {
+		if w.followed[p.Name] || w.active[index] || !w.begun(p) {
 			continue
 		}
 		if w.sinks[index] == nil {
@@ -142,28 +144,21 @@ func (w *watch) look(ctx context.Context, onLook func(*unstructured.Unstructured
 			return false, err
 		}
 	}
-	return jobOver(job), nil
+	return over(job), nil
 }
 
-// podsOf lists a Job's own pods, oldest first.
-func podsOf(ctx context.Context, c *kube.Client, job *unstructured.Unstructured) ([]corev1.Pod, error) {
-	all, err := c.Pods(ctx, job)
+// pods lists those that run the command, oldest first.
+func (w *watch) pods(ctx context.Context, job *unstructured.Unstructured) ([]corev1.Pod, error) {
+	all, err := w.client.Pods(ctx, job)
 	if err != nil {
 		return nil, err
 	}
-	var out []corev1.Pod
-	for _, p := range all {
-		for _, o := range p.OwnerReferences {
-			if o.UID == job.GetUID() {
-				out = append(out, p)
-			}
-		}
-	}
-	sort.SliceStable(out, func(i, j int) bool { return out[i].CreationTimestamp.Before(&out[j].CreationTimestamp) })
-	return out, nil
+	all = slices.DeleteFunc(all, func(p corev1.Pod) bool { return !w.kind.Owns(job, &p) })
+	sort.SliceStable(all, func(i, j int) bool { return all[i].CreationTimestamp.Before(&all[j].CreationTimestamp) })
+	return all, nil
 }
 
-func jobOver(job *unstructured.Unstructured) bool {
+func over(job *unstructured.Unstructured) bool {
 	r := kube.Ready(job)
 	return r.Ready || r.Failed
 }
@@ -177,18 +172,18 @@ func indexOf(p corev1.Pod) int {
 	return n
 }
 
-// mainState is the state of the command's container.
-func mainState(p corev1.Pod) corev1.ContainerState {
+// stateOf is the state of a container.
+func stateOf(p corev1.Pod, container string) corev1.ContainerState {
 	for _, s := range p.Status.ContainerStatuses {
-		if s.Name == mainName {
+		if s.Name == container {
 			return s.State
 		}
 	}
 	return corev1.ContainerState{}
 }
 
-func begun(p corev1.Pod) bool {
-	s := mainState(p)
+func (w *watch) begun(p corev1.Pod) bool {
+	s := stateOf(p, w.kind.Container())
 	return s.Running != nil || s.Terminated != nil
 }
 
@@ -228,7 +223,7 @@ func (w *watch) over(ctx context.Context, name string) (over, gone bool) {
 	}
 	for _, s := range states {
 		m, ok := s.(map[string]any)
-		if !ok || m["name"] != mainName {
+		if !ok || m["name"] != w.kind.Container() {
 			continue
 		}
 		state, ok := m["state"].(map[string]any)
@@ -244,7 +239,7 @@ func (w *watch) stream(ctx context.Context, name string, s sink) (rest string, b
 	if from.Pod != name {
 		from = cursor{Pod: name}
 	}
-	log, err := w.client.PodLogs(ctx, w.k.placed.Job.Namespace, name, mainName, kube.LogOptions{Follow: true, Timestamps: true, Since: from.Time})
+	log, err := w.client.PodLogs(ctx, w.k.placed.Job.Namespace, name, w.kind.Container(), kube.LogOptions{Follow: true, Timestamps: true, Since: from.Time})
 	if err != nil {
 		return "", true, nil
 	}

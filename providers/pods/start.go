@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"context"
@@ -24,8 +24,8 @@ import (
 // maxTask keeps a Secret with its variables below the 1 MiB that an API server takes.
 const maxTask = 900 << 10
 
-// Start implements runs.Executor. The order is what makes a stage happen at most once: the folder says which Job it is, then the
-// Job is made, asleep; then what it needs besides; then it wakes up; then the folder has its UID. Whoever dies in between leaves
+// Start implements runs.Executor. The order is what makes a stage happen at most once: the folder says which object it is, then that
+// is made, asleep; then what it needs besides; then it wakes up; then the folder has its UID. Whoever dies in between leaves
 // nothing that runs without its folder knowing it by name, and whoever comes next goes on from there.
 func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 	f := folder(dir)
@@ -33,22 +33,42 @@ func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 	if err != nil || k.isOver || k.isCreated || k.cancelled {
 		return err
 	}
-	spec, values, task, err := e.plan(ctx, s)
+	spec, build, values, task, err := e.plan(ctx, s)
 	if err != nil {
 		return err
 	}
-	results, err := e.store.repo("runs")
+	c, err := e.Cluster()
+	if err != nil {
+		return err
+	}
+	objects, err := build.Objects(ctx, c, spec)
+	if err != nil {
+		return err
+	}
+	sec, err := secret(spec, task, values)
+	if err != nil {
+		return err
+	}
+	objects.Beside = append(objects.Beside, sec)
+	results, err := e.Artifacts.Repo("runs")
 	if err != nil {
 		return err
 	}
 	k.placed = placed{
-		Job: kube.Ref{Group: jobKind.Group, Version: jobKind.Version, Kind: jobKind.Kind, Namespace: spec.Pod.Namespace, Name: spec.Name},
-		Run: s.Spec.ID, Results: results, Nodes: spec.Nodes, Start: spec.Pod.StartTimeout, At: time.Now().UTC(), Output: s.Output, Address: s.Spec.Address,
+		Job: kube.RefOf(objects.Object),
+		Run: s.Spec.ID, Results: results, Nodes: spec.Nodes, Start: spec.Block.StartTimeout, At: time.Now().UTC(), Output: s.Output, Address: s.Spec.Address,
+	}
+	for _, u := range objects.Before {
+		k.placed.Before = append(k.placed.Before, kube.RefOf(u))
 	}
 	if err := f.note(placedFile, k.placed); err != nil {
 		return err
 	}
-	job, err := e.create(ctx, spec, task, values, s.Spec.ID)
+	job, err := e.create(ctx, c, objects, s.Spec.ID)
+	var again *kube.Retryable
+	if errors.Is(err, errRefused) && !errors.As(err, &again) {
+		return errors.Join(err, e.unplace(ctx, c, k))
+	}
 	if err != nil {
 		return err
 	}
@@ -56,13 +76,20 @@ func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 }
 
 // plan makes the specification of a stage's objects, and brings to the registry what its pods will fetch.
-func (e *executor) plan(ctx context.Context, s runs.Stage) (jobSpec, map[string]string, []byte, error) {
-	none := func(err error) (jobSpec, map[string]string, []byte, error) { return jobSpec{}, nil, nil, err }
-	w, p, err := e.workload(s.Request)
+func (e *executor) plan(ctx context.Context, s runs.Stage) (Spec, Builder, map[string]string, []byte, error) {
+	none := func(err error) (Spec, Builder, map[string]string, []byte, error) { return Spec{}, nil, nil, nil, err }
+	w, err := e.step(s.Request)
 	if err != nil {
 		return none(err)
 	}
-	runnerImage, err := e.runnerImage(ctx)
+	c, err := e.Cluster()
+	if err != nil {
+		return none(err)
+	}
+	if err := w.Build.Look(ctx, c, w.Block.Namespace); err != nil {
+		return none(err)
+	}
+	runnerImage, err := e.RunnerImage(ctx)
 	if err != nil {
 		return none(err)
 	}
@@ -79,19 +106,19 @@ func (e *executor) plan(ctx context.Context, s runs.Stage) (jobSpec, map[string]
 	if len(task) > maxTask {
 		return none(fmt.Errorf("its parameters make a task of %d bytes; %d are possible: make large ones an input", len(task), maxTask))
 	}
-	spec := jobSpec{
-		Name: jobName(s.Request.Address, s.Spec.ID), Image: w.Image, Runner: strings.TrimPrefix(runnerImage, oci.Scheme), Env: t.EnvFrom,
-		Nodes: max(w.Nodes, 1), Resources: w.Resources, Timeout: s.Spec.Timeout, Grace: s.Spec.Grace, Pod: p,
+	spec := Spec{
+		Name: objectName(s.Request.Address, s.Spec.ID, e.Kind.MaxName()), Image: w.Image, Runner: strings.TrimPrefix(runnerImage, oci.Scheme), Env: t.EnvFrom,
+		Nodes: max(w.Nodes, 1), Processes: s.Spec.Processes, Resources: w.Resources, Timeout: s.Spec.Timeout, Grace: s.Spec.Grace, Block: w.Block,
 		Labels:      e.labels(s),
-		Annotations: map[string]string{labelAddress: s.Spec.Address},
+		Annotations: map[string]string{LabelAddress: s.Spec.Address},
 	}
-	return spec, values, task, nil
+	return spec, w.Build, values, task, nil
 }
 
 func (e *executor) labels(s runs.Stage) map[string]string {
-	l := map[string]string{kube.ManagedBy: kube.FieldManager, labelRun: labelValue(s.Spec.ID), labelAddress: labelValue(s.Request.Address.Slug())}
+	l := map[string]string{kube.ManagedBy: kube.FieldManager, LabelRun: LabelValue(s.Spec.ID), LabelAddress: LabelValue(s.Request.Address.Slug())}
 	if s.Request.State != nil && s.Request.State.Lineage != "" {
-		l[labelProject] = labelValue(s.Request.State.Lineage)
+		l[LabelProject] = LabelValue(s.Request.State.Lineage)
 	}
 	return l
 }
@@ -99,7 +126,7 @@ func (e *executor) labels(s runs.Stage) map[string]string {
 // variables are the command's own: they may be sensitive, and nothing here could tell which.
 func (e *executor) variables(s runs.Stage) map[string]string {
 	out := map[string]string{}
-	for _, entry := range e.environ() {
+	for _, entry := range e.Environ() {
 		name, value, ok := strings.Cut(entry, "=")
 		if ok && slices.ContainsFunc(s.Exec.PassEnv, func(p string) bool { ok, err := path.Match(p, name); return ok && err == nil }) {
 			out[name] = value
@@ -110,15 +137,15 @@ func (e *executor) variables(s runs.Stage) map[string]string {
 }
 
 // task says what the pods do, and stores its code and inputs where they find them.
-func (e *executor) task(ctx context.Context, s runs.Stage, w workload) (pod.Task, error) {
+func (e *executor) task(ctx context.Context, s runs.Stage, w Step) (pod.Task, error) {
 	x := s.Spec
 	t := pod.Task{
 		V: pod.TaskVersion, ID: x.ID, Address: x.Address, Command: x.Command, Timeout: x.Timeout, Grace: x.Grace, Params: x.Params, Seed: x.Seed,
 		NeedModel: x.NeedModel, NeedMetrics: x.NeedMetrics, Processes: x.Processes, Nodes: max(w.Nodes, 1), ExtraEnv: x.ExtraEnv,
-		Insecure: e.settings.InsecureRegistry,
+		Insecure: e.Settings.InsecureRegistry, Settle: w.Settle,
 	}
 	var err error
-	if t.Results, err = e.store.repo("runs"); err != nil {
+	if t.Results, err = e.Artifacts.Repo("runs"); err != nil {
 		return t, err
 	}
 	if err := e.outputs(&t, s); err != nil {
@@ -157,12 +184,12 @@ func (e *executor) outputs(t *pod.Task, s runs.Stage) error {
 	if !t.NeedModel {
 		return nil
 	}
-	repo, err := e.store.repo("models/" + s.Request.Address.Slug())
+	repo, err := e.Artifacts.Repo("models/" + s.Request.Address.Slug())
 	if err != nil {
 		return err
 	}
 	t.Models = &pod.ModelPlace{Repo: repo}
-	if repo, err = e.store.repo("checkpoints"); err != nil {
+	if repo, err = e.Artifacts.Repo("checkpoints"); err != nil {
 		return err
 	}
 	t.Checkpoint = &pod.Checkpoint{Repo: repo, Tag: checkpointTag(s)}
@@ -179,33 +206,33 @@ func checkpointTag(s runs.Stage) string {
 	if s.Request.State != nil {
 		made = s.Request.State.Counters[s.Request.Address]
 	}
-	return fmt.Sprintf("%s-%s-%d", labelValue(s.Request.Address.Slug()), filepath.Base(s.Spec.CheckpointDir), made)
+	return fmt.Sprintf("%s-%s-%d", LabelValue(s.Request.Address.Slug()), filepath.Base(s.Spec.CheckpointDir), made)
 }
 
 func (e *executor) code(ctx context.Context, s runs.Stage) (*pod.Artifact, error) {
-	list, err := e.work.CodeFiles(s.Exec)
+	list, err := e.Work.CodeFiles(s.Exec)
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	repo, err := e.store.repo("code")
+	repo, err := e.Artifacts.Repo("code")
 	if err != nil {
 		return nil, err
 	}
-	a, err := pod.PushCode(ctx, e.store.client, repo, e.work.Root, list)
+	a, err := pod.PushCode(ctx, e.Artifacts.Client, repo, e.Work.Root, list)
 	if err != nil {
 		return nil, fmt.Errorf("store the code: %w", err)
 	}
 	// What was stored is what was planned only if it is so still.
-	return &a, e.work.Unmoved(s.Request, s.Exec)
+	return &a, e.Work.Unmoved(s.Request, s.Exec)
 }
 
 func (e *executor) input(ctx context.Context, in runs.Input) (pod.Artifact, error) {
 	if !in.IsModel() {
-		repo, err := e.store.repo("data")
+		repo, err := e.Artifacts.Repo("data")
 		if err != nil {
 			return pod.Artifact{}, err
 		}
-		return pod.PushData(ctx, e.store.client, repo, in.Path)
+		return pod.PushData(ctx, e.Artifacts.Client, repo, in.Path)
 	}
 	if !strings.HasPrefix(in.Model.URI, oci.Scheme) {
 		return pod.Artifact{}, fmt.Errorf("version %s is kept at %s, which pods cannot reach: train it with a cluster provider", in.Model.Digest.Short(), in.Model.URI)
@@ -213,50 +240,47 @@ func (e *executor) input(ctx context.Context, in runs.Input) (pod.Artifact, erro
 	return pod.Artifact{Ref: in.Model.URI, Digest: string(in.Model.Digest)}, nil
 }
 
+// errRefused: the object could not be made, and what was made for it is of no use.
+var errRefused = errors.New("begin the run")
+
 // create makes a stage's objects, or goes on where somebody else stopped.
-func (e *executor) create(ctx context.Context, spec jobSpec, task []byte, values map[string]string, run string) (kube.Ref, error) {
-	c, err := e.cluster()
-	if err != nil {
-		return kube.Ref{}, err
-	}
-	ref := kube.Ref{Group: jobKind.Group, Version: jobKind.Version, Kind: jobKind.Kind, Namespace: spec.Pod.Namespace, Name: spec.Name}
+func (e *executor) create(ctx context.Context, c *kube.Client, o Objects, run string) (kube.Ref, error) {
+	ref := kube.RefOf(o.Object)
 	there, err := c.Get(ctx, ref)
 	switch {
 	case errors.Is(err, kube.ErrNotFound):
-		asleep := spec
-		asleep.Suspend = true
-		if ref, err = e.apply(ctx, c)(job(asleep)); err != nil {
+		for _, u := range o.Before {
+			if _, err := apply(ctx, c, u); err != nil {
+				return ref, err
+			}
+		}
+		asleep := o.Object.DeepCopy()
+		if err := unstructured.SetNestedField(asleep.Object, true, "spec", "suspend"); err != nil {
 			return ref, err
+		}
+		if ref, err = apply(ctx, c, asleep); err != nil {
+			return ref, fmt.Errorf("%w: %w", errRefused, err)
 		}
 	case err != nil:
 		return ref, err
 	default:
 		ref = kube.RefOf(there)
-		if there.GetLabels()[labelRun] != labelValue(run) {
-			return ref, fmt.Errorf("%s is there already and belongs to run %q: delete it, or choose another namespace", ref, there.GetLabels()[labelRun])
+		if there.GetLabels()[LabelRun] != LabelValue(run) {
+			return ref, fmt.Errorf("%s is there already and belongs to run %q: delete it, or choose another namespace", ref, there.GetLabels()[LabelRun])
 		}
 		if asleep, _, err := unstructured.NestedBool(there.Object, "spec", "suspend"); err != nil || !asleep {
 			return ref, err // it was woken up: all that it needs was there
 		}
 	}
-	if _, err := e.apply(ctx, c)(secret(spec, owner(ref), task, values)); err != nil {
-		return ref, err
-	}
-	if spec.Nodes > 1 {
-		if _, err := e.apply(ctx, c)(service(spec, owner(ref))); err != nil {
+	for _, u := range slices.Concat(o.Before, o.Beside) {
+		if _, err := apply(ctx, c, owned(u, ref)); err != nil {
 			return ref, err
 		}
 	}
-	return e.apply(ctx, c)(job(spec))
+	return apply(ctx, c, o.Object)
 }
 
-// apply applies what a builder has built.
-func (e *executor) apply(ctx context.Context, c *kube.Client) func(*unstructured.Unstructured, error) (kube.Ref, error) {
-	return func(u *unstructured.Unstructured, err error) (kube.Ref, error) {
-		if err != nil {
-			return kube.Ref{}, err
-		}
-		a, err := c.Apply(ctx, u, kube.ApplyOptions{})
-		return a.Ref, err
-	}
+func apply(ctx context.Context, c *kube.Client, u *unstructured.Unstructured) (kube.Ref, error) {
+	a, err := c.Apply(ctx, u, kube.ApplyOptions{})
+	return a.Ref, err
 }

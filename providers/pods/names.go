@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"crypto/sha256"
@@ -14,27 +14,23 @@ import (
 
 // The labels on everything that this provider makes. The whole address, which a label cannot hold, is an annotation of that name.
 const (
-	labelRun     = "continuo.dev/run"
-	labelAddress = "continuo.dev/address"
-	labelProject = "continuo.dev/project"
+	LabelRun     = "continuo.dev/run"
+	LabelAddress = "continuo.dev/address"
+	LabelProject = "continuo.dev/project"
 	labelStage   = "continuo.dev/stage"
 )
 
-const (
-	// maxJobName leaves room for the index and the suffix of a pod within the 63 characters of a host name.
-	maxJobName = 52
-	maxLabel   = 63
-)
+const maxLabel = 63
 
-// jobName names the Job of a stage: the same one for the same run, whoever asks. The address in front is for people.
-func jobName(addr resource.Address, runID string) string {
+// objectName names the object of a stage: the same one for the same run, whoever asks. The address in front is for people.
+func objectName(addr resource.Address, runID string, maxName int) string {
 	id := strings.ToLower(runID)
 	id = strings.ReplaceAll(id, ".", "-")
-	if !nameLike.MatchString(id) || len(id) > maxJobName-4 {
-		id = short(runID)
+	if !nameLike.MatchString(id) || len(id) > maxName-4 {
+		id = Short(runID)
 	}
 	slug := strings.Trim(addr.Slug(), "-")
-	room := maxJobName - 1 - len(id)
+	room := maxName - 1 - len(id)
 	if len(slug) > room {
 		slug = strings.TrimRight(slug[:room], "-.")
 	}
@@ -49,15 +45,16 @@ var (
 	labelLike = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$`)
 )
 
-// labelValue is text as a label can hold it: as it is, or with a digest in the place of what does not fit.
-func labelValue(text string) string {
+// LabelValue is text as a label can hold it: as it is, or with a digest in the place of what does not fit.
+func LabelValue(text string) string {
 	if text == "" || len(text) <= maxLabel && labelLike.MatchString(text) {
 		return text
 	}
-	return short(text)
+	return Short(text)
 }
 
-func short(text string) string {
+// Short is a name for a text that cannot be one: 20 hex digits of its digest.
+func Short(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])[:20]
 }

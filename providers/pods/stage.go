@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"errors"
@@ -14,8 +14,8 @@ import (
 
 // The files of a stage's folder on this machine, besides what is mirrored.
 const (
-	placedFile  = "placed.json"  // which Job this stage is: written before the Job is made
-	createdFile = "created.json" // the Job's UID: from here on a Job that is gone is lost
+	placedFile  = "placed.json"  // which object this stage is: written before that is made
+	createdFile = "created.json" // the object's UID: from here on one that is gone is lost
 	cancelFile  = "cancelled"    // asks for the end; a stage that was not placed never will be
 	outcomeFile = "outcome.json" // the outcome
 	deletedFile = "deleted"      // nothing of the stage is left in the cluster
@@ -24,8 +24,9 @@ const (
 
 // placed is how a stage is found again by any later process.
 type placed struct {
-	Job     kube.Ref      `json:"job"` // without UID
-	Run     string        `json:"run"` // the result's tag
+	Job     kube.Ref      `json:"job"`              // the object, without UID
+	Before  []kube.Ref    `json:"before,omitempty"` // what is made before it
+	Run     string        `json:"run"`              // the result's tag
 	Results string        `json:"results"`
 	Nodes   int           `json:"nodes"`
 	Start   time.Duration `json:"start_ns"` // how long the pods may take to begin
@@ -36,7 +37,7 @@ type placed struct {
 	Address string `json:"address"`
 }
 
-// created is the Job as it was made.
+// created is the object as it was made.
 type created struct {
 	UID string    `json:"uid"`
 	At  time.Time `json:"at"`
@@ -102,7 +103,7 @@ func (f folder) known() (known, error) {
 	return k, errors.Join(errs[:]...)
 }
 
-// job is the reference of the Job that was made.
+// job is the reference of the object that was made.
 func (k known) job() kube.Ref {
 	r := k.placed.Job
 	r.UID = k.created.UID

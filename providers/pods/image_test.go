@@ -1,4 +1,4 @@
-package kubernetes
+package pods
 
 import (
 	"os"
@@ -44,11 +44,11 @@ func TestOnlyAStaticProgramForLinuxGoesIntoPods(t *testing.T) {
 
 func TestArtifactsMustBeARegistry(t *testing.T) {
 	for _, bad := range []string{"", ".ml/artifacts", "s3://bucket/x", "oci://"} {
-		if _, err := (store{artifacts: bad}).repo("data"); err == nil || !strings.Contains(err.Error(), `oci://HOST/NAME`) {
+		if _, err := (Store{URI: bad}).Repo("data"); err == nil || !strings.Contains(err.Error(), `oci://HOST/NAME`) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
-	if got, err := (store{artifacts: "oci://r.example.com/ml/"}).repo("data"); err != nil || got != "r.example.com/ml/data" {
+	if got, err := (Store{URI: "oci://r.example.com/ml/"}).Repo("data"); err != nil || got != "r.example.com/ml/data" {
 		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -1,0 +1,48 @@
+package kubeflow
+
+import (
+	"context"
+
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/pods"
+)
+
+const name = "kubeflow"
+
+// New describes the provider.
+func New() providers.Definition {
+	return providers.Definition{
+		Name:    name,
+		Doc:     "Runs trainings as TrainJobs of Kubeflow Trainer v2, on one node or on several. Code, data, models and results travel through the registry that ml { artifacts } names.",
+		Config:  pods.Settings{},
+		Kinds:   []string{"training"},
+		Nested:  map[string]any{"training": block{}},
+		Connect: connect,
+	}
+}
+
+func connect(ctx context.Context, penv providers.Env, config cty.Value) (*providers.Provider, error) {
+	e, err := pods.NewEnv(ctx, penv, config, trainJobs{})
+	if err != nil {
+		return nil, err
+	}
+	return &providers.Provider{Name: name, Drivers: e.Drivers("training"), Close: e.Work.Close}, nil
+}
+
+// block is the block `kubeflow { … }` of a training.
+type block struct {
+	Runtime     string       `ml:"runtime,policy,default=torch-distributed" doc:"Training runtime that the run builds on."`
+	RuntimeKind string       `ml:"runtime_kind,policy,default=ClusterTrainingRuntime" enum:"ClusterTrainingRuntime|TrainingRuntime" doc:"Whether the runtime is one of the cluster, or of the namespace."`
+	Initializer *initializer `ml:"initializer,block,policy" doc:"What the runtime's own initializers fetch before the run."`
+	Patches     any          `ml:"runtime_patches,policy" doc:"A list of runtimePatches of the TrainJob as its API has them, for what has no attribute here. A cluster whose Trainer does not know them refuses the run."`
+	pods.Block
+}
+
+// initializer is what the jobs of a runtime that are made for it fetch.
+type initializer struct {
+	Dataset string `ml:"dataset,policy" doc:"storageUri of the dataset; the runtime's initializer brings it to /workspace/dataset."`
+	Model   string `ml:"model,policy" doc:"storageUri of the pre-trained model; it comes to /workspace/model."`
+	Secret  string `ml:"secret,policy" doc:"Secret with the credentials for both."`
+}
