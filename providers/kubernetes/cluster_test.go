@@ -37,7 +37,7 @@ import (
 type place struct {
 	*providertest.Project
 	env       providers.Env
-	settings  settings
+	settings  pods.Settings
 	namespace string
 	admin     *kube.Client
 }
