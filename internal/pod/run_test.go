@@ -3,6 +3,7 @@
 package pod
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/continuo-ml/continuo/internal/files"
+	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/runner"
 )
 
