@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/continuo-ml/continuo/resource"
 )
 
 // objectsOf evaluates one manifest and gives its objects and what of them is secret.
@@ -45,6 +47,20 @@ func TestAManifestIsTakenApart(t *testing.T) {
 		}
 		if got := spec.GetAttr("true"); !got.RawEquals(cty.True) {
 			t.Errorf("yes is %#v", got)
+		}
+	})
+	t.Run("a driver gets it as a map", func(t *testing.T) {
+		p := mustLoad(t, projectFiles(t, map[string]string{"main.ml.hcl": `manifest "m" { yaml = "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {num: '1'}, list: [1, a]}" }`}))
+		v, diags := p.Eval(p.Blocks[0], unknownScope{})
+		var m Manifest
+		if err := resource.Decode(v.Value, &m); err != nil || diags.HasErrors() {
+			t.Fatal(err, diags)
+		}
+		want := map[string]any{"ConfigMap/c": map[string]any{
+			"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "c"}, "data": map[string]any{"num": "1"}, "list": []any{int64(1), "a"},
+		}}
+		if d := cmp.Diff(any(want), m.Objects); d != "" || !m.Prune {
+			t.Errorf("%s\nprune %v", d, m.Prune)
 		}
 	})
 	t.Run("a secret variable makes all of it secret", func(t *testing.T) {

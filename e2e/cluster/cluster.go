@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +38,7 @@ const (
 // cluster is one cluster on this machine: where it is, and what it runs.
 type cluster struct {
 	dir     host.Dir
+	group   string // control group of all pods
 	out     io.Writer
 	builder binaries.Builder
 	store   image.Store
@@ -59,15 +62,18 @@ func newCluster(out io.Writer) (*cluster, error) {
 		base = filepath.Join(home, ".cache")
 	}
 	cache := filepath.Join(base, "continuo-e2e")
-	dir := os.Getenv("ML_E2E_DIR")
-	if dir == "" {
-		dir = filepath.Join(cache, "run")
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, fmt.Errorf("find the folder of the run: %w", err)
+	dir, group := filepath.Join(cache, "run"), "continuo-e2e"
+	if given := os.Getenv("ML_E2E_DIR"); given != "" && given != dir {
+		if dir, err = filepath.Abs(given); err != nil {
+			return nil, fmt.Errorf("find the folder of the run: %w", err)
+		}
+		// Control groups are the one thing that a container of this machine shares with it.
+		sum := sha256.Sum256([]byte(dir))
+		group += "-" + hex.EncodeToString(sum[:3])
 	}
 	return &cluster{
 		dir:     host.Dir(dir),
+		group:   group,
 		out:     out,
 		builder: binaries.Builder{Source: filepath.Join(source, "e2e", "cluster", "build"), Cache: cache, Log: io.Discard},
 		store:   image.Store{Dir: filepath.Join(cache, "images")},
@@ -98,10 +104,11 @@ func (c *cluster) machine() host.Machine {
 		Dir:     c.dir,
 		Bridge:  "continuo0",
 		Address: nodeIP + "/16",
+		Service: serviceRange,
 		Table:   "continuo-e2e",
 		Private: []int{kservePort, jobsetPort, trainerPort},
 		Tables:  []string{"ip kube-proxy", "ip6 kube-proxy"},
-		Group:   "continuo-e2e",
+		Group:   c.group,
 		Sysctls: []string{
 			"net/ipv4/ip_forward", "vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops",
 			"kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes", "net/ipv4/conf/all/route_localnet",
@@ -239,8 +246,8 @@ var order = [][]string{
 
 // down stops what up started. A second call finds nothing and is harmless.
 func (c *cluster) down(ctx context.Context) error {
-	if _, err := os.Stat(string(c.dir)); errors.Is(err, os.ErrNotExist) {
-		return nil
+	if left, err := c.left(); err != nil || len(left) == 0 {
+		return err
 	}
 	for _, names := range order {
 		var g errgroup.Group // one that does not stop in time must not keep the others alive
@@ -256,19 +263,32 @@ func (c *cluster) down(ctx context.Context) error {
 		return err
 	}
 	c.say("the machine is as it was")
-	// The logs stay until the next start: they are what one looks for after a failure.
-	entries, err := os.ReadDir(string(c.dir))
+	left, err := c.left()
 	if err != nil {
-		return fmt.Errorf("empty the folder of the run: %w", err)
+		return err
 	}
-	for _, e := range entries {
-		if e.Name() != "logs" {
-			if err := os.RemoveAll(c.dir.Path(e.Name())); err != nil {
-				return fmt.Errorf("empty the folder of the run: %w", err)
-			}
+	for _, name := range left {
+		if err := os.RemoveAll(c.dir.Path(name)); err != nil {
+			return fmt.Errorf("empty the folder of the run: %w", err)
 		}
 	}
 	return nil
+}
+
+// left returns what lies in the folder of the run, without the logs: they stay until the next start, for they are what one looks for after
+// a failure.
+func (c *cluster) left() ([]string, error) {
+	entries, err := os.ReadDir(string(c.dir))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read the folder of the run: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Name() != "logs" {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
 }
 
 // restart starts a component again as it was started, and returns when it is ready.

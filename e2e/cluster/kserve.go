@@ -144,7 +144,7 @@ func applyKinds(ctx context.Context, client *api.Client, patterns ...string) err
 			}
 		}
 	}
-	return host.Until(ctx, 30*time.Second, func(ctx context.Context) error {
+	return host.Until(ctx, 2*time.Minute, func(ctx context.Context) error {
 		for _, k := range kinds {
 			if _, err := client.Path(ctx, k); err != nil {
 				return err

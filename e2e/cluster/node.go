@@ -121,7 +121,7 @@ func (c *cluster) kubeletConfig() map[string]any {
 		},
 		"authorization": map[string]any{"mode": "AlwaysAllow"}, // for those who have the client certificate
 		"clusterDNS":    []string{nodeIP}, "clusterDomain": "cluster.local",
-		"cgroupDriver": "cgroupfs", "cgroupRoot": "/continuo-e2e", "failCgroupV1": false, "enforceNodeAllocatable": []string{},
+		"cgroupDriver": "cgroupfs", "cgroupRoot": "/" + c.group, "failCgroupV1": false, "enforceNodeAllocatable": []string{},
 		"failSwapOn": false, "oomScoreAdj": 0, // lowering it needs CAP_SYS_RESOURCE
 		"podLogsDir": c.dir.Path("pods"), "volumePluginDir": c.dir.Path("kubelet", "plugins-exec"),
 		"makeIPTablesUtilChains": false, "maxPods": 500, "serializeImagePulls": false, "registryPullQPS": 0, "eventRecordQPS": 0,

@@ -23,6 +23,7 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/files"
+	"github.com/continuo-ml/continuo/internal/gateway/capture"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
@@ -205,7 +206,7 @@ func (s *site) apply(ctx context.Context, spec deploymentSpec, force bool) (prov
 		ref = failed.Ref
 	}
 	if ref != nil {
-		rec := &state.Record{Address: s.addr, Phase: resource.PhaseReady, Updated: time.Now()}
+		rec := &state.Record{Address: s.addr, Phase: resource.PhaseReady, Provider: "kserve", Updated: time.Now()}
 		var e1, e2 error
 		rec.Ref, e1 = json.Marshal(ref)
 		rec.Outputs, e2 = json.Marshal(outputs)
@@ -292,6 +293,26 @@ func TestAFormatIsServedByARuntime(t *testing.T) {
 		t.Errorf("a format that nobody serves: %v", err)
 	}
 	s.predicts(`{"predictions": [6.0, 14.0]}`)
+	got, err := s.d.Captured(t.Context(), s.addr, s.record)
+	if err != nil || got.Version != 2 {
+		t.Errorf("captured: %+v, %v", got, err)
+	}
+	captured := 0
+	for rec, err := range capture.Records(got.Dir, 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rec.Version == 2 {
+			captured++
+		}
+	}
+	if captured == 0 {
+		t.Error("no request of version 2 was captured")
+	}
+	var log bytes.Buffer
+	if err := s.d.Logs(t.Context(), providers.LogRequest{Record: s.record}, &log); err != nil {
+		t.Errorf("logs: %v", err)
+	}
 	s.remove()
 	s.nothingLeft()
 }
@@ -347,6 +368,48 @@ func TestARolloutMovesWeightsAndGoesBack(t *testing.T) {
 	}
 	t.Logf("the rollback took %s", time.Since(start).Round(time.Millisecond))
 	s.answersOnly("v1")
+}
+
+// TestAnApplyThatWasCutOffGoesOn: the weights stay as they are, and the next call under the same id brings the rollout to its end.
+func TestAnApplyThatWasCutOffGoesOn(t *testing.T) {
+	s := newSite(t, "cut")
+	canary := func(d *deploymentSpec) {
+		d.Rollout = &config.Rollout{Strategy: "canary", Steps: []int{50, 100}, Interval: 3 * time.Second, MaxWait: time.Minute, Abort: &config.Abort{MinRequests: 5}}
+	}
+	s.must(s.own(1, canary))
+	ctx, cut := context.WithCancel(t.Context())
+	req := s.request("cut-off", false)
+	emit := req.Emit
+	req.Emit = func(e resource.Event) {
+		emit(e)
+		if strings.Contains(e.Message, "canary at 50 %:") { // the weights have moved
+			cut()
+		}
+	}
+	if _, err := s.d.Apply(ctx, s.own(2, canary), req); !errors.Is(err, context.Canceled) {
+		t.Fatalf("error %v, want the context's", err)
+	}
+	seen := map[string]bool{}
+	for range 40 {
+		_, got, err := s.call(http.MethodGet, "/", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[got[:14]] = true
+	}
+	if len(seen) != 2 {
+		t.Errorf("at 50 %% the answers are of %v", seen)
+	}
+	stop := s.traffic()
+	defer stop()
+	req = s.request("cut-off", false)
+	req.Adopt = true
+	res, err := s.d.Apply(t.Context(), s.own(2, canary), req)
+	if err != nil || res.Outputs.(config.DeploymentOutputs).Version != 2 {
+		t.Fatalf("it went on to %+v, %v", res, err)
+	}
+	s.answersOnly("v2")
+	s.versions(2)
 }
 
 // traffic sends requests until it is stopped.

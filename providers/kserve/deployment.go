@@ -68,19 +68,20 @@ func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req provide
 		return d.direct(ctx, c, spec, req, front, ref)
 	}
 	n := spec.nest(d.settings, c.Namespace())
-	// What routers run is asked for once, and kept with the rest of what the operation resolved.
-	if !req.Adopt {
-		if front.Runner, err = d.runner(ctx); err != nil {
-			return providers.Result{}, failure(req.Address, nil, err)
-		}
-	}
 	r := rollout.Request{
 		Client: c, Front: front, Key: d.work.Key, OpID: req.OpID, Adopt: req.Adopt, Force: req.Force, Now: d.now,
 		Asked:   gateway.Version{Number: spec.Model.Version, Digest: spec.Model.Digest},
 		Policy:  rollout.PolicyOf(spec.Rollout, req.Force),
 		Capture: gateway.Capture{Enabled: true},
 		Say:     d.sayer(req),
-		Resolve: func(ctx context.Context) (json.RawMessage, error) { return d.resolve(ctx, c, spec, n, req) },
+		Resolve: func(ctx context.Context) (json.RawMessage, string, error) {
+			raw, err := d.resolve(ctx, c, spec, n, req)
+			if err != nil {
+				return nil, "", err
+			}
+			runner, err := d.runner(ctx)
+			return raw, runner, err
+		},
 		Servers: func(raw json.RawMessage, secret string) (rollout.Servers, error) {
 			rel, err := releaseOf(front, spec, n, raw, secret)
 			if err != nil {

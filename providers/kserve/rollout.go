@@ -72,7 +72,8 @@ func (f *fleet) make(ctx context.Context, apply func() (kube.Applied, error)) er
 		if err != nil {
 			return err
 		}
-		if _, err := f.client.Apply(ctx, secret, kube.ApplyOptions{Force: []string{"data"}}); err != nil {
+		// Its name follows from its content: it is written without a look, for no Secret is ever read.
+		if _, err := f.client.Apply(ctx, secret, kube.ApplyOptions{}); err != nil {
 			return err
 		}
 	}
@@ -91,7 +92,7 @@ func (f *fleet) own(ctx context.Context, service kube.Ref) error {
 	}
 	owner := rollout.OwnedBy(service)
 	secret.SetOwnerReferences(append(secret.GetOwnerReferences(), owner))
-	_, err = f.client.Apply(ctx, secret, kube.ApplyOptions{Force: []string{"data"}})
+	_, err = f.client.Apply(ctx, secret, kube.ApplyOptions{})
 	return err
 }
 

@@ -20,8 +20,10 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/yaml"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/kube"
@@ -70,7 +72,8 @@ func onCluster(t *testing.T) *place {
 			t.Error(err)
 		}
 	})
-	p.settings = pods.Settings{Kubeconfig: path, Namespace: p.namespace, Image: registry + "/python-sklearn:12"}
+	p.grant()
+	p.settings = pods.Settings{Kubeconfig: impersonating(t, path, "system:serviceaccount:"+p.namespace+":continuo"), Namespace: p.namespace, Image: registry + "/python-sklearn:12"}
 	p.env = providertest.Env(p.Root)
 	p.env.Exe = []string{program(t)}
 	// A run whose result is in the registry is not run again: each test has a part of its own there.
@@ -86,6 +89,50 @@ func onCluster(t *testing.T) *place {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// grant gives the namespace's account `continuo` the rights that the project ships, and the tests run under them.
+func (p *place) grant() {
+	p.T.Helper()
+	b, err := os.ReadFile(filepath.Join("..", "..", "deploy", "rbac.yaml"))
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	granted := 0
+	for _, doc := range strings.Split(string(b), "\n---\n") {
+		var object map[string]any
+		if err := yaml.Unmarshal([]byte(strings.ReplaceAll(doc, "namespace: ml", "namespace: "+p.namespace)), &object); err != nil {
+			p.T.Fatal(err)
+		}
+		u := &unstructured.Unstructured{Object: object}
+		if u.GetNamespace() == "" {
+			continue // what belongs to no namespace is not needed to run commands
+		}
+		if _, err := p.admin.Apply(p.T.Context(), u, kube.ApplyOptions{}); err != nil {
+			p.T.Fatal(err)
+		}
+		granted++
+	}
+	if granted != 3 {
+		p.T.Fatalf("deploy/rbac.yaml has %d objects for a namespace; an account, a role and a binding were expected", granted)
+	}
+}
+
+// impersonating copies a kubeconfig for another user.
+func impersonating(t *testing.T, path, user string) string {
+	t.Helper()
+	cfg, err := clientcmd.LoadFromFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range cfg.AuthInfos {
+		u.Impersonate = user
+	}
+	out := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(*cfg, out); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // program builds ml, once.
@@ -379,6 +426,41 @@ func TestOnAClusterAJobThatWasDeletedIsLostAndNotMadeAgain(t *testing.T) {
 	}
 	if st, err := e.Read(ctx, dir); err != nil || st.Phase != runner.Lost || c.begun.Load() != 1 {
 		t.Errorf("%+v, %v; begun %d times", st, err, c.begun.Load())
+	}
+	p.nothingLeft()
+}
+
+func TestOnAClusterAPodThatIsKilledIsFollowedByAnother(t *testing.T) {
+	p, c := onCluster(t), newCounter(t)
+	dir, s := p.stage("op", c.counted()+`echo hello; if test -e $ML_CHECKPOINT_DIR/half; then echo resumed; else echo half > $ML_CHECKPOINT_DIR/half; `+c.slowly()+`fi; `+writesModel)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	e := p.executor("")
+	if err := e.Start(ctx, dir, s); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return c.begun.Load() == 1 })
+	pods, err := p.admin.List(ctx, kube.Ref{Version: "v1", Kind: "Pod"}.GVK(), p.namespace, kube.Selector{})
+	if err != nil || len(pods) != 1 {
+		t.Fatalf("%d pods, %v", len(pods), err)
+	}
+	done := make(chan error, 1)
+	var st runner.Status
+	go func() {
+		var err error
+		st, err = e.Wait(ctx, dir, nil)
+		done <- err
+	}()
+	if err := p.admin.Delete(ctx, kube.RefOf(pods[0]), kube.DeleteOptions{Propagation: "Background"}); err != nil {
+		t.Fatal(err)
+	}
+	c.open.Store(true)
+	if err := <-done; err != nil || st.Phase != runner.Succeeded {
+		t.Errorf("%+v, %v", st, err)
+	}
+	log := p.Read(runner.LogPath(dir, 0))
+	if c.begun.Load() != 2 || !strings.Contains(log, "goes on]") || strings.Count(log, "hello") != 2 || !strings.HasSuffix(log, "resumed\n") {
+		t.Errorf("begun %d times: %s", c.begun.Load(), log)
 	}
 	p.nothingLeft()
 }

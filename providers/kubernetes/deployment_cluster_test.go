@@ -1,4 +1,4 @@
-//go:build cluster
+//go:build e2e
 
 package kubernetes
 
@@ -28,12 +28,13 @@ import (
 	"github.com/continuo-ml/continuo/internal/pod"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/pods"
+	"github.com/continuo-ml/continuo/providers/providertest"
 	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
 
-// site is a deployment on a real cluster: ML_E2E_KUBECONFIG and ML_E2E_REGISTRY name it, ML_E2E_NAMESPACE (which must exist) where.
+// site is a deployment on a real cluster: the one of ML_E2E_KUBECONFIG, with the registry ML_E2E_REGISTRY, in a namespace of its own.
 type site struct {
 	t      *testing.T
 	client *kube.Client
@@ -49,21 +50,25 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	registry, namespace := os.Getenv("ML_E2E_REGISTRY"), os.Getenv("ML_E2E_NAMESPACE")
-	if registry == "" || namespace == "" {
-		t.Fatal("ML_E2E_KUBECONFIG, ML_E2E_REGISTRY and ML_E2E_NAMESPACE name no cluster")
+	registry := os.Getenv("ML_E2E_REGISTRY")
+	if registry == "" || os.Getenv("ML_E2E_KUBECONFIG") == "" || os.Getenv("ML_E2E_KUBECTL") == "" {
+		if os.Getenv("CI") != "" {
+			t.Fatal("ML_E2E_KUBECONFIG, ML_E2E_REGISTRY and ML_E2E_KUBECTL name no cluster to test on")
+		}
+		t.Skip("ML_E2E_KUBECONFIG, ML_E2E_REGISTRY and ML_E2E_KUBECTL name no cluster to test on")
 	}
+	namespace := ownNamespace(t)
 	c, err := kube.Connect(t.Context(), kube.Config{Kubeconfig: os.Getenv("ML_E2E_KUBECONFIG"), Namespace: namespace})
 	if err != nil {
 		t.Fatal(err)
 	}
 	images := oci.New(oci.Options{Insecure: []string{registry}})
 	s := &site{t: t, client: c, addr: resource.Address{Kind: "deployment", Name: "tumors"}, snap: &state.Snapshot{Lineage: "router-dev-test"}}
-	base := registry + "/" + namespace
+	base := registry + "/deployment-test"
 	runner := s.build(images, base+"/runner", "../../cmd/ml", "ml", nil)
 	s.server = s.build(images, base+"/server", "./testdata/server", "server", nil)
 	root := t.TempDir()
-	work, err := runs.NewWorkspace(providers.Env{Root: root, Dir: filepath.Join(root, ".ml"), Now: time.Now, LookupEnv: os.LookupEnv, Environ: os.Environ}, 0)
+	work, err := runs.NewWorkspace(providers.Env{Root: root, Dir: filepath.Join(root, ".ml"), Now: time.Now, LookupEnv: os.LookupEnv, Environ: os.Environ, Key: []byte("a project's key")}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +83,27 @@ func newSite(t *testing.T) *site {
 		}
 	})
 	return s
+}
+
+// ownNamespace makes a namespace for the test, which goes with it.
+func ownNamespace(t *testing.T) string {
+	t.Helper()
+	admin, err := kube.Connect(context.Background(), kube.Config{Kubeconfig: os.Getenv("ML_E2E_KUBECONFIG"), Allowed: []string{kube.AllNamespaces}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("deployment-test-%d", os.Getpid())
+	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}}
+	made, err := admin.Apply(context.Background(), u, kube.ApplyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := admin.Delete(context.Background(), made.Ref, kube.DeleteOptions{Within: 3 * time.Minute}); err != nil {
+			t.Error(err)
+		}
+	})
+	return name
 }
 
 // build makes an image of one Go program.
@@ -505,4 +531,21 @@ func (s *site) shadowed() {
 	if err := s.d.Logs(t.Context(), providers.LogRequest{Record: s.record, Lines: 5}, &log); err != nil {
 		t.Errorf("logs: %v", err)
 	}
+}
+
+func TestADeploymentOnAClusterKeepsTheContract(t *testing.T) {
+	s := newSite(t)
+	slow := s.spec(2, func(d *deploymentSpec) { d.Env["START_AFTER"] = "10s" })
+	pods := func() int {
+		list, err := s.client.List(context.Background(), gvkPod, s.client.Namespace(), kube.Selector{Labels: labelPart + "=" + partServer})
+		if err != nil {
+			t.Error(err)
+		}
+		return len(list)
+	}
+	providertest.Run(t, providertest.Case{
+		Driver: providers.For(s.d), Kind: "deployment",
+		Spec: providertest.Encoded(t, s.spec(1, nil).Deployment), Slow: providertest.Encoded(t, slow.Deployment),
+		Count: pods, Release: func() {},
+	})
 }

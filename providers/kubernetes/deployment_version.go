@@ -200,11 +200,11 @@ func (v version) probe(port int, path string, period int32) *corev1.Probe {
 func (v version) env(port int, extra map[string]string) []corev1.EnvVar {
 	// A log that lags by a buffer is of no use when the server dies; code and model are read-only.
 	all := map[string]string{"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-	if _, ok := v.variables()["HOST"]; !ok {
-		all["HOST"] = "0.0.0.0"
-	}
 	maps.Copy(all, extra)
 	all["PORT"] = strconv.Itoa(port)
+	if _, ok := v.variables()["HOST"]; !ok { // the user's own is in the Secret, over which this would win
+		all["HOST"] = "0.0.0.0"
+	}
 	all["ML_RUN_ID"] = fmt.Sprintf("%s.v%d", v.Address.Slug(), v.Number)
 	if v.ModelDir != "" {
 		all["ML_MODEL_DIR"] = v.ModelDir

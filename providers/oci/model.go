@@ -83,6 +83,8 @@ func checkout(store string, d resource.Digest, dir string) error {
 
 // pull gets a model's files out of its image, unless dir holds them.
 func (p *pack) pull(ctx context.Context, uri string, want resource.Digest, dir string) error {
+	p.pulling.Lock()
+	defer p.pulling.Unlock()
 	if have, _, err := files.DigestDir(dir); err == nil && have == want.Hex() {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/continuo-ml/continuo/config"
@@ -25,6 +26,7 @@ type pack struct {
 	client   *oci.Client // builds, pushes and deletes
 	look     *oci.Client // reads for a plan, with less patience
 	platform string
+	pulling  sync.Mutex // several blocks may want the same model
 }
 
 // defaultTimeout bounds an apply whose block says nothing.

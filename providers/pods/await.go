@@ -144,7 +144,11 @@ func (e *executor) result(ctx context.Context, f folder, k known) (outcome, erro
 // placeOutput moves what the command wrote to ML_OUTPUT: one file, or into a folder that is there.
 func placeOutput(from, to string) error {
 	if info, err := os.Stat(to); err != nil || !info.IsDir() {
-		return os.Rename(filepath.Join(from, filepath.Base(to)), to)
+		err := os.Rename(filepath.Join(from, filepath.Base(to)), to)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // it wrote none; who asked for the output says so
+		}
+		return err
 	}
 	entries, err := os.ReadDir(from)
 	if errors.Is(err, os.ErrNotExist) {

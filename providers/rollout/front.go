@@ -54,7 +54,7 @@ type Front struct {
 	Name, Namespace string
 	Address         resource.Address
 	Project         string
-	// Runner is the image that holds this program as /ml, as pods pull it.
+	// Runner is the image of the routers; an operation resolves it.
 	Runner string
 	Port   int32
 	Drain  time.Duration

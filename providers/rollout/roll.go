@@ -58,8 +58,8 @@ type Request struct {
 	// Say is told what goes on.
 	Say func(string)
 	// Resolve is called once in an operation, before anything is made. What it returns is kept: the operation goes on with it after a
-	// crash, whatever a tag stands for by then.
-	Resolve func(ctx context.Context) (json.RawMessage, error)
+	// crash, whatever a tag stands for by then. runner is the image that holds this program as /ml, as pods pull it.
+	Resolve func(ctx context.Context) (resolved json.RawMessage, runner string, err error)
 	// Servers runs what was resolved. secret is known to nobody but this deployment, for digests that tell nothing.
 	Servers func(resolved json.RawMessage, secret string) (Servers, error)
 }
@@ -127,7 +127,7 @@ func (r *roll) ask(ctx context.Context) error {
 	if err := r.Policy.Validate(); err != nil {
 		return err
 	}
-	resolved, err := r.Resolve(ctx)
+	resolved, runner, err := r.Resolve(ctx)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (r *roll) ask(ctx context.Context) error {
 	}
 	s.Live.Phase, s.Live.Message = gateway.PhaseRolling, "" // no longer at rest
 	s.Op, s.Asked, s.Forced, s.Policy = r.OpID, r.Asked, r.Force, r.Policy
-	s.Runner, s.Resolved = r.Front.Runner, resolved
+	s.Runner, s.Resolved = runner, resolved
 	return r.save(ctx)
 }
 

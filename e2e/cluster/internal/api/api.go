@@ -135,7 +135,7 @@ func Load(file string) (*Client, error) {
 	if client.Server == "" {
 		return nil, fmt.Errorf("read kubeconfig %s: its current context %q names no cluster", file, c.CurrentContext)
 	}
-	client.http = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: tlsConfig, MaxIdleConnsPerHost: 8}}
+	client.http = &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{TLSClientConfig: tlsConfig, MaxIdleConnsPerHost: 8}}
 	return client, nil
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -104,5 +106,32 @@ func TestTheCommittedModulesNameTheirPrograms(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+func TestTheToolsOfAModuleAreBuilt(t *testing.T) {
+	b, m := source(t)
+	m.LDFlags = "-X main.version=v7"
+	put(t, filepath.Join(b.Source, "m", "go.mod"), "module example.com/m\n\ngo 1.25\n\ntool (\n\texample.com/m/a\n\texample.com/m/b\n)\n")
+	put(t, filepath.Join(b.Source, "m", "go.sum"), "")
+	for _, name := range m.Tools {
+		put(t, filepath.Join(b.Source, "m", name, "main.go"), "package main\n\nvar version string\n\nfunc main() { print(\""+name+" \" + version) }\n")
+	}
+	dir, err := b.Build(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range m.Tools {
+		if out, err := exec.Command(filepath.Join(dir, name)).CombinedOutput(); err != nil || string(out) != name+" v7" {
+			t.Errorf("%s says %q, %v", name, out, err)
+		}
+	}
+	put(t, filepath.Join(b.Source, "m", "a", "main.go"), "package main\n\nfunc main() { nonsense }\n")
+	put(t, filepath.Join(b.Source, "m", "go.sum"), "\n")
+	if _, err := b.Build(t.Context(), m); err == nil || !strings.Contains(err.Error(), "nonsense") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("a build that fails: %v", err)
+	}
+	if built, err := b.Built(m); built || err != nil {
+		t.Errorf("after it: built %v, %v", built, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,7 @@ type Machine struct {
 	Dir     Dir
 	Bridge  string   // network interface
 	Address string   // of the bridge, with the length of its prefix: 10.88.0.1/16
+	Service string   // range of addresses that lead to pods: they have a route even where no default route is
 	Table   string   // packet filter table that lets pods reach the outside world
 	Private []int    // TCP ports that only this machine may reach
 	Tables  []string // tables that a component makes, as "FAMILY NAME"
@@ -61,6 +63,7 @@ func (m Machine) Set(ctx context.Context) error {
 		{"ip", "link", "add", m.Bridge, "type", "bridge"},
 		{"ip", "addr", "add", m.Address, "dev", m.Bridge},
 		{"ip", "link", "set", m.Bridge, "up"},
+		{"ip", "route", "add", m.Service, "dev", m.Bridge},
 	}
 	for _, s := range steps {
 		if err := run(ctx, s...); err != nil {
@@ -152,7 +155,7 @@ func (m Machine) Unset(ctx context.Context) error {
 }
 
 func (m Machine) bridged() bool {
-	_, err := os.Stat("/sys/class/net/" + m.Bridge)
+	_, err := net.InterfaceByName(m.Bridge)
 	return err == nil
 }
 

@@ -11,11 +11,15 @@ import (
 	"strconv"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 func main() {
 	if why := os.Getenv("DIE"); why != "" {
 		log.Fatal(why)
+	}
+	if d, err := time.ParseDuration(os.Getenv("START_AFTER")); err == nil {
+		<-time.After(d)
 	}
 	value := os.Getenv("VALUE")
 	if dir := os.Getenv("ML_MODEL_DIR"); dir != "" { // the model, and code in the working folder
