@@ -3,6 +3,7 @@
 package pod
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/continuo-ml/continuo/internal/files"
+	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/runner"
 )
 
@@ -284,6 +286,27 @@ func TestTwoNodesMeet(t *testing.T) {
 				t.Errorf("%q", text)
 			}
 		})
+	}
+}
+
+func TestANodeWhoseCommandFailedWaitsWhetherAnotherWasLost(t *testing.T) {
+	env := []string{"JOB_COMPLETION_INDEX=0", "MASTER_ADDR=127.0.0.1"}
+	k := newCluster(t)
+	task := k.task(t, "exit 3")
+	task.Nodes, task.Settle = 2, time.Millisecond
+	start(t, task, t.TempDir(), env...).mustEnd(ExitFailed, runner.Failed, "exit code 3")
+
+	k = newCluster(t)
+	task = k.task(t, "exit 3")
+	task.Nodes, task.Settle = 2, time.Hour
+	p := start(t, task, t.TempDir(), env...)
+	eventually(t, "the command has ended", func() bool { _, err := os.Stat(p.message); return err == nil })
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.mustEnd(ExitLost, runner.Lost, "ended with the other nodes")
+	if _, err := FetchResult(within(t), k.c, task.Results, task.ID, filepath.Join(t.TempDir(), "r")); !errors.Is(err, oci.ErrNotFound) {
+		t.Errorf("it stored a result, which would end the run for good: %v", err)
 	}
 }
 
