@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,14 +63,8 @@ func onCluster(t *testing.T) *place {
 			t.Error(err)
 		}
 	})
-	program := filepath.Join(t.TempDir(), "ml")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", program, "github.com/continuo-ml/continuo/cmd/ml")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, text)
-	}
 	env := providertest.Env(p.Root)
-	env.Exe, env.Artifacts, env.Now = []string{program}, "oci://"+registry+"/"+p.ns, time.Now
+	env.Exe, env.Artifacts, env.Now = []string{program(t)}, "oci://"+registry+"/"+p.ns, time.Now
 	p.env, err = pods.Configured(t.Context(), env, pods.Settings{Kubeconfig: path, Namespace: p.ns, Image: registry + "/python-torch:12"}, trainJobs{})
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +75,44 @@ func onCluster(t *testing.T) *place {
 		}
 	})
 	return p
+}
+
+// built builds ml once, for all tests; TestMain removes it.
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "ml-kubeflow-*")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "ml"), "github.com/continuo-ml/continuo/cmd/ml")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	text, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("go build: %w\n%s", err, text)
+	}
+	return filepath.Join(dir, "ml"), err
+})
+
+func program(t *testing.T) string {
+	t.Helper()
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestMain removes the program that the tests built.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	list, err := filepath.Glob(filepath.Join(os.TempDir(), "ml-kubeflow-*"))
+	for _, dir := range list {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // nothingLeft fails if an object of a run is still in the namespace after a while: the cluster deletes what a TrainJob owned in its own time.
