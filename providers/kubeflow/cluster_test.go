@@ -231,7 +231,19 @@ func TestOnAClusterTwoNodesBeginAgainTogetherWhenOneIsLost(t *testing.T) {
 	if err := e.Start(ctx, dir, s); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return c.begun.Load() == 2 })
+	waited := make(chan error, 1)
+	go func() {
+		st, err := p.env.Executor().Wait(ctx, dir, nil)
+		if err == nil && st.Phase != runner.Succeeded {
+			err = fmt.Errorf("%+v", st)
+		}
+		waited <- err
+	}()
+	said := func(rank, times int) bool {
+		log, err := os.ReadFile(runner.LogPath(dir, rank))
+		return err == nil && strings.Count(string(log), fmt.Sprintf("node %d of 2\n", rank)) == times
+	}
+	waitFor(t, func() bool { return said(0, 1) && said(1, 1) })
 	all, err := p.admin.List(ctx, podKind, p.ns, kube.Selector{Labels: pods.LabelRun + "=op"})
 	if err != nil || len(all) != 2 {
 		t.Fatalf("%d pods, %v", len(all), err)
@@ -241,14 +253,11 @@ func TestOnAClusterTwoNodesBeginAgainTogetherWhenOneIsLost(t *testing.T) {
 	}
 	waitFor(t, func() bool { return c.begun.Load() == 4 })
 	c.open.Store(true)
-	if st, err := e.Wait(ctx, dir, nil); err != nil || st.Phase != runner.Succeeded {
-		t.Fatalf("%+v, %v", st, err)
+	if err := <-waited; err != nil {
+		t.Fatal(err)
 	}
-	for rank := range 2 {
-		log, err := os.ReadFile(runner.LogPath(dir, rank))
-		if want := fmt.Sprintf("node %d of 2\n", rank); err != nil || strings.Count(string(log), want) != 2 {
-			t.Errorf("node %d: %v\n%s", rank, err, log)
-		}
+	if !said(0, 2) || !said(1, 2) {
+		t.Errorf("the logs of both lives of both nodes are not all there")
 	}
 	p.nothingLeft()
 }
