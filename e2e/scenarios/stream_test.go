@@ -14,6 +14,32 @@ import (
 // failed fails the test.
 func (w *world) stream(args ...string) func() string {
 	w.Helper()
+	end := w.send(args...)
+	return func() string {
+		w.Helper()
+		out, err := end()
+		if err != nil {
+			w.Fatalf("a request failed meanwhile: %v\n%s", err, out)
+		}
+		return out
+	}
+}
+
+// streamFailing asks as clients do who know nothing of a new column; that some requests fail is what the scenario is about.
+func (w *world) streamFailing(url string) func() {
+	w.Helper()
+	end := w.send(url, "clients.csv", "--seed", "6")
+	return func() {
+		w.Helper()
+		out, err := end()
+		if err == nil {
+			w.Fatalf("no request failed: the canary had none\n%s", out)
+		}
+	}
+}
+
+func (w *world) send(args ...string) func() (string, error) {
+	w.Helper()
 	script, err := filepath.Abs(filepath.Join("..", "..", "examples", "traffic.py"))
 	if err != nil {
 		w.Fatal(err)
@@ -28,15 +54,13 @@ func (w *world) stream(args ...string) func() string {
 		w.Fatal(err)
 	}
 	w.Cleanup(cancel) // also ends it when the test fails meanwhile
-	return func() string {
+	return func() (string, error) {
 		w.Helper()
 		defer cancel()
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			w.Fatal(err)
 		}
-		if err := cmd.Wait(); err != nil {
-			w.Fatalf("a request failed meanwhile: %v\n%s", err, out.String())
-		}
-		return out.String()
+		err := cmd.Wait()
+		return out.String(), err
 	}
 }

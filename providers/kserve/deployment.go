@@ -87,7 +87,11 @@ func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req provide
 			if err != nil {
 				return nil, err
 			}
-			return newFleet(c, rel)
+			fleet, err := newFleet(c, rel)
+			if err == nil {
+				fleet.forced = req.Force
+			}
+			return fleet, err
 		},
 	}
 	if x := spec.Capture; x != nil {

@@ -65,7 +65,7 @@ type nested struct {
 	Batcher              *batcher          `ml:"batcher,block" doc:"Joins requests into batches, by KServe's agent."`
 	Transformer          *component        `ml:"transformer,block" doc:"Image and arguments of the deployment's transformer, or all of one."`
 	Explainer            *component        `ml:"explainer,block" doc:"A server that explains predictions."`
-	Golden               *golden           `ml:"golden,block" doc:"A request that a new version must answer before it gets traffic."`
+	Golden               *golden           `ml:"golden,block" doc:"A request that a new version must answer before it gets traffic. A rollback does not send it."`
 	ClusterDomain        string            `ml:"cluster_domain,default=cluster.local" doc:"Domain of the cluster's names."`
 	ServiceType          string            `ml:"service_type,default=ClusterIP" enum:"ClusterIP|NodePort|LoadBalancer" doc:"Type of the Service in front."`
 	Router               *router           `ml:"router,block" doc:"The router in front of the versions."`

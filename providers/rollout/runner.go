@@ -103,8 +103,9 @@ func (r *Runner) platform(path string) (_ string, err error) {
 		return "linux/amd64", nil
 	case elf.EM_AARCH64:
 		return "linux/arm64", nil
+	default:
+		return "", fmt.Errorf("%s is for %s: %s", path, f.Machine, other)
 	}
-	return "", fmt.Errorf("%s is for %s: %s", path, f.Machine, other)
 }
 
 func copyFile(from, to string, mode os.FileMode) (err error) {
