@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,14 +63,8 @@ func onCluster(t *testing.T) *place {
 			t.Error(err)
 		}
 	})
-	program := filepath.Join(t.TempDir(), "ml")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", program, "github.com/continuo-ml/continuo/cmd/ml")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, text)
-	}
 	env := providertest.Env(p.Root)
-	env.Exe, env.Artifacts, env.Now = []string{program}, "oci://"+registry+"/"+p.ns, time.Now
+	env.Exe, env.Artifacts, env.Now = []string{program(t)}, "oci://"+registry+"/"+p.ns, time.Now
 	p.env, err = pods.Configured(t.Context(), env, pods.Settings{Kubeconfig: path, Namespace: p.ns, Image: registry + "/python-torch:12"}, trainJobs{})
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +75,44 @@ func onCluster(t *testing.T) *place {
 		}
 	})
 	return p
+}
+
+// built builds ml once, for all tests; TestMain removes it.
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "ml-kubeflow-*")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "ml"), "github.com/continuo-ml/continuo/cmd/ml")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	text, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("go build: %w\n%s", err, text)
+	}
+	return filepath.Join(dir, "ml"), err
+})
+
+func program(t *testing.T) string {
+	t.Helper()
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestMain removes the program that the tests built.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	list, err := filepath.Glob(filepath.Join(os.TempDir(), "ml-kubeflow-*"))
+	for _, dir := range list {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // nothingLeft fails if an object of a run is still in the namespace after a while: the cluster deletes what a TrainJob owned in its own time.
@@ -198,7 +231,19 @@ func TestOnAClusterTwoNodesBeginAgainTogetherWhenOneIsLost(t *testing.T) {
 	if err := e.Start(ctx, dir, s); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return c.begun.Load() == 2 })
+	waited := make(chan error, 1)
+	go func() {
+		st, err := p.env.Executor().Wait(ctx, dir, nil)
+		if err == nil && st.Phase != runner.Succeeded {
+			err = fmt.Errorf("%+v", st)
+		}
+		waited <- err
+	}()
+	said := func(rank, times int) bool {
+		log, err := os.ReadFile(runner.LogPath(dir, rank))
+		return err == nil && strings.Count(string(log), fmt.Sprintf("node %d of 2\n", rank)) == times
+	}
+	waitFor(t, func() bool { return said(0, 1) && said(1, 1) })
 	all, err := p.admin.List(ctx, podKind, p.ns, kube.Selector{Labels: pods.LabelRun + "=op"})
 	if err != nil || len(all) != 2 {
 		t.Fatalf("%d pods, %v", len(all), err)
@@ -208,14 +253,11 @@ func TestOnAClusterTwoNodesBeginAgainTogetherWhenOneIsLost(t *testing.T) {
 	}
 	waitFor(t, func() bool { return c.begun.Load() == 4 })
 	c.open.Store(true)
-	if st, err := e.Wait(ctx, dir, nil); err != nil || st.Phase != runner.Succeeded {
-		t.Fatalf("%+v, %v", st, err)
+	if err := <-waited; err != nil {
+		t.Fatal(err)
 	}
-	for rank := range 2 {
-		log, err := os.ReadFile(runner.LogPath(dir, rank))
-		if want := fmt.Sprintf("node %d of 2\n", rank); err != nil || strings.Count(string(log), want) != 2 {
-			t.Errorf("node %d: %v\n%s", rank, err, log)
-		}
+	if !said(0, 2) || !said(1, 2) {
+		t.Errorf("the logs of both lives of both nodes are not all there")
 	}
 	p.nothingLeft()
 }

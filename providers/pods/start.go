@@ -65,9 +65,11 @@ func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 		return err
 	}
 	job, err := e.create(ctx, c, objects, s.Spec.ID)
-	var again *kube.Retryable
-	if errors.Is(err, errRefused) && !errors.As(err, &again) {
-		return errors.Join(err, e.unplace(ctx, c, k))
+	if errors.Is(err, errRefused) {
+		// A field that the cluster does not know comes as an error of the server, like one that passes by itself.
+		if _, gone := c.Get(ctx, kube.RefOf(objects.Object)); errors.Is(gone, kube.ErrNotFound) {
+			return errors.Join(err, e.unplace(ctx, c, k))
+		}
 	}
 	if err != nil {
 		return err
