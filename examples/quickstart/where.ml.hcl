@@ -1,4 +1,4 @@
-# Where all this runs: on this machine, or the same files on a cluster. See ../kubernetes.
+# Where all this runs: on this machine, or the same files on a cluster.
 
 variable "where" {
   default     = "local"
