@@ -7,7 +7,7 @@ BIN := bin/ml
 # The cluster that e2e runs on: the one of make cluster, or ML_E2E_KUBECONFIG's.
 E2E = env $$($(GO) run ./e2e/cluster env)
 
-.PHONY: help build demo test race bench crash mutate fuzz lint fmt generate verify examples clean cluster cluster-down e2e
+.PHONY: help build demo test race bench crash mutate fuzz lint fmt generate verify examples clean cluster cluster-down e2e e2e-full e2e-drivers
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,7 +33,13 @@ cluster: ## Start a real Kubernetes with KServe and Kubeflow Trainer on this mac
 	$(GO) run ./e2e/cluster up
 
 e2e: cluster ## The scenarios on the cluster: the quickstart in pods, on KServe and Kubeflow, edits behind its back, kills
-	$(E2E) $(GO) test -tags e2e -count=1 -timeout 40m -v ./e2e/scenarios
+	$(E2E) $(GO) test -tags e2e -count=1 -timeout 60m -v ./e2e/scenarios
+
+e2e-full: ## All counts, and the conformance kit of every driver; the log goes to docs/evidence
+	scripts/evidence.sh e2e env ML_E2E_KILLS=50 ML_E2E_API_KILLS=10 $(MAKE) --no-print-directory e2e e2e-drivers
+
+e2e-drivers: cluster ## What every driver promises, on the cluster
+	$(E2E) $(GO) test -tags e2e -count=1 -timeout 60m -p 1 -v ./internal/kube ./providers/kubernetes ./providers/kubeflow ./providers/kserve
 
 cluster-down: ## Stop exactly what make cluster started
 	$(GO) run ./e2e/cluster down

@@ -1,4 +1,4 @@
-//go:build cluster
+//go:build e2e
 
 package kserve
 
@@ -35,7 +35,7 @@ import (
 	"github.com/continuo-ml/continuo/state"
 )
 
-// site is a deployment on a real cluster: ML_E2E_KUBECONFIG and ML_E2E_REGISTRY name it, ML_E2E_NAMESPACE, which must exist, where.
+// site is a deployment on a real cluster: ML_E2E_KUBECONFIG and ML_E2E_REGISTRY name it, ML_E2E_NAMESPACE the namespace.
 type site struct {
 	t        *testing.T
 	client   *kube.Client
@@ -53,8 +53,11 @@ type site struct {
 func newSite(t *testing.T, name string) *site {
 	t.Helper()
 	registry, namespace := os.Getenv("ML_E2E_REGISTRY"), os.Getenv("ML_E2E_NAMESPACE")
-	if registry == "" || namespace == "" {
-		t.Fatal("ML_E2E_KUBECONFIG, ML_E2E_REGISTRY and ML_E2E_NAMESPACE name no cluster")
+	if namespace == "" {
+		namespace = "kserve-drivers"
+	}
+	if registry == "" || os.Getenv("ML_E2E_KUBECONFIG") == "" {
+		t.Fatal("ML_E2E_KUBECONFIG and ML_E2E_REGISTRY name no cluster")
 	}
 	connect := func(allowed ...string) func() (*kube.Client, error) {
 		return sync.OnceValues(func() (*kube.Client, error) {
@@ -73,6 +76,9 @@ func newSite(t *testing.T, name string) *site {
 		now: time.Now, cluster: connect(), system: connect(kube.AllNamespaces), runner: func(context.Context) (string, error) { return runner, nil }}
 	if s.client, err = s.d.cluster(); err != nil {
 		t.Fatal(err)
+	}
+	if out, err := exec.Command(kubectl(), "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "create", "namespace", namespace).CombinedOutput(); err != nil && !strings.Contains(string(out), "AlreadyExists") {
+		t.Fatalf("create namespace %s: %v\n%s", namespace, err, out)
 	}
 	s.runtime()
 	t.Cleanup(func() {
@@ -110,6 +116,14 @@ func (s *site) program(c *oci.Client) string {
 		s.t.Fatal(err)
 	}
 	return strings.TrimPrefix(img.Ref, oci.Scheme)
+}
+
+// kubectl is the program that people have.
+func kubectl() string {
+	if p := os.Getenv("ML_E2E_KUBECTL"); p != "" {
+		return p
+	}
+	return "kubectl"
 }
 
 // runtime gives the namespace a serving runtime for scikit-learn.
@@ -321,7 +335,7 @@ func TestAFormatIsServedByARuntime(t *testing.T) {
 func (s *site) nothingLeft() {
 	s.t.Helper()
 	for _, kind := range []string{"inferenceservices.serving.kserve.io", "deployments", "services", "configmaps", "secrets", "horizontalpodautoscalers"} {
-		out, err := exec.Command("kubectl", "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "get", kind, "-l", "continuo.dev/address=deployment."+s.addr.Name, "-o", "name").Output()
+		out, err := exec.Command(kubectl(), "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "get", kind, "-l", "continuo.dev/address=deployment."+s.addr.Name, "-o", "name").Output()
 		if err != nil || len(bytes.TrimSpace(out)) > 0 {
 			s.t.Errorf("left behind: %s (%v)", bytes.Fields(out), err)
 		}
@@ -514,7 +528,7 @@ func TestWhatOthersChangeIsDrift(t *testing.T) {
 
 func (s *site) kubectl(args ...string) string {
 	s.t.Helper()
-	out, err := exec.Command("kubectl", append([]string{"--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace()}, args...)...).CombinedOutput()
+	out, err := exec.Command(kubectl(), append([]string{"--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace()}, args...)...).CombinedOutput()
 	if err != nil {
 		s.t.Fatalf("kubectl %v: %v\n%s", args, err, out)
 	}
@@ -568,7 +582,7 @@ func (s *site) foreign(name string) *unstructured.Unstructured {
 	}
 	manifest := fmt.Sprintf(`{"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": %q}, "spec": {"predictor": {"containers": [
 		{"name": "kserve-container", "image": %q, "command": ["python3", "-m", "http.server", "8080"]}]}}}`, name, strings.TrimPrefix(image.Ref, oci.Scheme))
-	cmd := exec.Command("kubectl", "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "create", "-f", "-")
+	cmd := exec.Command(kubectl(), "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "create", "-f", "-")
 	cmd.Stdin = strings.NewReader(manifest)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.t.Fatalf("%v\n%s", err, out)
