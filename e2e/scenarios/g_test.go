@@ -52,14 +52,14 @@ func TestG(t *testing.T) {
 		{
 			name:  "a server that does not stay up",
 			vars:  []string{"-var", `serve=["sh","-c","echo no weights in this model >&2; exit 3"]`},
-			words: []string{"deployment.m", "no weights in this model"},
+			words: []string{"deployment.m", "exited with 3", "its last line: no weights in this model"},
 		},
 		{
 			name: "a namespace that is being deleted",
 			broken: func(w *world) {
 				w.cluster.terminate(w.T, w.namespace)
 			},
-			words: []string{"training.t", "being terminated"},
+			words: []string{"training.t", "is being deleted"},
 		},
 	}
 	for _, c := range cases {
