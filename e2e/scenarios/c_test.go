@@ -26,7 +26,7 @@ func TestC(t *testing.T) {
 	w.mends("update live_changed", "replicas", "kubectl")
 
 	w.kubectl("delete", "service/m-v1")
-	w.mends("update missing", "m-v1")
+	w.mends("create missing", "Service", "m-v1")
 
 	// An autoscaler owns the replicas from now on.
 	w.edit("kills.ml.hcl", `  sources = ["serve.py"]`, "  sources = [\"serve.py\"]\n  scale {\n    min = 1\n    max = 4\n  }\n  resources { cpu = \"50m\" }")
