@@ -364,3 +364,21 @@ func TestARunThatNeverBeganIsNoAttempt(t *testing.T) {
 	b.apply()
 	b.wantPlan("noop training.m failed_before")
 }
+
+// A run that goes on where nobody can look stays open: nothing is recorded of it, and the next apply takes it over.
+func TestARunThatCannotBeFollowedStaysOpen(t *testing.T) {
+	b := newBench(t, "training \"m\" {\n command = [\"train\"]\n}\n")
+	b.w.fail["training.m"] = &providers.OpenError{Err: errors.New("the API server does not answer")}
+	if out := b.apply(); len(out.Failed) != 1 {
+		t.Errorf("failed: %v", out.Failed)
+	}
+	snap, err := b.store.Snapshot(t.Context())
+	if err != nil || len(snap.Intents) != 1 {
+		t.Fatalf("%d open intents, %v", len(snap.Intents), err)
+	}
+	b.apply()
+	if rec := b.record("training.m"); rec == nil || rec.Version != 1 {
+		t.Errorf("record %+v", rec)
+	}
+	b.wantPlan()
+}

@@ -62,7 +62,8 @@ func (w *work) request(s *Session, adopt bool) providers.ApplyRequest {
 // of its intent. It returns the new record; a failed operation is recorded and
 // returned as the error.
 func (s *Session) finish(ctx context.Context, w *work, res providers.Result, failure error) (*state.Record, error) {
-	if failure != nil && interrupted(ctx, failure) {
+	var open *providers.OpenError
+	if failure != nil && (interrupted(ctx, failure) || errors.As(failure, &open)) {
 		return nil, failure // the intent stays open: the next session settles it
 	}
 	rec, ops, ended := s.ending(w, res, failure)

@@ -197,6 +197,17 @@ func (e *NotStartedError) Error() string { return e.Err.Error() }
 // Unwrap gives the cause.
 func (e *NotStartedError) Unwrap() error { return e.Err }
 
+// OpenError is an operation of which nobody knows how it ends, because the
+// place where it goes on cannot be looked at any more. It stays open, and the
+// next command that applies settles it under its recorded id.
+type OpenError struct{ Err error }
+
+// Error implements error.
+func (e *OpenError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *OpenError) Unwrap() error { return e.Err }
+
 // RunError is a run that ended badly: the command failed, timed out, was lost,
 // or wrote no model. It counts as an attempt. Log holds its last lines.
 type RunError struct {

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -55,6 +57,8 @@ type Client struct {
 	context   string
 	limit     flowcontrol.RateLimiter
 	retryFor  time.Duration
+	granted   sync.Map     // rights that were used: call.right → true
+	away      atomic.Int64 // when the API server last could not be reached, in nanoseconds since 1970; 0 = never
 	within    time.Duration
 	kinds     kinds
 }

@@ -46,10 +46,32 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	var a answer
 	err := c.repeat(ctx, func() error {
 		var err error
-		a, err = c.once(ctx, r)
+		if a, err = c.once(ctx, r); err == nil {
+			c.granted.Store(r.right(), true)
+		}
 		return err
 	})
+	var denied *ForbiddenError
+	var again *Retryable
+	if errors.As(err, &denied) && errors.As(err, &again) {
+		return a, again.Err // it did not pass
+	}
 	return a, err
+}
+
+// right names what a request needs to be allowed.
+func (q call) right() string {
+	return q.verb + " " + q.groupResource() + " " + q.ref.Namespace
+}
+
+// mayPass reports whether a refusal may be over in a moment: an API server that has just come back refuses what it allows until it has
+// read its roles. One that has never allowed it, and was never away, means it.
+func (c *Client) mayPass(q call) bool {
+	if _, ok := c.granted.Load(q.right()); ok {
+		return true
+	}
+	away := c.away.Load()
+	return away != 0 && time.Since(time.Unix(0, away)) < c.retryFor
 }
 
 // repeat calls f until it ends with something else than a Retryable, its time is over, or the server wants more time than there is.
@@ -133,6 +155,7 @@ func (c *Client) unreachable(ctx context.Context, q call, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %s", c.within)
 	}
+	c.away.Store(time.Now().UnixNano())
 	return &Retryable{Err: fmt.Errorf("%s: reach the API server %s: %w", q, c.host.Host, err)}
 }
 
@@ -151,6 +174,8 @@ func (c *Client) refused(q call, resp *http.Response, body []byte) error {
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented:
 		return &Retryable{After: after, Err: fmt.Errorf("%s: the API server answers %d: %s", q, resp.StatusCode, status.Message)}
+	case resp.StatusCode == http.StatusForbidden && c.mayPass(q):
+		return &Retryable{After: after, Err: c.explain(q, err)}
 	case q.verb == "patch" && resp.StatusCode == http.StatusConflict && len(conflicts(status)) == 0:
 		if q.moved {
 			return fmt.Errorf("%s: %w", q, errMoved)

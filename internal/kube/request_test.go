@@ -158,3 +158,43 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 		t.Errorf("%v; %d requests elsewhere", err, elsewhere.count())
 	}
 }
+
+// An API server that has just come back refuses for a moment what it allows: it has not read its roles yet.
+func TestARefusalIsWaitedOutWhereTheRightWasUsedOrTheServerWasAway(t *testing.T) {
+	denied := fails(403, "Forbidden", "deployments.apps \"x\" is forbidden", "")
+	for name, script := range map[string][]http.HandlerFunc{
+		"after it was allowed":      {returns(deployment), denied, denied},
+		"after the server was away": {reset, denied, denied, returns(deployment)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			alone(t)
+			c := connect(t, newServer(t, returns(deployment), script...).URL, nil)
+			for range 2 {
+				if _, err := c.Get(context.Background(), deploymentRef); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// One that was never allowed is told at once, and one that was taken away is told in the end, as what it is.
+func TestARightThatIsMissingIsToldAsSuch(t *testing.T) {
+	denied := fails(403, "Forbidden", "deployments.apps \"x\" is forbidden", "")
+	alone(t)
+	f := newServer(t, denied)
+	c := connect(t, f.URL, nil)
+	var missing *ForbiddenError
+	var again *Retryable
+	if _, err := c.Get(context.Background(), deploymentRef); !errors.As(err, &missing) || errors.As(err, &again) || f.count() != 1 {
+		t.Errorf("%d requests, %v", f.count(), err)
+	}
+	f = newServer(t, denied, returns(deployment))
+	c = connect(t, f.URL, func(c *Config) { c.RetryFor = 300 * time.Millisecond })
+	if _, err := c.Get(context.Background(), deploymentRef); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Get(context.Background(), deploymentRef); !errors.As(err, &missing) || errors.As(err, &again) || f.count() < 3 {
+		t.Errorf("%d requests, %v", f.count(), err)
+	}
+}

@@ -122,7 +122,7 @@ func (e *executor) Wait(ctx context.Context, dir string, on func(runner.Progress
 			return e.Read(ctx, dir)
 		}
 		if k.outcome, err = e.await(ctx, f, k, on); err != nil {
-			return runner.Status{}, err
+			return runner.Status{}, &providers.OpenError{Err: fmt.Errorf("%s goes on, but cannot be followed; apply again to collect it: %w", k.placed.Job, err)}
 		}
 		if k.outcome.Status.Phase != runner.Lost { // like the runner's, it follows from what is there, as long as that is so
 			if err := f.note(outcomeFile, k.outcome); err != nil {

@@ -23,7 +23,8 @@ type Executor interface {
 	// Start begins a stage unless it has begun, and then does nothing. When it returns nil the stage goes on without this process.
 	Start(ctx context.Context, dir string, s Stage) error
 	// Wait returns the outcome of a stage that was started. onProgress, which may be nil, gets every line of progress from the
-	// first on. It errors if ctx ends before; the stage goes on.
+	// first on. It errors if ctx ends before; the stage goes on. So does one that cannot be looked at any more: that is a
+	// *providers.OpenError.
 	Wait(ctx context.Context, dir string, onProgress func(runner.Progress)) (runner.Status, error)
 	// Cancel ends a stage and returns when nothing of it runs any more; one that has not begun never will. grace 0 is the
 	// stage's own. One that is over is left as it is.
