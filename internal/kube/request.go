@@ -174,8 +174,6 @@ func (c *Client) refused(q call, resp *http.Response, body []byte) error {
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented:
 		return &Retryable{After: after, Err: fmt.Errorf("%s: the API server answers %d: %s", q, resp.StatusCode, status.Message)}
-	case resp.StatusCode == http.StatusForbidden && c.mayPass(q):
-		return &Retryable{After: after, Err: c.explain(q, err)}
 	case q.verb == "patch" && resp.StatusCode == http.StatusConflict && len(conflicts(status)) == 0:
 		if q.moved {
 			return fmt.Errorf("%s: %w", q, errMoved)
@@ -183,7 +181,12 @@ func (c *Client) refused(q call, resp *http.Response, body []byte) error {
 		// Somebody else wrote at the same moment. The next attempt rests on what is there then.
 		return &Retryable{After: after, Err: c.explain(q, err)}
 	}
-	return c.explain(q, err)
+	told := c.explain(q, err)
+	var denied *ForbiddenError // and not a quota, or a namespace that is going
+	if errors.As(told, &denied) && c.mayPass(q) {
+		return &Retryable{After: after, Err: told}
+	}
+	return told
 }
 
 func reasonOf(code int) metav1.StatusReason {

@@ -161,7 +161,7 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 
 // An API server that has just come back refuses for a moment what it allows: it has not read its roles yet.
 func TestARefusalIsWaitedOutWhereTheRightWasUsedOrTheServerWasAway(t *testing.T) {
-	denied := fails(403, "Forbidden", "deployments.apps \"x\" is forbidden", "")
+	denied := fails(403, "Forbidden", "deployments.apps \"x\" is forbidden: User \"u\" cannot get resource \"deployments\" in API group \"apps\" in the namespace \"ns\"", "")
 	for name, script := range map[string][]http.HandlerFunc{
 		"after it was allowed":      {returns(deployment), denied, denied},
 		"after the server was away": {reset, denied, denied, returns(deployment)},
@@ -180,7 +180,7 @@ func TestARefusalIsWaitedOutWhereTheRightWasUsedOrTheServerWasAway(t *testing.T)
 
 // One that was never allowed is told at once, and one that was taken away is told in the end, as what it is.
 func TestARightThatIsMissingIsToldAsSuch(t *testing.T) {
-	denied := fails(403, "Forbidden", "deployments.apps \"x\" is forbidden", "")
+	denied := fails(403, "Forbidden", "deployments.apps \"x\" is forbidden: User \"u\" cannot get resource \"deployments\" in API group \"apps\" in the namespace \"ns\"", "")
 	alone(t)
 	f := newServer(t, denied)
 	c := connect(t, f.URL, nil)
