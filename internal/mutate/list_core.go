@@ -159,8 +159,8 @@ func ofEngine() []mutation {
 		},
 		{
 			Name: "journal: an interrupted run counts as failed", File: "engine/work.go",
-			Old:     "if failure != nil && interrupted(ctx, failure) {",
-			New:     "if false {",
+			Old:     "interrupted(ctx, failure) || errors.As(failure, &open)) {",
+			New:     "errors.As(failure, &open)) {",
 			Package: "./cmd/ml", Test: "TestScripts/of/interrupt",
 		},
 		{
