@@ -47,6 +47,7 @@ var floors = []struct {
 // onlyIn says which of our packages may import a third-party one.
 var onlyIn = map[string]string{
 	"go.etcd.io/bbolt":         `^state/bolt$`,
+	"github.com/Azure":         `^(internal/source|e2e(/.*)?)$`,
 	"github.com/aws":           `^(internal/source|e2e(/.*)?)$`,
 	"github.com/kserve/kserve": `^providers/kserve/internal/api$`,
 	"k8s.io/client-go":         `^(internal/kube|providers/(kubernetes|kubeflow|kserve)|e2e(/.*)?)$`,

@@ -42,6 +42,12 @@ func (r *Reader) open(a address) (any, error) {
 		return &web{r: r, client: r.webClient(a)}, nil
 	case schemeS3:
 		return r.s3, nil
+	case schemeGS:
+		return r.gs, nil
+	case schemeAzure:
+		return r.azure, nil
+	case schemeOCI:
+		return registry{r.opt.OCI}, nil
 	}
 	return nil, fmt.Errorf("source %s: nothing here reads %s yet; %s", a.text, a.scheme, known)
 }

@@ -51,6 +51,8 @@ type Reader struct {
 	opt   Options
 	store *store
 	s3    *s3Place
+	gs    *gsPlace
+	azure *azurePlace
 
 	mu   sync.Mutex
 	seen map[string]*once
@@ -78,8 +80,11 @@ func New(opt Options) *Reader {
 	setDefault(&opt.MaxBytes, 1<<40)
 	setDefault(&opt.MaxObjects, 1_000_000)
 	setDefault(&opt.Parallel, 8)
+	if opt.OCI == nil {
+		opt.OCI = oci.New(oci.Options{Attempts: opt.Attempts, Wait: opt.Wait, MaxWait: opt.MaxWait})
+	}
 	r := &Reader{opt: opt, store: &store{dir: opt.Dir}, seen: map[string]*once{}}
-	r.s3 = &s3Place{r: r}
+	r.s3, r.gs, r.azure = &s3Place{r: r}, &gsPlace{r: r}, &azurePlace{r: r}
 	return r
 }
 
