@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +35,8 @@ type Options struct {
 	MaxObjects int
 	// Parallel is how many objects are fetched at a time; 0 means 8.
 	Parallel int
+
+	localGit bool // file:// repositories, for tests
 }
 
 // Version is the content that a source has.
@@ -312,12 +313,12 @@ func checkName(p string) error {
 	return nil
 }
 
-// ignored reports whether the files of a folder never include p.
+// ignored reports whether the files of a folder never include p, a clean slash path.
 func ignored(p string) bool {
 	for at := p; at != "."; at = path.Dir(at) {
 		if files.AlwaysIgnored(path.Base(at), at != p) {
 			return true
 		}
 	}
-	return strings.HasSuffix(p, "/")
+	return false
 }
