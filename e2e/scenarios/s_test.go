@@ -18,7 +18,8 @@ import (
 )
 
 // TestS is the quickstart with its data in a bucket of S3 that only the machine of `ml` reaches: it trains in pods, the same bytes
-// written again change nothing, others under the same key are a plan to train, and no credential is left anywhere.
+// written again change nothing, others under the same key are a plan to train, the model comes back to this machine for a validation,
+// and no credential is left anywhere.
 func TestS(t *testing.T) {
 	server, err := stores.S3(t.Context(), t.TempDir(), "127.0.0.1")
 	if err != nil {
@@ -84,6 +85,14 @@ func TestS(t *testing.T) {
 	if v := w.status("training.tumors").Version; v != 2 {
 		t.Errorf("the training has version %d", v)
 	}
+	// Back on the laptop, what the cluster trained is fetched, and not trained again.
+	cluster := w.env
+	w.env = append(cluster[:len(cluster):len(cluster)], "ML_VAR_where=local")
+	w.ml("apply", "-auto-approve", "-target", "validation.tumors", "-replace", "validation.tumors")
+	if v := w.status("training.tumors").Version; v != 2 {
+		t.Errorf("after a validation on this machine the training has version %d", v)
+	}
+	w.env = cluster
 	w.ml("destroy", "-auto-approve")
 	w.gone()
 	err = filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {

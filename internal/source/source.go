@@ -111,10 +111,15 @@ func (r *Reader) transport(allow func(host string, ip netip.Addr) error) http.Ro
 		return r.opt.Transport
 	}
 	t := newTransport(allow)
+	r.closes(t)
+	return t
+}
+
+// closes has Close end the idle connections of t.
+func (r *Reader) closes(t *http.Transport) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.made = append(r.made, t)
-	return t
 }
 
 // Name returns what the file is called that a source of one object stands for; its extension says what it is.
