@@ -85,7 +85,7 @@ func onCluster(t *testing.T) *place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.settings.RunnerImage, err = e.RunnerImage(t.Context()); err != nil {
+	if p.settings.RunnerImage, err = e.Runner.Image(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return p

@@ -29,6 +29,7 @@ import (
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/providertest"
+	"github.com/continuo-ml/continuo/providers/rollout"
 	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
@@ -72,8 +73,9 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.d = &deployment{now: time.Now, Env: &pods.Env{Kind: jobs{}, Settings: pods.Settings{RunnerImage: runner}, Work: work,
-		Artifacts: pods.Store{URI: oci.Scheme + base, Client: images}, Cluster: func() (*kube.Client, error) { return c, nil }}}
+	store := pods.Store{URI: oci.Scheme + base, Client: images}
+	s.d = &deployment{now: time.Now, Env: &pods.Env{Kind: jobs{}, Work: work, Artifacts: store, Runner: &pods.Runner{Store: store, Given: runner},
+		Cluster: func() (*kube.Client, error) { return c, nil }}}
 	t.Cleanup(func() {
 		if s.record != nil {
 			s.remove()
@@ -508,7 +510,7 @@ func (s *site) shadowed() {
 	killed := make(chan error, 1)
 	go func() {
 		<-time.After(3 * time.Second)
-		cmd := exec.Command(os.Getenv("ML_E2E_KUBECTL"), "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "delete", "pod", "--wait=false", "-l", labelPart+"="+partRouter, "--field-selector", "status.phase=Running")
+		cmd := exec.Command(os.Getenv("ML_E2E_KUBECTL"), "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "delete", "pod", "--wait=false", "-l", rollout.LabelPart+"="+rollout.PartRouter, "--field-selector", "status.phase=Running")
 		killed <- cmd.Run()
 	}()
 	res := s.mustApply(spec, false)
@@ -537,7 +539,7 @@ func TestADeploymentOnAClusterKeepsTheContract(t *testing.T) {
 	s := newSite(t)
 	slow := s.spec(2, func(d *deploymentSpec) { d.Env["START_AFTER"] = "10s" })
 	pods := func() int {
-		list, err := s.client.List(context.Background(), gvkPod, s.client.Namespace(), kube.Selector{Labels: labelPart + "=" + partServer})
+		list, err := s.client.List(context.Background(), kube.Ref{Version: "v1", Kind: "Pod"}.GVK(), s.client.Namespace(), kube.Selector{Labels: rollout.LabelPart + "=" + rollout.PartServer})
 		if err != nil {
 			t.Error(err)
 		}
