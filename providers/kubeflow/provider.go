@@ -15,10 +15,10 @@ const name = "kubeflow"
 func New() providers.Definition {
 	return providers.Definition{
 		Name:    name,
-		Doc:     "Runs trainings as TrainJobs of Kubeflow Trainer v2, on one node or on several, searches for parameters, with Katib if wanted. Code, data, models and results of trainings travel through the registry that ml { artifacts } names.",
-		Config:  pods.Settings{},
-		Kinds:   []string{"training"},
-		Nested:  map[string]any{"training": block{}},
+		Doc:     "Runs trainings as TrainJobs of Kubeflow Trainer v2, on one node or on several, searches for parameters, with Katib if wanted, and runs pipelines of Kubeflow Pipelines. Code, data, models and results of trainings travel through the registry that ml { artifacts } names.",
+		Config:  settings{},
+		Kinds:   []string{"training", "pipeline"},
+		Nested:  map[string]any{"training": block{}, "pipeline": pipelineBlock{}},
 		Connect: connect,
 	}
 }
@@ -28,7 +28,19 @@ func connect(ctx context.Context, penv providers.Env, config cty.Value) (*provid
 	if err != nil {
 		return nil, err
 	}
-	return &providers.Provider{Name: name, Drivers: e.Drivers("training"), Close: e.Work.Close}, nil
+	p, err := newPipelineDriver(e, penv, config)
+	if err != nil {
+		return nil, err
+	}
+	drivers := e.Drivers("training")
+	drivers["pipeline"] = providers.For(p)
+	return &providers.Provider{Name: name, Drivers: drivers, Close: e.Work.Close}, nil
+}
+
+// settings is the `provider` block.
+type settings struct {
+	pods.Settings
+	Pipelines *pipelines `ml:"pipelines,block" doc:"Where Kubeflow Pipelines is."`
 }
 
 // block is the block `kubeflow { … }` of a training.
