@@ -33,7 +33,7 @@ func connect(ctx context.Context, penv providers.Env, config cty.Value) (*provid
 		return nil, err
 	}
 	drivers := e.Drivers("training")
-	drivers["pipeline"] = providers.For(p)
+	drivers["training"], drivers["pipeline"] = trainings{drivers["training"], e}, providers.For(p)
 	return &providers.Provider{Name: name, Drivers: drivers, Close: e.Work.Close}, nil
 }
 

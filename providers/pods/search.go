@@ -185,7 +185,9 @@ func (s *searching) look(ctx context.Context) (outcome, bool, error) {
 	}
 	var cause *kube.CauseError
 	if err := s.starting.look(ctx, object, pods); errors.As(err, &cause) {
-		return s.failed(cause.Cause.String(), pods), true, nil
+		o := s.failed(cause.Cause.String(), pods)
+		o.Status.NotBegun = !s.starting.begun && len(got.Ended) == 0
+		return o, true, nil
 	} else if err != nil {
 		return outcome{}, false, err
 	}

@@ -76,7 +76,7 @@ func (e *executor) abandon(ctx context.Context, c *kube.Client, f folder, k know
 	if err != nil {
 		return &providers.OpenError{Err: fmt.Errorf("%w; also, what was made of %s is still there; apply again, which goes on with it: %w", cause, k.placed.Job, err)}
 	}
-	st := runner.Status{ID: k.placed.Run, Phase: runner.Failed, ExitCode: -1, Finished: time.Now().UTC(), Message: "it could not begin: " + cause.Error()}
+	st := runner.Status{ID: k.placed.Run, Phase: runner.Failed, ExitCode: -1, Finished: time.Now().UTC(), Message: "it could not begin: " + cause.Error(), NotBegun: true}
 	return errors.Join(cause, f.note(outcomeFile, outcome{Status: st}))
 }
 

@@ -184,7 +184,7 @@ func (o *op) start(ctx context.Context, dir string, s Stage) error {
 		if ctx.Err() != nil || errors.As(err, &open) {
 			return err
 		}
-		if st, rerr := o.exec.Read(ctx, dir); rerr == nil && st.Phase == runner.Absent {
+		if st, rerr := o.exec.Read(ctx, dir); rerr == nil && (st.Phase == runner.Absent || st.NotBegun) {
 			return &providers.NotStartedError{Err: fmt.Errorf("%s: %w", o.req.Address, err)}
 		}
 		return &providers.RunError{Err: err, Ref: o.ref()}

@@ -74,7 +74,7 @@ func (t *training) search(ctx context.Context, x Searcher, spec config.Training,
 	found, err := x.Search(ctx, dir, s)
 	var open *providers.OpenError
 	if err != nil && ctx.Err() == nil && !errors.As(err, &open) {
-		if st, rerr := o.exec.Read(ctx, dir); rerr == nil && st.Phase == runner.Absent {
+		if st, rerr := o.exec.Read(ctx, dir); rerr == nil && (st.Phase == runner.Absent || st.NotBegun) {
 			return nil, &providers.NotStartedError{Err: fmt.Errorf("%s: tuning: %w", o.req.Address, err)}
 		}
 		return nil, &providers.RunError{Err: fmt.Errorf("%s: tuning: %w", o.req.Address, err), Ref: o.ref()}
