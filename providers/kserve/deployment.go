@@ -33,6 +33,8 @@ type deployment struct {
 	cluster, system func() (*kube.Client, error)
 	// runner is the image that holds this program as /ml.
 	runner func(context.Context) (string, error)
+	// seen is what a plan looked at.
+	seen surveys
 }
 
 // deploymentRef is what a record keeps of a deployment.
@@ -270,8 +272,11 @@ func (d *deployment) preflight(ctx context.Context, spec deploymentSpec, n neste
 		say(why)
 	}
 	out = resolved{Mode: mode, Headless: can.Headless, Code: req.Probed["code"]}
-	if err := can.ignored(spec, n, mode); err != nil || spec.custom() {
-		return can, out, err
+	if passed := can.ignored(spec, n, mode); len(passed) > 0 {
+		return can, out, passed[0]
+	}
+	if spec.custom() {
+		return can, out, nil
 	}
 	offers, note, err := runtimes(ctx, sys, n.Namespace)
 	if err != nil {

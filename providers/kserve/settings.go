@@ -64,6 +64,7 @@ type nested struct {
 	Logger               *logger           `ml:"logger,block" doc:"Sends requests and answers to a URL as CloudEvents, by KServe's agent."`
 	Batcher              *batcher          `ml:"batcher,block" doc:"Joins requests into batches, by KServe's agent."`
 	Transformer          *component        `ml:"transformer,block" doc:"Image and arguments of the deployment's transformer, or all of one."`
+	Graph                *graph            `ml:"graph,block" doc:"A graph of servers that answers in the version's place: it calls this version, and others, one after another, side by side, by weight or by condition. Clients post to any path."`
 	Explainer            *component        `ml:"explainer,block" doc:"A server that explains predictions."`
 	Golden               *golden           `ml:"golden,block" doc:"A request that a new version must answer before it gets traffic. A rollback does not send it."`
 	ClusterDomain        string            `ml:"cluster_domain,default=cluster.local" doc:"Domain of the cluster's names."`
@@ -173,6 +174,9 @@ func (s deploymentSpec) check() error {
 		if strings.HasPrefix(name, "continuo.dev/") || strings.HasPrefix(name, "serving.kserve.io/deploymentMode") {
 			return fmt.Errorf("kserve.annotations: %s is set by this program; use the attribute for it", name)
 		}
+	}
+	if err := n.Graph.check(); err != nil {
+		return err
 	}
 	return s.bounds(n)
 }

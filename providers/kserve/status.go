@@ -25,6 +25,7 @@ import (
 // label alone does not tell.
 var parts = map[schema.GroupVersionKind]string{
 	gvkConfigMap: rollout.PartRouter, gvkService: rollout.PartRouter, gvkDeployment: rollout.PartRouter, api.Kind: rollout.PartServer,
+	api.Graph: rollout.PartServer,
 }
 
 // Read implements providers.Typed.
@@ -77,7 +78,7 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 // list reads all that is ours in a namespace, and the InferenceServices that were imported, which bear no label of ours yet.
 func list(ctx context.Context, c *kube.Client, namespace string) (found, error) {
 	out := found{}
-	for _, gvk := range []schema.GroupVersionKind{gvkConfigMap, gvkService, gvkDeployment, api.Kind} {
+	for _, gvk := range []schema.GroupVersionKind{gvkConfigMap, gvkService, gvkDeployment, api.Kind, api.Graph} {
 		sel := kube.Selector{Labels: kube.ManagedBy + "=" + kube.FieldManager + "," + rollout.LabelPart + "=" + parts[gvk]}
 		if gvk == api.Kind {
 			sel = kube.Selector{}
@@ -143,18 +144,8 @@ func read(req providers.ReadRequest, f rollout.Front, there found) (providers.Ob
 	}
 	live := f.LiveOf(s)
 	serves := f.VersionName(live.Current.Number)
-	for _, n := range []struct {
-		gvk  schema.GroupVersionKind
-		name string
-	}{{gvkService, f.Name}, {gvkDeployment, f.Name}, {api.Kind, serves}} {
-		u := there.get(n.gvk, n.name)
-		switch {
-		case n.gvk == api.Kind && live.Current.Number == 0:
-		case u == nil:
-			return providers.Object{Phase: resource.PhaseMissing, Message: fmt.Sprintf("%s %s/%s is not there", n.gvk.Kind, f.Namespace, n.name)}, nil
-		case u.GetDeletionTimestamp() != nil:
-			return providers.Object{Phase: resource.PhaseMissing, Message: fmt.Sprintf("%s %s/%s is being deleted", n.gvk.Kind, f.Namespace, n.name)}, nil
-		}
+	if why := missing(f, s, serves, there); why != "" {
+		return providers.Object{Phase: resource.PhaseMissing, Message: why}, nil
 	}
 	o := providers.Object{Phase: resource.PhaseReady, Info: map[string]string{"endpoint": live.Endpoint}}
 	if err := outputs(&o, req, live); err != nil {
@@ -165,6 +156,30 @@ func read(req providers.ReadRequest, f rollout.Front, there found) (providers.Ob
 		return o, err
 	}
 	return o, phase(&o, f, live, there.get(api.Kind, serves))
+}
+
+// missing says which of the objects is not there that a deployment consists of.
+func missing(f rollout.Front, s *rollout.State, serves string, there found) string {
+	type part struct {
+		gvk  schema.GroupVersionKind
+		name string
+	}
+	parts := []part{{gvkService, f.Name}, {gvkDeployment, f.Name}}
+	if s.Live.Current.Number > 0 {
+		parts = append(parts, part{api.Kind, serves})
+		if _, graph, err := unkept(s.Good); err == nil && graph != nil {
+			parts = append(parts, part{api.Graph, graphName(serves)})
+		}
+	}
+	for _, p := range parts {
+		switch u := there.get(p.gvk, p.name); {
+		case u == nil:
+			return fmt.Sprintf("%s %s/%s is not there", p.gvk.Kind, f.Namespace, p.name)
+		case u.GetDeletionTimestamp() != nil:
+			return fmt.Sprintf("%s %s/%s is being deleted", p.gvk.Kind, f.Namespace, p.name)
+		}
+	}
+	return ""
 }
 
 // outputs tells what serves when the record says something else.
@@ -266,7 +281,7 @@ func (d *deployment) remove(ctx context.Context, c *kube.Client, req providers.D
 		f.Project = config.GetLabels()[rollout.LabelProject]
 	}
 	// The ConfigMap goes last: it is what an interrupted deletion is found by again.
-	for _, gvk := range []schema.GroupVersionKind{gvkService, gvkDeployment, api.Kind} {
+	for _, gvk := range []schema.GroupVersionKind{gvkService, gvkDeployment, api.Graph, api.Kind} {
 		if err := d.removeAll(ctx, c, f, gvk, req); err != nil {
 			return err
 		}
@@ -286,7 +301,7 @@ func (d *deployment) removeAll(ctx context.Context, c *kube.Client, f rollout.Fr
 	}
 	for _, u := range list {
 		req.Emit(resource.Event{Time: d.now(), Type: resource.EventProgress, Address: req.Address.String(), Action: resource.Delete, Message: "removing " + kube.RefOf(u).String()})
-		if err := c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: f.Drain + 3*time.Minute}); err != nil {
+		if err := remove(ctx, c, u, f.Drain+3*time.Minute); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,214 @@
+//go:build e2e
+
+package kserve
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// chooses is a graph with a node of every type: one row goes to the version alone, more go to it twice.
+func chooses(d *deploymentSpec) {
+	all := 100
+	d.KServe.Graph = &graph{Replicas: 1, Nodes: []node{
+		{Name: "root", Type: "Switch", Steps: []step{{Condition: "instances.1", Node: "twice"}, {Condition: "@this", Node: "once"}}},
+		{Name: "once", Type: "Sequence", Steps: []step{{Dependency: "Hard"}}},
+		{Name: "twice", Type: "Ensemble", Steps: []step{{Name: "a"}, {Name: "b", Node: "drawn"}}},
+		{Name: "drawn", Type: "Splitter", Steps: []step{{Weight: &all}}},
+	}}
+}
+
+// TestAGraphAnswersInTheVersionsPlace: it comes up with its version, is mended, and goes with it.
+func TestAGraphAnswersInTheVersionsPlace(t *testing.T) {
+	s := newSite(t, "chain")
+	s.must(s.format(1, chooses))
+	s.chained(3, 7)
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("it reads %+v", o)
+	}
+	s.kubectl("patch", "inferencegraph", "chain-v1-graph", "--type=merge", "-p", `{"spec":{"minReplicas":2,"maxReplicas":2}}`)
+	if o := s.read(); len(o.Drift) == 0 || !strings.HasPrefix(o.Drift[0].Path, "InferenceGraph/chain-v1-graph:spec.maxReplicas") || !strings.HasPrefix(o.Drift[0].By, "kubectl") {
+		t.Errorf("drift %+v", o.Drift)
+	}
+	s.must(s.format(1, chooses))
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("mended, it reads %+v", o)
+	}
+	s.kubectl("delete", "inferencegraph", "chain-v1-graph", "--wait=true")
+	if o := s.read(); o.Phase != resource.PhaseMissing || !strings.Contains(o.Message, "InferenceGraph") {
+		t.Errorf("without its graph it reads %+v", o)
+	}
+	s.must(s.format(2, chooses))
+	s.chained(6, 14)
+	s.versions(2)
+	s.must(s.format(2, nil))
+	s.predicts(`{"predictions": [6.0, 14.0]}`)
+	if out := strings.TrimSpace(s.kubectl("get", "inferencegraphs", "-o", "name")); out != "" {
+		t.Errorf("a graph that the block has no more: %s", out)
+	}
+	s.must(s.format(2, chooses))
+	s.remove()
+	s.nothingLeft()
+}
+
+// chained wants a and b for the two rows of s.predicts, as the graph of chooses answers.
+func (s *site) chained(a, b int) {
+	s.t.Helper()
+	s.predicts(fmt.Sprintf(`{"a":{"predictions":[%d,%d]},"b":{"predictions":[%d,%d]}}`, a, b, a, b))
+	status, got, err := s.call(http.MethodPost, "/v1/models/chain:predict", `{"instances": [[1, 2]]}`)
+	if want := fmt.Sprintf(`{"predictions": [%d.0]}`, a); err != nil || status != http.StatusOK || got != want {
+		s.t.Errorf("one row: %d %s (%v), want %s", status, got, err, want)
+	}
+}
+
+// transform doubles what it gets on its way to the predictor.
+const transform = `
+import http.server, json, os, urllib.request
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body["instances"] = [[2 * x for x in row] for row in body["instances"]]
+        ask = urllib.request.Request("http://" + os.environ["PREDICTOR_HOST"] + self.path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        data = urllib.request.urlopen(ask).read()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), H).serve_forever()
+`
+
+// keeper writes what it is told.
+const keeper = `
+import http.server
+class H(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        print(self.headers["Ce-Type"], self.rfile.read(int(self.headers["Content-Length"])).decode(), flush=True)
+        self.send_response(200)
+        self.end_headers()
+http.server.ThreadingHTTPServer(("", 8080), H).serve_forever()
+`
+
+// TestATransformerALoggerAndABatcherWork: clients speak to the transformer; the agent beside the predictor joins requests and tells.
+func TestATransformerALoggerAndABatcherWork(t *testing.T) {
+	s := newSite(t, "beside")
+	image := s.registry + "/python-sklearn:12"
+	s.kubectl("delete", "pod,service", "keeper", "--ignore-not-found", "--wait=true", "--grace-period=1")
+	s.kubectl("run", "keeper", "--image="+image, "--port=8080", "--expose", "--command", "--", "python3", "-c", keeper)
+	t.Cleanup(func() { s.kubectl("delete", "pod,service", "keeper", "--ignore-not-found", "--grace-period=1") })
+	s.kubectl("wait", "pod/keeper", "--for=condition=Ready", "--timeout=120s")
+	s.must(s.format(1, func(d *deploymentSpec) {
+		d.KServe.Transformer = &component{Image: image, Command: []string{"python3", "-u", "-c", transform}}
+		d.KServe.Logger = &logger{URL: "http://keeper." + s.client.Namespace() + ":8080", Mode: "all"}
+		d.KServe.Batcher = &batcher{MaxBatchSize: 2, MaxLatency: 5 * time.Second}
+		d.KServe.Golden.Answer = `{"predictions": [6]}` // doubled on its way
+	}))
+	var group sync.WaitGroup
+	answers := make([]string, 2)
+	for i := range answers {
+		group.Go(func() {
+			status, got, err := s.call(http.MethodPost, "/v1/models/beside:predict", fmt.Sprintf(`{"instances": [[%d, 2]]}`, i))
+			answers[i] = fmt.Sprint(status, " ", got, " ", err)
+		})
+	}
+	group.Wait()
+	for i, got := range answers {
+		if !strings.Contains(got, fmt.Sprintf(`"predictions":[%d]`, 2*(i+2))) || !strings.Contains(got, "batchId") {
+			t.Errorf("request %d was answered %s", i, got)
+		}
+	}
+	told := ""
+	if err := eventually(t, func() bool {
+		told = s.kubectl("logs", "keeper")
+		return strings.Contains(told, "inference.request") && strings.Contains(told, "inference.response")
+	}); err != nil {
+		t.Errorf("the logger told:\n%s", told)
+	}
+	if !strings.Contains(told, "[0,4]") && !strings.Contains(told, "[0, 4]") {
+		t.Errorf("the logger did not tell of the transformed request:\n%s", told)
+	}
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("it reads %+v", o)
+	}
+}
+
+// eventually looks until something is so, for at most 30 seconds.
+func eventually(t *testing.T, so func() bool) error {
+	t.Helper()
+	end := time.NewTimer(30 * time.Second)
+	defer end.Stop()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for !so() {
+		select {
+		case <-end.C:
+			return fmt.Errorf("not within 30 s")
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// TestAPlanAsksTheCluster: what it would ignore stands in the plan, and what it does not know how to serve.
+func TestAPlanAsksTheCluster(t *testing.T) {
+	s := newSite(t, "planned")
+	for want, change := range map[string]func(*deploymentSpec){
+		"":                              nil,
+		"kserve.container_concurrency:": func(d *deploymentSpec) { d.KServe.ContainerConcurrency = 2 },
+		"kserve.runtime: the cluster has no nothing; it has": func(d *deploymentSpec) { d.KServe.Runtime = "nothing" },
+		"kserve.runtime: continuo-sklearn does not fit":      func(d *deploymentSpec) { d.Format, d.KServe.Runtime = "onnx", "continuo-sklearn" },
+		"it does not speak protocol v2":                      func(d *deploymentSpec) { d.KServe.ProtocolVersion = "v2" },
+		"the cluster has no Knative Serving":                 func(d *deploymentSpec) { d.KServe.DeploymentMode = knative },
+	} {
+		spec, err := resource.Encode(s.format(1, change))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.d.Preflight(t.Context(), providers.PreflightRequest{Address: s.addr, Action: resource.Create, Spec: spec})
+		if err != nil || (len(got) == 0) != (want == "") || len(got) > 0 && !strings.Contains(got[0].Detail, want) {
+			t.Errorf("want %q: %+v, %v", want, got, err)
+		}
+	}
+}
+
+// TestWhatIsRenderedIsTakenByTheCluster: every golden object, whether or not it could run here, passes the schema and KServe's webhooks.
+func TestWhatIsRenderedIsTakenByTheCluster(t *testing.T) {
+	s := newSite(t, "dry")
+	for name, change := range releases {
+		s.dry(name, func(r *release) {
+			if change != nil {
+				change(r)
+			}
+		})
+	}
+	for name, change := range graphs {
+		s.dry(name, change)
+	}
+}
+
+func (s *site) dry(name string, change func(*release)) {
+	s.t.Helper()
+	r := example(change)
+	r.Namespace = s.client.Namespace()
+	f, err := newFleet(s.client, r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := s.client.Apply(s.t.Context(), f.object, kube.ApplyOptions{DryRun: true}); err != nil {
+		s.t.Errorf("%s: %v", name, err)
+	}
+	if f.graph == nil {
+		return
+	}
+	if _, err := s.client.Apply(s.t.Context(), f.graph, kube.ApplyOptions{DryRun: true}); err != nil {
+		s.t.Errorf("%s: %v", name, err)
+	}
+}
