@@ -88,6 +88,8 @@ type Driver interface {
 type ReadRequest struct {
 	Address resource.Address
 	Record  *state.Record
+	// Look, when not nil, is the refresh that this read is part of.
+	Look *Look
 }
 
 // Object is the live state of one address.
@@ -102,6 +104,8 @@ type Object struct {
 	Quarantined []state.Quarantine
 	// Settings for status: endpoint, replicas; shown, never compared.
 	Info map[string]string
+	// Err, from a ReadAll, says that nobody knows about this one; the rest of the object counts for nothing then.
+	Err error
 }
 
 // Drift is one field that someone else changed.
@@ -261,6 +265,8 @@ type Preflighter interface {
 }
 
 // BatchReader is implemented by drivers that read many objects in one request.
+// An error is one of all of them; what concerns one stands in its Object. The
+// answer has the order of the requests, whose Look is the same.
 type BatchReader interface {
 	ReadAll(ctx context.Context, reqs []ReadRequest) ([]Object, error)
 }

@@ -77,6 +77,9 @@ type kinds struct {
 
 // mapping finds a kind. What is not known is asked for once more: a CustomResourceDefinition may have come since.
 func (c *Client) mapping(ctx context.Context, gvk schema.GroupVersionKind) (mapping, error) {
+	if m, ok := builtin[gvk]; ok {
+		return m, nil
+	}
 	gv := gvk.GroupVersion()
 	c.kinds.mu.Lock()
 	m, ok := c.kinds.known[gv][gvk.Kind]

@@ -38,10 +38,17 @@ func (c *Client) Get(ctx context.Context, ref Ref) (*unstructured.Unstructured, 
 	if err != nil {
 		return nil, err
 	}
-	if ref.UID != "" && string(u.GetUID()) != ref.UID {
-		return nil, fmt.Errorf("get %s: it is another object of that name now (uid %s, not %s): %w", ref, u.GetUID(), ref.UID, ErrNotFound)
+	if err := sameUID(ref, u); err != nil {
+		return nil, err
 	}
 	return u, nil
+}
+
+func sameUID(ref Ref, u *unstructured.Unstructured) error {
+	if ref.UID != "" && string(u.GetUID()) != ref.UID {
+		return fmt.Errorf("get %s: it is another object of that name now (uid %s, not %s): %w", ref, u.GetUID(), ref.UID, ErrNotFound)
+	}
+	return nil
 }
 
 // Selector narrows a List.
