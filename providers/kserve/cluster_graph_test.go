@@ -105,12 +105,15 @@ func TestATransformerALoggerAndABatcherWork(t *testing.T) {
 	s.kubectl("run", "keeper", "--image="+image, "--port=8080", "--expose", "--command", "--", "python3", "-c", keeper)
 	t.Cleanup(func() { s.kubectl("delete", "pod,service", "keeper", "--ignore-not-found", "--grace-period=1") })
 	s.kubectl("wait", "pod/keeper", "--for=condition=Ready", "--timeout=120s")
-	s.must(s.format(1, func(d *deploymentSpec) {
-		d.KServe.Transformer = &component{Image: image, Command: []string{"python3", "-u", "-c", transform}}
-		d.KServe.Logger = &logger{URL: "http://keeper." + s.client.Namespace() + ":8080", Mode: "all"}
-		d.KServe.Batcher = &batcher{MaxBatchSize: 2, MaxLatency: 5 * time.Second}
-		d.KServe.Golden.Answer = `{"predictions": [6]}` // doubled on its way
-	}))
+	beside := func(mode string, batches *batcher) func(*deploymentSpec) {
+		return func(d *deploymentSpec) {
+			d.KServe.Transformer = &component{Image: image, Command: []string{"python3", "-u", "-c", transform}}
+			d.KServe.Logger = &logger{URL: "http://keeper." + s.client.Namespace() + ":8080", Mode: mode}
+			d.KServe.Batcher = batches
+			d.KServe.Golden.Answer = `{"predictions": [6]}` // doubled on its way
+		}
+	}
+	s.must(s.format(1, beside("request", &batcher{MaxBatchSize: 2, MaxLatency: 5 * time.Second})))
 	var group sync.WaitGroup
 	answers := make([]string, 2)
 	for i := range answers {
@@ -125,18 +128,30 @@ func TestATransformerALoggerAndABatcherWork(t *testing.T) {
 			t.Errorf("request %d was answered %s", i, got)
 		}
 	}
-	told := ""
-	if err := eventually(t, func() bool {
-		told = s.kubectl("logs", "keeper")
-		return strings.Contains(told, "inference.request") && strings.Contains(told, "inference.response")
-	}); err != nil {
-		t.Errorf("the logger told:\n%s", told)
-	}
-	if !strings.Contains(told, "[0,4]") && !strings.Contains(told, "[0, 4]") {
-		t.Errorf("the logger did not tell of the transformed request:\n%s", told)
-	}
+	s.told("inference.request", "[[0, 4]]")
+	s.must(s.format(1, beside("all", nil)))
+	s.predicts(`{"predictions": [6.0, 14.0]}`)
+	s.told("inference.response", "[6.0, 14.0]")
 	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
 		t.Errorf("it reads %+v", o)
+	}
+}
+
+// told waits for what the logger tells: an event of a type, with a text in it.
+func (s *site) told(event, text string) {
+	s.t.Helper()
+	told := ""
+	err := eventually(s.t, func() bool {
+		told = s.kubectl("logs", "keeper")
+		for line := range strings.Lines(told) {
+			if strings.Contains(line, event) && strings.Contains(line, text) {
+				return true
+			}
+		}
+		return false
+	})
+	if err != nil {
+		s.t.Errorf("no %s with %s: %v:\n%s", event, text, err, told)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
-	"github.com/continuo-ml/continuo/providers/rollout"
+	"github.com/continuo-ml/continuo/providers/pods"
 )
 
 // graph is the block `graph { … }`: an InferenceGraph that every version has of its own, and that answers in its place.
@@ -143,7 +143,7 @@ func (r release) pipeline(key string) (*unstructured.Unstructured, error) {
 	if g == nil {
 		return nil, nil
 	}
-	notes := map[string]string{rollout.LabelAddress: r.Address.String(), api.ModeAnnotation: r.Mode, releaseNote: key}
+	notes := map[string]string{pods.LabelAddress: r.Address.String(), api.ModeAnnotation: r.Mode, releaseNote: key}
 	if r.Mode == standard {
 		notes[api.ScalerAnnotation] = api.NoScaler
 	}
@@ -153,7 +153,7 @@ func (r release) pipeline(key string) (*unstructured.Unstructured, error) {
 		ServiceAccount: r.nested.ServiceAccount, NodeSelector: r.nested.NodeSelector, Tolerations: r.nested.tolerations(),
 	}
 	if g.Timeout > 0 {
-		p.Timeout = rollout.Seconds(g.Timeout)
+		p.Timeout = pods.Seconds(g.Timeout)
 	}
 	for _, n := range g.Nodes {
 		at := api.Node{Type: n.Type}

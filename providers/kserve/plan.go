@@ -166,6 +166,9 @@ func (s survey) findings(set settings, spec deploymentSpec, n nested) []provider
 	if metric, _ := spec.scaling(n); mode == standard && (metric == "cpu" || metric == "memory") && !s.can.Metrics {
 		warn("Nothing would be scaled yet", fmt.Sprintf("the cluster measures no pods (it serves no %s of %s): install metrics-server, or the number of servers stays at the least.", gvkMetrics.Kind, gvkMetrics.Group))
 	}
+	if n.Logger != nil && n.Logger.Mode != "request" && n.Batcher != nil {
+		warn("The cluster may ignore this", "kserve.logger: KServe's agent (seen with 0.20) tells of no answer that a batch gave; set mode = \"request\", or remove the batcher.")
+	}
 	if spec.custom() {
 		return out // whether its image has a model in it, only the registry knows
 	}

@@ -39,6 +39,12 @@ func TestAPlanSaysAllThatTheClusterWouldNotDo(t *testing.T) {
 		"a graph without its kind": {func(s *survey, d *deploymentSpec) {
 			s.can.Graphs, d.KServe.Graph = false, &graph{}
 		}, []string{"error kserve.graph: the cluster serves no InferenceGraph"}},
+		"a logger beside a batcher": {func(_ *survey, d *deploymentSpec) {
+			d.KServe.Logger, d.KServe.Batcher = &logger{Mode: "all"}, &batcher{MaxBatchSize: 2}
+		}, []string{"warning kserve.logger:"}},
+		"one of requests only": {func(_ *survey, d *deploymentSpec) {
+			d.KServe.Logger, d.KServe.Batcher = &logger{Mode: "request"}, &batcher{MaxBatchSize: 2}
+		}, nil},
 		"nobody measures": {func(s *survey, d *deploymentSpec) {
 			s.can.Metrics, d.Scale, d.Resources = false, &config.Scale{Min: 1, Max: 2, Metric: "cpu", Target: 5}, &config.ServerUse{CPU: "1"}
 		}, []string{"warning install metrics-server"}},
