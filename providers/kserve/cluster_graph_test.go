@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
@@ -67,6 +69,75 @@ func (s *site) chained(a, b int) {
 	if want := fmt.Sprintf(`{"predictions": [%d.0]}`, a); err != nil || status != http.StatusOK || got != want {
 		s.t.Errorf("one row: %d %s (%v), want %s", status, got, err, want)
 	}
+}
+
+// TestACanaryBySplitter: an InferenceGraph carries the requests; what its pods have is read back, a version whose golden answer is wrong
+// gets none, and a rollback restores the model.
+func TestACanaryBySplitter(t *testing.T) {
+	s := newSite(t, "split")
+	split := func(d *deploymentSpec) {
+		d.KServe.Canary = bySplitter
+		d.Rollout = &config.Rollout{Strategy: "canary", Steps: []int{50, 100}, Interval: 5 * time.Second}
+	}
+	res := s.must(s.format(1, split))
+	if out := res.Outputs.(config.DeploymentOutputs); out.Version != 1 || out.Metrics != "" || !strings.HasPrefix(out.Endpoint, "http://split.") {
+		t.Errorf("outputs %+v", out)
+	}
+	s.predicts(`{"predictions": [3.0, 7.0]}`)
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("it reads %+v", o)
+	}
+	before := s.served("split-v1")
+	bad := s.must(s.format(2, func(d *deploymentSpec) { split(d); d.KServe.Golden.Answer = `{"predictions": [7]}` }))
+	if !bad.Verdict.Bad() || len(bad.Quarantined) != 1 || !strings.Contains(bad.Message, "golden request") {
+		t.Errorf("a version with a wrong answer: %+v", bad)
+	}
+	s.predicts(`{"predictions": [3.0, 7.0]}`)
+	seen := map[string]bool{}
+	req := s.request("split-3", false)
+	emit := req.Emit
+	req.Emit = func(e resource.Event) {
+		emit(e)
+		if !strings.Contains(e.Message, "version 1: 50 %, version 3: 50 %") {
+			return
+		}
+		for range 40 { // the pods of both versions answer
+			if _, got, err := s.call(http.MethodPost, "/v1/models/split:predict", `{"instances": [[1, 2]]}`); err == nil {
+				seen[got] = true
+			}
+		}
+	}
+	res, err := s.d.Apply(t.Context(), s.format(3, split), req)
+	if err != nil || res.Outputs.(config.DeploymentOutputs).Version != 3 {
+		t.Fatalf("a version that works: %+v, %v", res, err)
+	}
+	if !seen[`{"predictions": [3.0]}`] || !seen[`{"predictions": [9.0]}`] || len(seen) != 2 {
+		t.Errorf("at 50 %% the answers were %v", seen)
+	}
+	s.predicts(`{"predictions": [9.0, 21.0]}`)
+	s.versions(3)
+	s.kubectl("patch", "inferencegraph", "split", "--type=merge", "-p", `{"spec":{"minReplicas":2,"maxReplicas":2}}`)
+	if o := s.read(); len(o.Drift) == 0 || !strings.HasPrefix(o.Drift[0].Path, "InferenceGraph/split:spec.") {
+		t.Errorf("drift %+v", o.Drift)
+	}
+	if res, err = s.apply(t.Context(), s.format(1, split), true); err != nil || res.Outputs.(config.DeploymentOutputs).Version != 1 {
+		t.Fatalf("a rollback: %+v, %v", res, err)
+	}
+	s.predicts(`{"predictions": [3.0, 7.0]}`)
+	if after := s.served("split-v1"); after != before {
+		t.Errorf("the pods served %s, and after the rollback %s", before, after)
+	}
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("after the rollback it reads %+v", o)
+	}
+	if _, err := s.apply(t.Context(), s.format(1, nil), false); err == nil || !strings.Contains(err.Error(), "-replace") {
+		t.Errorf("routers in the place of a splitter: %v", err)
+	}
+	if _, err := s.d.Captured(t.Context(), s.addr, s.record); err == nil || !strings.Contains(err.Error(), "captures none") {
+		t.Errorf("a monitor: %v", err)
+	}
+	s.remove()
+	s.nothingLeft()
 }
 
 // transform doubles what it gets on its way to the predictor.
@@ -219,6 +290,13 @@ func (s *site) dry(name string, change func(*release)) {
 	}
 	if _, err := s.client.Apply(s.t.Context(), f.object, kube.ApplyOptions{DryRun: true}); err != nil {
 		s.t.Errorf("%s: %v", name, err)
+	}
+	u, err := f.splitter(gateway.Routes{Current: backend(2), Candidate: backend(3), Weight: 20})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := s.client.Apply(s.t.Context(), u, kube.ApplyOptions{DryRun: true}); err != nil {
+		s.t.Errorf("%s: its splitter: %v", name, err)
 	}
 	if f.graph == nil {
 		return

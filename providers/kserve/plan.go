@@ -71,20 +71,38 @@ func planned(v cty.Value) (deploymentSpec, error) {
 
 // noRollout errors when an imported InferenceService is to be rolled out: no router stands before it.
 func noRollout(spec deploymentSpec, req providers.PreflightRequest) error {
-	if req.Prior == nil || len(req.Prior.Ref) == 0 {
+	if req.Prior == nil || len(req.Prior.Ref) == 0 || req.Action == resource.Replace {
 		return nil
 	}
 	var ref deploymentRef
 	if err := json.Unmarshal(req.Prior.Ref, &ref); err != nil {
 		return fmt.Errorf("read its reference: %w", err)
 	}
-	return ref.rollable(spec)
+	if err := ref.rollable(spec); err != nil {
+		return err
+	}
+	return ref.carries(spec.nest(settings{}, ""))
+}
+
+// carries errors when something else carries the requests than what the block says: the two would stand under one name.
+func (r deploymentRef) carries(n nested) error {
+	wants := ""
+	if n.Canary == bySplitter {
+		wants = bySplitter
+	}
+	if r.Canary == wants || r.Imported != "" {
+		return nil
+	}
+	return errors.New("kserve.canary: it was made otherwise, and what carries its requests cannot be exchanged while they come; make it anew with -replace")
 }
 
 // rollable errors when the InferenceService was imported and what is asked for needs something before it.
 func (r deploymentRef) rollable(spec deploymentSpec) error {
 	if r.Imported == "" {
 		return nil
+	}
+	if spec.KServe != nil && spec.KServe.Canary == bySplitter {
+		return fmt.Errorf("kserve.canary: InferenceService %s was imported, and its clients would go past a splitter; destroy it and let a new one be made", r.Imported)
 	}
 	if spec.KServe != nil && spec.KServe.Graph != nil {
 		return fmt.Errorf("kserve.graph: InferenceService %s was imported, and its clients would go past a graph; destroy it and let a new one be made", r.Imported)

@@ -112,6 +112,7 @@ func TestAnImportedServiceTakesNothingBeforeIt(t *testing.T) {
 	for want, change := range map[string]func(*deploymentSpec){
 		"<nil>":             func(*deploymentSpec) {},
 		"rollout.strategy:": func(d *deploymentSpec) { d.Rollout = &config.Rollout{Strategy: "canary"} },
+		"kserve.canary:":    func(d *deploymentSpec) { d.KServe = &nested{Canary: bySplitter} },
 		"kserve.graph:":     func(d *deploymentSpec) { d.KServe = &nested{Graph: &graph{}} },
 	} {
 		var spec deploymentSpec

@@ -163,10 +163,14 @@ func (a abilities) ignored(s deploymentSpec, n nested, mode string) []error {
 
 // graphless errors when a graph is asked for that the cluster has no kind for.
 func (a abilities) graphless(n nested) error {
-	if n.Graph == nil || a.Graphs {
+	field := "kserve.graph"
+	switch {
+	case a.Graphs, n.Graph == nil && n.Canary != bySplitter:
 		return nil
+	case n.Graph == nil:
+		field = "kserve.canary"
 	}
-	return fmt.Errorf("kserve.graph: the cluster serves no %s of %s/%s: install KServe's CRDs whole", api.Graph.Kind, api.Graph.Group, api.Graph.Version)
+	return fmt.Errorf("%s: the cluster serves no %s of %s/%s: install KServe's CRDs whole", field, api.Graph.Kind, api.Graph.Group, api.Graph.Version)
 }
 
 // ociOff errors when the cluster would not mount a model that lies in a registry.

@@ -333,7 +333,15 @@ func (f *fleet) Check(ctx context.Context) (ready, gone bool, err error) {
 	if errors.Is(err, kube.ErrNotFound) {
 		return false, true, nil
 	}
-	return c.ready, false, err
+	if err != nil || c.ready || !f.Carried {
+		return c.ready, false, err
+	}
+	// Nobody counts what fails: pods that crash must be enough.
+	found, bad, err := f.client.Diagnose(ctx, c.object)
+	if err == nil && bad && crashes(found) {
+		err = &rollout.Unfit{Reason: found.String()}
+	}
+	return false, false, err
 }
 
 // Good implements rollout.Servers.
