@@ -46,6 +46,23 @@ type place struct {
 
 func onCluster(t *testing.T) *place {
 	t.Helper()
+	p := inNamespace(t)
+	p.env.Exe = []string{program(t)}
+	shared := p.env
+	shared.Artifacts = "oci://" + os.Getenv("ML_E2E_REGISTRY") + "/runs-test"
+	e, err := pods.Configured(t.Context(), shared, pods.Settings{}, jobs{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.settings.RunnerImage, err = e.RunnerImage(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// inNamespace is onCluster for what runs nothing: without the image of the runner.
+func inNamespace(t *testing.T) *place {
+	t.Helper()
 	path, registry := os.Getenv("ML_E2E_KUBECONFIG"), os.Getenv("ML_E2E_REGISTRY")
 	if path == "" || registry == "" {
 		const say = "ML_E2E_KUBECONFIG and ML_E2E_REGISTRY name a cluster, and a registry that it pulls from, to test on"
@@ -75,19 +92,10 @@ func onCluster(t *testing.T) *place {
 	p.grant()
 	p.settings = pods.Settings{Kubeconfig: impersonating(t, path, "system:serviceaccount:"+p.namespace+":continuo"), Namespace: p.namespace, Image: registry + "/python-sklearn:12"}
 	p.env = providertest.Env(p.Root)
-	p.env.Exe = []string{program(t)}
+	p.env.Exe = []string{"ml"}
 	// A run whose result is in the registry is not run again: each test has a part of its own there.
 	p.env.Artifacts = "oci://" + registry + "/" + p.namespace
 	p.env.Now = time.Now
-	shared := p.env
-	shared.Artifacts = "oci://" + registry + "/runs-test"
-	e, err := pods.Configured(t.Context(), shared, pods.Settings{}, jobs{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p.settings.RunnerImage, err = e.RunnerImage(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	return p
 }
 
@@ -325,6 +333,24 @@ func TestOnAClusterAStageHappensOnceHoweverItsStartIsInterrupted(t *testing.T) {
 // all the same.
 func (p *place) cutting(n int, after bool) string {
 	p.T.Helper()
+	var applies atomic.Int64
+	return p.through(func(w http.ResponseWriter, r *http.Request, proxy http.Handler) {
+		if r.Method == http.MethodPatch {
+			switch i := int(applies.Add(1)) - 1; {
+			case i == n && after:
+				proxy.ServeHTTP(httptest.NewRecorder(), r)
+				panic(http.ErrAbortHandler)
+			case i >= n:
+				panic(http.ErrAbortHandler)
+			}
+		}
+		proxy.ServeHTTP(w, r)
+	})
+}
+
+// through is a kubeconfig of a way to the API server on which each request is handled first by what stands between.
+func (p *place) through(between func(http.ResponseWriter, *http.Request, http.Handler)) string {
+	p.T.Helper()
 	rc, err := clientcmd.BuildConfigFromFlags("", p.settings.Kubeconfig)
 	if err != nil {
 		p.T.Fatal(err)
@@ -339,19 +365,7 @@ func (p *place) cutting(n int, after bool) string {
 	}
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.Transport = transport
-	var applies atomic.Int64
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPatch {
-			switch i := int(applies.Add(1)) - 1; {
-			case i == n && after:
-				proxy.ServeHTTP(httptest.NewRecorder(), r)
-				panic(http.ErrAbortHandler)
-			case i >= n:
-				panic(http.ErrAbortHandler)
-			}
-		}
-		proxy.ServeHTTP(w, r)
-	}))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { between(w, r, proxy) }))
 	p.T.Cleanup(srv.Close)
 	path := filepath.Join(p.T.TempDir(), "kubeconfig")
 	text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c}}]}", srv.URL)

@@ -8,4 +8,7 @@
 // deployment_rollout.go carry a rollout out, deployment_routers.go speaks to the routers, deployment_status.go reads all of it back.
 // Only apply moves a rollout; when it dies the weights stay, and the next one goes on. New pods for the version that serves already (its
 // image, command or variables moved, not its number) take over one by one when they are ready, without steps.
+//
+// A manifest is objects of any kind: manifest_objects.go builds and orders them, manifest_apply.go tries them without effect and applies
+// them, manifest_status.go reads and removes them, manifest_scale.go knows whose replicas an autoscaler owns.
 package kubernetes
