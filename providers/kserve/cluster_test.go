@@ -29,6 +29,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/pod"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/providertest"
 	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/resource"
@@ -72,7 +73,7 @@ func newSite(t *testing.T, name string) *site {
 		t.Fatal(err)
 	}
 	runner := s.program(images)
-	s.d = &deployment{settings: settings{SystemNamespace: "kserve", ModelcarBase: registry + "/busybox:1"}, artifacts: oci.Scheme + s.base, images: images, work: work,
+	s.d = &deployment{settings: settings{SystemNamespace: "kserve", ModelcarBase: registry + "/busybox:1"}, artifacts: pods.Store{URI: oci.Scheme + s.base, Client: images}, work: work,
 		now: time.Now, cluster: connect(), system: connect(kube.AllNamespaces), runner: func(context.Context) (string, error) { return runner, nil }}
 	if s.client, err = s.d.cluster(); err != nil {
 		t.Fatal(err)
@@ -151,7 +152,7 @@ func (s *site) model(n int) *config.Model {
 	if err := os.WriteFile(filepath.Join(dir, "model.joblib"), []byte(pickle), 0o644); err != nil {
 		s.t.Fatal(err)
 	}
-	m, err := pod.PushModel(s.t.Context(), s.d.images, pod.ModelPlace{Repo: s.base + "/models/training.tumors"}, dir)
+	m, err := pod.PushModel(s.t.Context(), s.d.artifacts.Client, pod.ModelPlace{Repo: s.base + "/models/training.tumors"}, dir)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -576,7 +577,7 @@ func TestAnInferenceServiceIsImported(t *testing.T) {
 // foreign makes an InferenceService with a server of its own, by somebody else.
 func (s *site) foreign(name string) *unstructured.Unstructured {
 	s.t.Helper()
-	image, err := s.d.images.Resolve(s.t.Context(), s.registry+"/python-sklearn:12")
+	image, err := s.d.artifacts.Client.Resolve(s.t.Context(), s.registry+"/python-sklearn:12")
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -3,16 +3,15 @@ package kserve
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/rollout"
 	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/providers/serving"
@@ -25,8 +24,7 @@ const longestName = 40
 // deployment serves model versions by InferenceServices behind routers of our own, or, where one was imported, by that one.
 type deployment struct {
 	settings  settings
-	artifacts string
-	images    *oci.Client
+	artifacts pods.Store
 	work      *runs.Workspace
 	now       func() time.Time
 	// cluster changes what the configuration allows; system only reads, KServe's own configuration and runtimes.
@@ -37,9 +35,7 @@ type deployment struct {
 
 // deploymentRef is what a record keeps of a deployment.
 type deploymentRef struct {
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
-	Project   string `json:"project,omitempty"`
+	rollout.Ref
 	// Imported names an InferenceService that was there before, and that keeps its name and its address.
 	Imported string `json:"imported,omitempty"`
 }
@@ -69,11 +65,7 @@ func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req provide
 	}
 	n := spec.nest(d.settings, c.Namespace())
 	r := rollout.Request{
-		Client: c, Front: front, Key: d.work.Key, OpID: req.OpID, Adopt: req.Adopt, Force: req.Force, Now: d.now,
-		Asked:   gateway.Version{Number: spec.Model.Version, Digest: spec.Model.Digest},
-		Policy:  rollout.PolicyOf(spec.Rollout, req.Force),
-		Capture: gateway.Capture{Enabled: true},
-		Say:     d.sayer(req),
+		Client: c, Front: front, Key: d.work.Key, Now: d.now,
 		Resolve: func(ctx context.Context) (json.RawMessage, string, error) {
 			raw, err := d.resolve(ctx, c, spec, n, req)
 			if err != nil {
@@ -94,25 +86,7 @@ func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req provide
 			return fleet, err
 		},
 	}
-	if x := spec.Capture; x != nil {
-		r.Capture = gateway.Capture{Enabled: x.Enabled, MaxBytes: x.MaxMB << 20}
-	}
-	if spec.Sink != nil {
-		r.Sink = &gateway.Sink{URL: spec.Sink.URL}
-	}
-	state, err := rollout.Run(ctx, r)
-	if err != nil {
-		if state == nil {
-			return providers.Result{}, failure(req.Address, nil, err)
-		}
-		return providers.Result{}, failure(req.Address, ref, err)
-	}
-	res, err := serving.Outcome(state.AskedOf(req.Address), front.LiveOf(state), d.now())
-	if err != nil {
-		return providers.Result{}, &providers.RunError{Err: fmt.Errorf("%s: %w", req.Address, err), Ref: ref}
-	}
-	res.Ref = ref
-	return res, nil
+	return rollout.Apply(ctx, r, spec.Deployment, req, ref)
 }
 
 // withImage gives a server with a command and no image the one of the provider's configuration.
@@ -129,22 +103,6 @@ func (d *deployment) sayer(req providers.ApplyRequest) func(string) {
 	}
 }
 
-// failure says whose error it is, and whether another try by itself may mend it.
-func failure(a resource.Address, ref any, err error) error {
-	err = fmt.Errorf("%s: %w", a, err)
-	var again *kube.Retryable
-	switch {
-	case errors.As(err, &again):
-		return &providers.RetryableError{Err: err, After: again.After}
-	case oci.Retryable(err):
-		return &providers.RetryableError{Err: err}
-	case ref == nil, errors.Is(err, context.Canceled):
-		return err
-	}
-	// The reference is what finds the objects again that are there by now.
-	return &providers.RunError{Err: err, Ref: ref}
-}
-
 // front is what stands before the versions of this block. A block that was renamed keeps its objects.
 func (d *deployment) front(c *kube.Client, spec deploymentSpec, req providers.ApplyRequest) (rollout.Front, deploymentRef, error) {
 	n := spec.nest(d.settings, c.Namespace())
@@ -156,16 +114,17 @@ func (d *deployment) front(c *kube.Client, spec deploymentSpec, req providers.Ap
 	if req.State != nil {
 		f.Project = req.State.Lineage
 	}
-	ref := deploymentRef{Namespace: f.Namespace, Name: f.Name, Project: f.Project}
-	if req.Prior == nil || len(req.Prior.Ref) == 0 {
-		return f, ref, nil
+	f, err := f.Kept(req.Prior)
+	ref := deploymentRef{Ref: f.Ref()}
+	if err != nil || req.Prior == nil || len(req.Prior.Ref) == 0 {
+		return f, ref, err
 	}
 	var prior deploymentRef
 	if err := json.Unmarshal(req.Prior.Ref, &prior); err != nil {
 		return f, ref, fmt.Errorf("read its reference: %w", err)
 	}
-	if prior.Name != "" && prior.Namespace == f.Namespace {
-		f.Name, ref.Name, ref.Imported = prior.Name, prior.Name, prior.Imported
+	if prior.Namespace == f.Namespace {
+		ref.Imported = prior.Imported
 	}
 	return f, ref, nil
 }
@@ -198,7 +157,7 @@ func (d *deployment) resolve(ctx context.Context, c *kube.Client, spec deploymen
 		if i.ref == "" {
 			continue
 		}
-		img, err := d.images.Resolve(ctx, i.ref)
+		img, err := d.artifacts.Client.Resolve(ctx, i.ref)
 		if err != nil {
 			return nil, fmt.Errorf("image: %w", err)
 		}
@@ -235,11 +194,11 @@ func (d *deployment) bring(ctx context.Context, spec deploymentSpec, inside stri
 	if err != nil || len(list) == 0 {
 		return "", err
 	}
-	to, err := repo(d.artifacts, "code")
+	to, err := d.artifacts.Repo("code")
 	if err != nil {
 		return "", err
 	}
-	code, err := pod.PushCode(ctx, d.images, to, d.work.Root, list)
+	code, err := pod.PushCode(ctx, d.artifacts.Client, to, d.work.Root, list)
 	if err != nil {
 		return "", fmt.Errorf("store the code: %w", err)
 	}

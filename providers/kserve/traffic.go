@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
-	"strings"
 
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
@@ -18,19 +16,14 @@ import (
 
 // Captured implements watch.Traffic: what the routers captured since the last look is copied to this machine.
 func (d *deployment) Captured(ctx context.Context, addr resource.Address, rec *state.Record) (watch.Captured, error) {
-	if rec == nil {
-		return watch.Captured{}, fmt.Errorf("%s is not there yet; apply it first", addr)
-	}
-	if name, _, _ := strings.Cut(rec.Provider, "."); name != "kserve" {
-		return watch.Captured{}, fmt.Errorf("%s is served by provider %q; give this monitor provider = %q too", addr, rec.Provider, rec.Provider)
+	if err := rollout.Monitored(addr, rec, "kserve"); err != nil {
+		return watch.Captured{}, err
 	}
 	c, front, err := d.routed(addr, rec)
 	if err != nil {
 		return watch.Captured{}, err
 	}
-	dir := filepath.Join(d.work.Dir, "captured", addr.Slug())
-	serves, err := front.Capture(ctx, c, d.work.Key, dir)
-	return watch.Captured{Version: serves.Number, Digest: resource.Digest(serves.Digest), Dir: dir}, err
+	return front.Captured(ctx, c, d.work.Key, d.work.Dir)
 }
 
 // routed is a recorded deployment behind routers.
@@ -39,14 +32,14 @@ func (d *deployment) routed(addr resource.Address, rec *state.Record) (*kube.Cli
 	if err != nil {
 		return nil, rollout.Front{}, err
 	}
-	ref, domain, err := d.recorded(c, providers.ReadRequest{Address: addr, Record: rec})
+	f, ref, err := d.recorded(c, addr, rec)
 	if err == nil && ref.Imported != "" {
 		err = fmt.Errorf("%s: InferenceService %s was imported and has no router before it: nothing of its traffic is captured", addr, ref.Imported)
 	}
-	return c, rollout.Front{Name: ref.Name, Namespace: ref.Namespace, Address: addr, Project: ref.Project, ClusterDomain: domain}.WithDefaults(), err
+	return c, f, err
 }
 
-// Logs implements providers.Logger: what the servers wrote, each line with its pod when there are several.
+// Logs implements providers.Logger.
 func (d *deployment) Logs(ctx context.Context, req providers.LogRequest, w io.Writer) error {
 	if req.Record == nil {
 		return errors.New("this deployment is not applied yet and has no log")
@@ -55,8 +48,5 @@ func (d *deployment) Logs(ctx context.Context, req providers.LogRequest, w io.Wr
 	if err != nil {
 		return err
 	}
-	if err := front.Logs(ctx, c, req, w); err != nil {
-		return fmt.Errorf("%s: %w", req.Record.Address, err)
-	}
-	return nil
+	return front.Logs(ctx, c, req, w)
 }

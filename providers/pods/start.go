@@ -91,7 +91,7 @@ func (e *executor) plan(ctx context.Context, s runs.Stage) (Spec, Builder, map[s
 	if err := w.Build.Look(ctx, c, w.Block.Namespace); err != nil {
 		return none(err)
 	}
-	runnerImage, err := e.RunnerImage(ctx)
+	runnerImage, err := e.Runner.Image(ctx)
 	if err != nil {
 		return none(err)
 	}
@@ -109,7 +109,7 @@ func (e *executor) plan(ctx context.Context, s runs.Stage) (Spec, Builder, map[s
 		return none(fmt.Errorf("its parameters make a task of %d bytes; %d are possible: make large ones an input", len(task), maxTask))
 	}
 	spec := Spec{
-		Name: objectName(s.Request.Address, s.Spec.ID, e.Kind.MaxName()), Image: w.Image, Runner: strings.TrimPrefix(runnerImage, oci.Scheme), Env: t.EnvFrom,
+		Name: objectName(s.Request.Address, s.Spec.ID, e.Kind.MaxName()), Image: w.Image, Runner: runnerImage, Env: t.EnvFrom,
 		Nodes: max(w.Nodes, 1), Processes: s.Spec.Processes, Resources: w.Resources, Timeout: s.Spec.Timeout, Grace: s.Spec.Grace, Block: w.Block,
 		Labels:      e.labels(s),
 		Annotations: map[string]string{LabelAddress: s.Spec.Address},

@@ -37,7 +37,7 @@ type Servers interface {
 	// Restore makes the servers of version number what good says, all of them or, with onlyMissing, if some of it was deleted, and
 	// waits until they are ready. It reports whether it did anything.
 	Restore(ctx context.Context, number int, good json.RawMessage, onlyMissing bool) (bool, error)
-	// Sweep deletes the objects of all versions but these, and waits until they are gone.
+	// Sweep deletes the objects of all versions but these. Nobody asks them any more: their pods may end in their own time.
 	Sweep(ctx context.Context, keep []int, say func(string)) error
 }
 
@@ -87,7 +87,7 @@ type roll struct {
 func Run(ctx context.Context, req Request) (*State, error) {
 	r := &roll{Request: req}
 	var err error
-	if r.state, err = Load(ctx, r.Client, r.Front); err != nil {
+	if r.state, err = load(ctx, r.Client, r.Front); err != nil {
 		return nil, err
 	}
 	mine := r.state != nil && r.state.Op == req.OpID
@@ -105,8 +105,8 @@ func Run(ctx context.Context, req Request) (*State, error) {
 	return r.state, r.drive(ctx)
 }
 
-// LiveOf is the state as status and results read it.
-func (f Front) LiveOf(s *State) gateway.Live {
+// liveOf is the state as status and results read it.
+func (f Front) liveOf(s *State) gateway.Live {
 	l := s.Live
 	l.Name, l.Address, l.Endpoint, l.Admin = f.Name, f.Address.String(), f.endpoint(), f.admin()
 	return l
@@ -174,6 +174,7 @@ func (r *roll) routes() gateway.Routes { return r.state.routes(r.Front, r.Captur
 // counting.
 func (r *roll) save(ctx context.Context) error {
 	s := r.state
+	s.forget()
 	routes := r.routes()
 	if !reflect.DeepEqual(routes, s.saved) || routes.Generation == 0 {
 		s.Live.Generation++
@@ -277,7 +278,7 @@ func (r *roll) await(ctx context.Context, ref kube.Ref, within time.Duration) er
 	})
 }
 
-// sweep deletes the objects of versions that serve no more, and waits until they are gone.
+// sweep deletes the objects of versions that serve no more.
 func (r *roll) sweep(ctx context.Context) error {
 	keep := []int{r.state.Live.Current.Number}
 	if c := r.state.Live.Candidate; c != nil {
@@ -298,6 +299,12 @@ func (f Front) Apply(ctx context.Context, c *kube.Client, u *unstructured.Unstru
 	}
 	if err := f.Ours(live); err != nil {
 		return kube.Applied{}, err
+	}
+	if live.GetDeletionTimestamp() != nil { // what is applied to it would go with it
+		if err := c.Delete(ctx, kube.RefOf(live), kube.DeleteOptions{Within: f.Drain + GoneWithin}); err != nil {
+			return kube.Applied{}, err
+		}
+		return c.Apply(ctx, u, kube.ApplyOptions{})
 	}
 	drift, err := kube.Drift(live)
 	if err != nil {

@@ -244,7 +244,11 @@ func (o *op) failure(what string, st runner.Status) error {
 		}
 		err = fmt.Errorf("%s: %s", who, st.Message)
 	}
-	return &providers.RunError{Err: err, Log: st.LastLogLines, Ref: o.ref()}
+	err = &providers.RunError{Err: err, Log: st.LastLogLines, Ref: o.ref()}
+	if st.NotBegun {
+		return &providers.NotStartedError{Err: err}
+	}
+	return err
 }
 
 // emit sends an event about the operation.
