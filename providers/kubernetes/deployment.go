@@ -72,7 +72,7 @@ func (d *deployment) front(spec deploymentSpec, nest serverSettings, req provide
 	f := rollout.Front{
 		Name: rollout.ObjectName(req.Address, longestName), Namespace: nest.Namespace, Address: req.Address, Port: int32(spec.Port), Drain: spec.Drain,
 		ServiceType: nest.ServiceType, ClusterDomain: nest.ClusterDomain, Routers: rollout.Routers(nest.Router.orNone()),
-		NodeSelector: nest.NodeSelector, Tolerations: tolerations(nest.Tolerations), ImagePullSecrets: nest.ImagePullSecrets,
+		NodeSelector: nest.NodeSelector, Tolerations: tolerations(nest.Tolerations), ImagePullSecrets: nest.ImagePullSecrets, Route: nest.Route.front(),
 	}.WithDefaults()
 	if req.State != nil {
 		f.Project = req.State.Lineage

@@ -62,15 +62,14 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 	if err != nil {
 		return nil, err
 	}
-	fronts, namespaces := make([]rollout.Front, len(reqs)), make([]string, len(reqs))
+	fronts := make([]rollout.Front, len(reqs))
 	for i, req := range reqs {
 		if _, fronts[i], err = d.recorded(req.Address, req.Record); err != nil {
 			return nil, err
 		}
-		namespaces[i] = fronts[i].Namespace
 	}
 	parts := d.parts()
-	there, err := parts.List(ctx, c, namespaces...)
+	there, err := parts.List(ctx, c, fronts...)
 	if err != nil {
 		return nil, err
 	}
