@@ -40,6 +40,13 @@ func (d *deployment) Probe(_ context.Context, req providers.ProbeRequest) (map[s
 // Apply implements providers.Typed. It returns when the rollout came to rest. A cancelled ctx leaves the weights as they are; the next
 // call goes on from there.
 func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req providers.ApplyRequest) (providers.Result, error) {
+	ref, err := importedBy(req.Prior)
+	if err == nil && ref != nil {
+		return d.direct(ctx, spec, req, ref)
+	}
+	if err != nil {
+		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
+	}
 	r, err := d.rollout(spec, req)
 	if err != nil {
 		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
@@ -176,6 +183,9 @@ func (d *deployment) pushCode(ctx context.Context, list []string) (*pod.Artifact
 func (d *deployment) Captured(ctx context.Context, addr resource.Address, rec *state.Record) (monitors.Captured, error) {
 	if err := rollout.Monitored(addr, rec, name); err != nil {
 		return monitors.Captured{}, err
+	}
+	if ref, err := importedBy(rec); err != nil || ref != nil {
+		return monitors.Captured{}, errors.Join(err, fmt.Errorf("%s: it was imported and has no router before it: nothing of its traffic is captured", addr))
 	}
 	c, front, err := d.recorded(addr, rec)
 	if err != nil {
