@@ -5,8 +5,10 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,28 +94,29 @@ func (w *world) create(kind schema.GroupVersionResource, text string) *unstructu
 func (w *world) trainJobsSeen() func() []string {
 	w.Helper()
 	ctx, cancel := context.WithCancel(w.Context())
-	watch, err := w.cluster.any.Resource(trainJobs).Namespace(w.namespace).Watch(ctx, metav1.ListOptions{})
-	if err != nil {
-		w.Fatal(err)
-	}
 	found := make(chan []string, 1)
 	go func() {
 		names := map[string]bool{}
-		for e := range watch.ResultChan() {
-			u, ok := e.Object.(*unstructured.Unstructured)
-			if !ok {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				found <- slices.Sorted(maps.Keys(names))
+				return
+			case <-tick.C:
+			}
+			// What one look misses, the next one sees: a TrainJob is there for seconds.
+			list, err := w.cluster.any.Resource(trainJobs).Namespace(w.namespace).List(ctx, metav1.ListOptions{})
+			if err != nil {
 				continue
 			}
-			names[u.GetName()] = true
+			for _, u := range list.Items {
+				names[u.GetName()] = true
+			}
 		}
-		var out []string
-		for n := range names {
-			out = append(out, n)
-		}
-		found <- out
 	}()
 	return func() []string {
-		watch.Stop()
 		cancel()
 		return <-found
 	}
