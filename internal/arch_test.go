@@ -34,8 +34,8 @@ var floors = []struct {
 	{`^internal/(pod|source)$`, 2},
 	{`^providers/all$`, 4},
 	{`^providers/(runs|serving)$`, 2.5}, // what several providers have in common: how commands run, how rollouts end
-	{`^providers/rollout$`, 2.7},        // how rollouts in a cluster are driven, whatever runs the servers
 	{`^providers/(watch|pods)$`, 2.7},   // monitors; runs in the pods of a cluster
+	{`^providers/rollout$`, 2.8},        // how rollouts in a cluster are driven, whatever runs the servers
 	{`^providers/\w+(/internal/\w+)?$`, 3},
 	{`^(engine|report|internal/forge)$`, 3},
 	{`^daemon$`, 4},

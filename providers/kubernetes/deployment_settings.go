@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,7 +13,7 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/providers/pods"
-	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/providers/rollout"
 )
 
 // deploymentSpec is a deployment with the block that only this provider understands.
@@ -34,6 +35,7 @@ type serverSettings struct {
 	ImagePullSecrets []string          `ml:"image_pull_secrets" doc:"Secrets with registry credentials."`
 	EnvFrom          []string          `ml:"env_from" doc:"Secrets whose entries are variables of the server: values that must not stand in a file."`
 	Router           *routerSettings   `ml:"router,block" doc:"The router in front of the versions."`
+	Route            *routeSettings    `ml:"route,block" doc:"A Gateway that takes requests from outside, and divides them by the weights of an HTTPRoute."`
 }
 
 // serverTolerance is a toleration whose change makes new pods: those of a run never move, those of a server do.
@@ -51,36 +53,61 @@ type routerSettings struct {
 	Memory   string `ml:"memory,default=128Mi" doc:"Memory that is asked for; four times as much is the limit."`
 }
 
-// withDefaults is the nested block over the provider's configuration.
-func (s serverSettings) withDefaults(p pods.Settings, namespace string) serverSettings {
-	if s.Namespace == "" {
-		s.Namespace = namespace
+// routeSettings say which Gateway takes requests.
+type routeSettings struct {
+	Gateway   string   `ml:"gateway,required" doc:"The Gateway, as NAME or NAMESPACE/NAME."`
+	Listener  string   `ml:"listener" doc:"Name of one of its listeners. Default: all that match."`
+	Hostnames []string `ml:"hostnames" doc:"Names of hosts whose requests are for this deployment. Default: all of the listener."`
+	Path      string   `ml:"path,default=/" doc:"What the paths of its requests begin with."`
+}
+
+// front is r as the rollout has it.
+func (r *routeSettings) front() *rollout.Route {
+	if r == nil {
+		return nil
 	}
-	if s.ServiceType == "" {
-		s.ServiceType = string(corev1.ServiceTypeClusterIP)
+	return (*rollout.Route)(r)
+}
+
+// check says what is wrong with it.
+func (r *routeSettings) check() error {
+	parts := strings.Split(r.Gateway, "/")
+	if len(parts) > 2 || slices.Contains(parts, "") {
+		return fmt.Errorf("kubernetes.route.gateway = %q: write NAME or NAMESPACE/NAME", r.Gateway)
 	}
-	if s.ClusterDomain == "" {
-		s.ClusterDomain = "cluster.local"
+	if r.Path != "" && !strings.HasPrefix(r.Path, "/") {
+		return fmt.Errorf("kubernetes.route.path = %q: a path begins with /", r.Path)
 	}
-	if s.ServiceAccount == "" {
-		s.ServiceAccount = p.ServiceAccount
+	return nil
+}
+
+// orNone is r, empty if there is none.
+func (r *routerSettings) orNone() routerSettings {
+	if r == nil {
+		return routerSettings{}
 	}
-	if len(s.ImagePullSecrets) == 0 {
-		s.ImagePullSecrets = p.ImagePullSecrets
+	return *r
+}
+
+// nest is the nested block, empty if there is none, over the provider's configuration.
+func (s deploymentSpec) nest(p pods.Settings, namespace string) serverSettings {
+	var n serverSettings
+	if s.Kubernetes != nil {
+		n = *s.Kubernetes
 	}
-	if s.Router == nil {
-		s.Router = &routerSettings{}
+	n.Namespace, n.ServiceAccount = cmp.Or(n.Namespace, namespace), cmp.Or(n.ServiceAccount, p.ServiceAccount)
+	if len(n.ImagePullSecrets) == 0 {
+		n.ImagePullSecrets = p.ImagePullSecrets
 	}
-	r := *s.Router
-	r.Replicas = max(r.Replicas, 1)
-	if r.CPU == "" {
-		r.CPU = "100m"
+	return n
+}
+
+func tolerations(list []serverTolerance) []corev1.Toleration {
+	var out []corev1.Toleration
+	for _, t := range list {
+		out = append(out, corev1.Toleration{Key: t.Key, Operator: corev1.TolerationOperator(t.Operator), Value: t.Value, Effect: corev1.TaintEffect(t.Effect)})
 	}
-	if r.Memory == "" {
-		r.Memory = "128Mi"
-	}
-	s.Router = &r
-	return s
+	return out
 }
 
 // reserved are the variables that a server gets from the runner contract.
@@ -105,6 +132,11 @@ func (s deploymentSpec) check() error {
 			return fmt.Errorf("env: %s is set by the runner contract; choose another name", name)
 		}
 	}
+	if s.Kubernetes != nil && s.Kubernetes.Route != nil {
+		if err := s.Kubernetes.Route.check(); err != nil {
+			return err
+		}
+	}
 	return s.checkScale()
 }
 
@@ -120,36 +152,16 @@ func (s deploymentSpec) checkScale() error {
 	case c.Max < c.Min:
 		return fmt.Errorf("scale.max: %d is less than min, which is %d", c.Max, c.Min)
 	case s.Resources == nil || c.Metric != "memory" && s.Resources.CPU == "" || c.Metric == "memory" && s.Resources.Memory == "":
-		return fmt.Errorf("scale: the target is a share of what a server asks for; set resources { %s }", cmpOr(c.Metric, "cpu"))
+		return fmt.Errorf("scale: the target is a share of what a server asks for; set resources { %s }", cmp.Or(c.Metric, "cpu"))
 	}
 	return nil
-}
-
-func cmpOr(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a
 }
 
 // metrics are the autoscaler's target.
 func metrics(c *config.Scale) []autoscalingv2.MetricSpec {
 	target := int32(c.Target)
 	return []autoscalingv2.MetricSpec{{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{
-		Name:   corev1.ResourceName(cmpOr(c.Metric, "cpu")),
+		Name:   corev1.ResourceName(cmp.Or(c.Metric, "cpu")),
 		Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: &target},
 	}}}
-}
-
-// objectName names a deployment's objects: its address without the kind, as a DNS label that leaves room for "-v12345".
-func objectName(a resource.Address) string {
-	slug := strings.ReplaceAll("."+a.Slug(), ".deployment.", ".")
-	name := strings.ReplaceAll(strings.Trim(slug, "."), ".", "-")
-	if name == "" || name[0] < 'a' || name[0] > 'z' {
-		name = "ml-" + name
-	}
-	if len(name) > 48 {
-		name = strings.TrimRight(name[:39], "-") + "-" + pods.Short(a.String())[:8]
-	}
-	return name
 }

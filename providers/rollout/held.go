@@ -1,4 +1,4 @@
-package kubernetes
+package rollout
 
 import (
 	"context"
@@ -15,33 +15,36 @@ import (
 // resumable adds to the live state of a canary that was held that it has what it waited for, so that the next apply goes on with it. Nobody
 // else would: a rollout in a cluster is driven by apply. It costs a few requests, and only while something is held. The words do not move
 // with the traffic: a plan rests on them.
-func (d *deployment) resumable(ctx context.Context, c *kube.Client, f front, g group, o *providers.Object) error {
-	if o.Phase != resource.PhaseRunning {
+func (p Parts) resumable(ctx context.Context, c *kube.Client, f Front, o Objects, s *State, out *providers.Object) error {
+	if out.Phase != resource.PhaseRunning || s.Live.Phase != gateway.PhaseHeld || s.Policy.Strategy == gateway.Shadow || s.Live.Candidate == nil {
 		return nil
 	}
-	s, err := rolloutOf(g.get(gvkConfigMap, f.Name))
-	if err != nil || s.Live.Phase != gateway.PhaseHeld || s.Policy.Strategy == gateway.Shadow || s.Live.Candidate == nil {
-		return err
-	}
-	tally, err := d.counted(ctx, c, f, s)
+	tally, err := f.counted(ctx, c, p.Key, s)
 	if err != nil {
-		o.Message += fmt.Sprintf(" (its routers do not say how far it is: %v)", err)
+		out.Message += fmt.Sprintf(" (its routers do not say how far it is: %v)", err)
 		return nil
 	}
-	u := g.get(gvkDeployment, f.versionName(s.Live.Candidate.Number))
-	move := gateway.Decide(s.Policy, s.Live.Progress, gateway.Observation{Now: d.now(), Ready: u != nil && kube.Ready(u).Ready, Tally: tally}).Move
+	name, ready := f.VersionName(s.Live.Candidate.Number), false
+	if len(p.Version) > 0 && o.Get(p.Version[0], name) != nil {
+		h, err := p.Health(o, name)
+		if err != nil {
+			return err
+		}
+		ready = h.Ready
+	}
+	move := gateway.Decide(s.Policy, s.Live.Progress, gateway.Observation{Now: p.Now(), Ready: ready, Tally: tally}).Move
 	if move == gateway.MoveWait || move == gateway.MoveHold {
 		return nil
 	}
 	at := fmt.Sprintf("%s of %s at %d %%", s.Policy.Strategy, s.Live.Candidate, s.Live.Weight)
-	o.Drift = append(o.Drift, providers.Drift{Path: "rollout", Old: at + " waits for traffic", New: at + " has been judged by the requests that came; apply goes on"})
+	out.Drift = append(out.Drift, providers.Drift{Path: "rollout", Old: at + " waits for traffic", New: at + " has been judged by the requests that came; apply goes on"})
 	return nil
 }
 
 // counted is what the candidate did since it was held, as the routers tell.
-func (d *deployment) counted(ctx context.Context, c *kube.Client, f front, s *rollout) (gateway.Tally, error) {
+func (f Front) counted(ctx context.Context, c *kube.Client, key []byte, s *State) (gateway.Tally, error) {
 	var sum gateway.Tally
-	token, err := d.token(f)
+	token, err := f.token(key)
 	if err != nil {
 		return sum, err
 	}
