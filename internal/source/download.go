@@ -101,15 +101,14 @@ func (r *Reader) download(ctx context.Context, a address, place objects, o objec
 
 // transfer moves the bytes of an object. A connection that ends early is followed by one that goes on from there.
 func (r *Reader) transfer(ctx context.Context, a address, place objects, o object, p *partial) error {
-	stuck := 0
+	stuck, farthest := 0, int64(0)
 	for try := 0; ; try++ {
-		before := p.n
 		err := r.attempt(ctx, a, place, o, p)
 		if err == nil || ctx.Err() != nil || !temporary(err) || errors.Is(err, ErrChanged) {
 			return err
 		}
-		if p.n > before {
-			stuck = 0
+		if p.n > farthest { // one that begins again and again does not come farther
+			stuck, farthest = 0, p.n
 		}
 		if stuck++; stuck >= r.opt.Attempts || try >= maxResumes {
 			return fmt.Errorf("after %d bytes: %w (tried %d times)", p.n, err, try+1)
