@@ -66,9 +66,10 @@ const batchSize = 64
 func (r *refresher) batches() func(yield func(func(context.Context) error) bool) {
 	type group struct{ provider, kind string }
 	records := map[group][]providers.ReadRequest{}
+	look := &providers.Look{}
 	for a, rec := range r.snap.Records {
 		g := group{rec.Provider, a.Kind}
-		records[g] = append(records[g], providers.ReadRequest{Address: a, Record: rec})
+		records[g] = append(records[g], providers.ReadRequest{Address: a, Record: rec, Look: look})
 	}
 	var probes []*config.Block
 	for _, b := range r.e.Project.Blocks {
@@ -147,6 +148,9 @@ func (r *refresher) keep(a resource.Address, o providers.Object, err error) {
 }
 
 func liveObject(o providers.Object, err error) (planner.Object, bool) {
+	if err == nil {
+		err = o.Err
+	}
 	if err != nil {
 		return planner.Object{Err: err.Error()}, true
 	}

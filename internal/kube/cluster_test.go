@@ -290,3 +290,16 @@ func impersonating(t *testing.T, path, user string) string {
 	}
 	return out
 }
+
+func TestOnAClusterTheBuiltinKindsAreWhereTheyAreSaidToBe(t *testing.T) {
+	c, _ := cluster(t, nil)
+	for gvk, want := range builtin {
+		served, err := c.discover(context.Background(), gvk.GroupVersion())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if served[gvk.Kind] != want {
+			t.Errorf("%s: the cluster has %+v, not %+v", gvk, served[gvk.Kind], want)
+		}
+	}
+}

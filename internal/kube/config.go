@@ -61,6 +61,7 @@ type Client struct {
 	away      atomic.Int64 // when the API server last could not be reached, in nanoseconds since 1970; 0 = never
 	within    time.Duration
 	kinds     kinds
+	identity  identity
 }
 
 // Connect reads the configuration and sends nothing. A kubeconfig that the project names may not use an exec plugin, an auth
@@ -88,6 +89,7 @@ func Connect(_ context.Context, cfg Config) (*Client, error) {
 	}
 	c := &Client{host: host, http: hc, namespace: namespace, allowed: slices.Clone(cfg.Allowed), context: cfg.Context,
 		limit: flowcontrol.NewTokenBucketRateLimiter(queriesPerSecond, queryBurst), retryFor: cfg.RetryFor, within: cfg.AnswerWithin}
+	c.identity = identity{cfg.Kubeconfig, cfg.Context, host.String()}
 	if len(c.allowed) == 0 {
 		c.allowed = []string{namespace}
 	}
