@@ -18,6 +18,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
+	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/runs"
 )
 
@@ -34,6 +35,10 @@ func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 		return err
 	}
 	spec, build, values, task, err := e.plan(ctx, s)
+	var again *kube.Retryable
+	if err != nil && k.isPlaced && (oci.Temporary(err) || errors.As(err, &again)) {
+		return &providers.OpenError{Err: fmt.Errorf("%s was begun, and cannot go on now; apply again to do so: %w", k.placed.Job, err)}
+	}
 	if err != nil {
 		return err
 	}
@@ -65,16 +70,46 @@ func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 		return err
 	}
 	job, err := e.create(ctx, c, objects, s.Spec.ID)
-	if errors.Is(err, errRefused) {
-		// A field that the cluster does not know comes as an error of the server, like one that passes by itself.
-		if _, gone := c.Get(ctx, kube.RefOf(objects.Object)); errors.Is(gone, kube.ErrNotFound) {
-			return errors.Join(err, e.unplace(ctx, c, k))
-		}
+	if err != nil {
+		return e.undone(ctx, f, k, err)
 	}
+	return f.note(createdFile, created{UID: job.UID, At: time.Now().UTC()})
+}
+
+// undone is how the start of a stage failed. One of which nothing runs, and nothing can be about to, is taken back whole, so that it is as
+// if it had never begun. One of which nobody knows stays open: whoever comes next finds what was made, or makes it.
+func (e *executor) undone(ctx context.Context, f folder, k known, failure error) error {
+	open := &providers.OpenError{Err: fmt.Errorf("nobody knows whether %s was made; apply again to go on with it: %w", k.placed.Job, failure)}
+	if errors.Is(failure, errBefore) {
+		if k.isPlaced { // somebody before may have made it
+			return open
+		}
+		return errors.Join(failure, f.drop(placedFile))
+	}
+	var again *kube.Retryable
+	// A field that the cluster does not know comes as an error of the server, too, like one that passes by itself.
+	if errors.As(failure, &again) && (again.Unknown || !errors.Is(failure, errRefused)) || ctx.Err() != nil {
+		return open
+	}
+	c, err := e.Cluster()
 	if err != nil {
 		return err
 	}
-	return f.note(createdFile, created{UID: job.UID, At: time.Now().UTC()})
+	there, err := c.Get(ctx, k.placed.Job)
+	switch {
+	case err != nil && !errors.Is(err, kube.ErrNotFound):
+		return open
+	case err == nil && there.GetLabels()[LabelRun] != LabelValue(k.placed.Run):
+		return failure // another's
+	case err == nil:
+		if err := e.remove(ctx, c, k, kube.RefOf(there), 0); err != nil {
+			return open
+		}
+	}
+	if err := e.unplace(ctx, c, k); err != nil {
+		return open
+	}
+	return errors.Join(failure, f.drop(placedFile))
 }
 
 // plan makes the specification of a stage's objects, and brings to the registry what its pods will fetch.
@@ -242,8 +277,12 @@ func (e *executor) input(ctx context.Context, in runs.Input) (pod.Artifact, erro
 	return pod.Artifact{Ref: in.Model.URI, Digest: string(in.Model.Digest)}, nil
 }
 
-// errRefused: the object could not be made, and what was made for it is of no use.
-var errRefused = errors.New("begin the run")
+var (
+	// errRefused: the object could not be made, and what was made for it is of no use.
+	errRefused = errors.New("begin the run")
+	// errBefore: it could not be seen whether the object is there, and nothing was made.
+	errBefore = errors.New("look whether the run has begun")
+)
 
 // create makes a stage's objects, or goes on where somebody else stopped.
 func (e *executor) create(ctx context.Context, c *kube.Client, o Objects, run string) (kube.Ref, error) {
@@ -264,7 +303,7 @@ func (e *executor) create(ctx context.Context, c *kube.Client, o Objects, run st
 			return ref, fmt.Errorf("%w: %w", errRefused, err)
 		}
 	case err != nil:
-		return ref, err
+		return ref, fmt.Errorf("%w: %w", errBefore, err)
 	default:
 		ref = kube.RefOf(there)
 		if there.GetLabels()[LabelRun] != LabelValue(run) {

@@ -138,7 +138,7 @@ func (o *op) run(ctx context.Context, name string, s Stage, on func(runner.Progr
 		return st, err
 	}
 	if st.Phase == runner.Absent || st.Phase == runner.Starting {
-		if err := o.start(ctx, dir, s); err != nil {
+		if err := o.start(ctx, dir, s, st.Phase); err != nil {
 			return st, err
 		}
 	}
@@ -163,28 +163,44 @@ func (e *Workspace) discard(changed []string) error {
 	return nil
 }
 
-func (o *op) start(ctx context.Context, dir string, s Stage) error {
+// start begins a stage of which nothing is there yet, or what somebody prepared.
+func (o *op) start(ctx context.Context, dir string, s Stage, phase runner.Phase) error {
 	if err := o.cancelled(ctx); err != nil {
 		return err
 	}
 	if err := errors.Join(o.env.Unmoved(o.req, s.Exec), o.secrets(s)); err != nil {
-		return &providers.RunError{Err: err, Ref: o.ref()}
+		return o.abandon(ctx, dir, s, phase, err)
 	}
 	o.warn(s.Exec)
 	if err := o.exec.Start(ctx, dir, s); err != nil {
-		if ctx.Err() != nil {
+		var open *providers.OpenError
+		if ctx.Err() != nil || errors.As(err, &open) {
 			return err
 		}
-		if st, rerr := o.exec.Read(ctx, dir); rerr == nil && st.Phase == runner.Absent {
+		st, rerr := o.exec.Read(ctx, dir)
+		if rerr == nil && st.Phase == runner.Absent {
 			return &providers.NotStartedError{Err: fmt.Errorf("%s: %w", o.req.Address, err)}
 		}
-		return &providers.RunError{Err: err, Ref: o.ref()}
+		return o.abandon(ctx, dir, s, st.Phase, err)
 	}
 	// Who cancelled in between saw no such stage yet.
 	if err := o.cancelled(ctx); err != nil {
 		return errors.Join(err, o.exec.Cancel(ctx, dir, s.Spec.Grace))
 	}
 	return nil
+}
+
+// abandon ends an operation whose stage cannot begin: what somebody prepared of it must not stay behind.
+func (o *op) abandon(ctx context.Context, dir string, s Stage, phase runner.Phase, why error) error {
+	if phase == runner.Starting {
+		err := o.exec.Cancel(ctx, dir, s.Spec.Grace)
+		var open *providers.OpenError
+		if errors.As(err, &open) {
+			return &providers.OpenError{Err: errors.Join(why, open.Err)}
+		}
+		why = errors.Join(why, err)
+	}
+	return &providers.RunError{Err: why, Ref: o.ref()}
 }
 
 // masked begins what stands in a recorded spec for a sensitive value.
