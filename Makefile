@@ -4,6 +4,9 @@ GO ?= go
 export CGO_ENABLED ?= 0
 BIN := bin/ml
 
+# Which scenarios make e2e runs, as go test -run takes it; all of them unless it is set.
+E2E_RUN ?= .
+
 # The cluster that e2e runs on: the one of make cluster, or ML_E2E_KUBECONFIG's.
 E2E = env $$($(GO) run ./e2e/cluster env)
 
@@ -32,8 +35,8 @@ examples: ## Run each example from an empty folder to its destruction
 cluster: ## Start a real Kubernetes with KServe and Kubeflow Trainer on this machine (root; the first time builds for half an hour)
 	$(GO) run ./e2e/cluster up
 
-e2e: cluster ## The scenarios on the cluster: the quickstart in pods, on KServe and Kubeflow, edits behind its back, kills
-	$(E2E) $(GO) test -tags e2e -count=1 -timeout 60m -v ./e2e/scenarios
+e2e: cluster ## The scenarios on the cluster: the quickstart in pods, on KServe and Kubeflow, edits behind its back, kills, faults
+	$(E2E) $(GO) test -tags e2e -count=1 -timeout 80m -run '$(E2E_RUN)' -v ./e2e/scenarios
 
 e2e-full: ## All counts, and the conformance kit of every driver; the log goes to docs/evidence
 	scripts/evidence.sh e2e env ML_E2E_KILLS=50 ML_E2E_API_KILLS=10 $(MAKE) --no-print-directory e2e e2e-drivers

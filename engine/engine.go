@@ -226,6 +226,7 @@ func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions
 	p.Diagnostics = append(p.Diagnostics, e.venvWarnings(p)...)
 	if !o.NoRefresh {
 		p.Diagnostics = append(p.Diagnostics, e.cannotImport(ctx, p)...)
+		p.Diagnostics = append(p.Diagnostics, e.preflight(ctx, p, snap)...)
 	}
 	return &Planned{Plan: p, Input: in}, nil
 }

@@ -45,6 +45,10 @@ type world struct {
 	deaf         map[string]bool                 // notifiers that cannot be reached
 	onTell       func()                          // called before a notifier takes an alert
 	sameModel    bool                            // every training makes the same bytes each time
+
+	asked    []providers.PreflightRequest   // of whom it was asked what stands in the way
+	findings map[string][]providers.Finding // what does, by address
+	blind    map[string]error               // why that is not known
 }
 
 func newWorld() *world {
@@ -109,6 +113,14 @@ func (d *fakeDriver) Probe(_ context.Context, req providers.ProbeRequest) (map[s
 		return map[string]string{"content": string(resource.DigestOf([]byte(content)))}, nil
 	}
 	return map[string]string{"code": string(resource.DigestOf([]byte(d.w.sources["code of "+req.Address.String()])))}, nil
+}
+
+// Preflight finds what the world says of the address.
+func (d *fakeDriver) Preflight(_ context.Context, req providers.PreflightRequest) ([]providers.Finding, error) {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	d.w.asked = append(d.w.asked, req)
+	return d.w.findings[req.Address.String()], d.w.blind[req.Address.String()]
 }
 
 func (d *fakeDriver) Observe(_ context.Context, req providers.ObserveRequest) ([]*state.Signal, error) {

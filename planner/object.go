@@ -133,6 +133,7 @@ func (b *builder) object(d *decision, s *subject, action resource.Action, reason
 		return
 	}
 	st.Exec.DeleteFirst = action == resource.Replace
+	st.Value = unmarked(s.value)
 	d.step = st
 	d.outputs = b.planned(s)
 	d.verdict = b.carriesVerdict(s)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/zclconf/go-cty/cty"
+
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
@@ -77,6 +79,9 @@ type Step struct {
 
 	// Exec is what apply needs beyond what people read.
 	Exec Exec `json:"exec"`
+
+	// Value is the body as planned, unmarked, for whoever looks at the step before it is shown. A saved plan does not hold it.
+	Value cty.Value `json:"-"`
 }
 
 // Exec is the part of a step that apply checks itself against. Parts holds the

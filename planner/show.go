@@ -36,16 +36,7 @@ func (b *builder) show(st *Step, s *subject) {
 
 // after is the planned body as JSON, with null for what is not known yet.
 func after(s *subject) json.RawMessage {
-	v, err := cty.Transform(unmarked(s.value), func(p cty.Path, v cty.Value) (cty.Value, error) {
-		if !v.IsKnown() {
-			return cty.NullVal(v.Type()), nil
-		}
-		return v, nil
-	})
-	if err != nil {
-		return null
-	}
-	raw, err := state.EncodeValue(v)
+	raw, err := state.EncodeValue(resource.Known(unmarked(s.value)))
 	if err != nil {
 		return null
 	}

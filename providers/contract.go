@@ -241,6 +241,31 @@ type Prober interface {
 	Probe(ctx context.Context, req ProbeRequest) (map[string]string, error)
 }
 
+// PreflightRequest asks what would stand in the way of a planned step.
+type PreflightRequest struct {
+	Address resource.Address
+	Action  resource.Action // create, update or replace
+	// Spec is the body as planned, without marks. What is known only after a step before it is unknown; resource.Known makes it null,
+	// so that the rest can be decoded.
+	Spec  cty.Value
+	Prior *state.Record // nil for a new address
+	State *state.Snapshot
+}
+
+// Finding is one thing that stands in the way of a planned step, or, as a warning, that whoever approves it should know. Summary is a
+// line; Detail names the place, the cause and what to do.
+type Finding struct {
+	Warning         bool
+	Summary, Detail string
+}
+
+// Preflighter is implemented by drivers of objects that can tell before anything changes what the outside system would refuse, pass
+// over in silence, or take from somebody else. It changes nothing and reads no Secret. An error says that it cannot be known now: the
+// plan warns of that, and Apply looks again.
+type Preflighter interface {
+	Preflight(ctx context.Context, req PreflightRequest) ([]Finding, error)
+}
+
 // BatchReader is implemented by drivers that read many objects in one request.
 // An error is one of all of them; what concerns one stands in its Object. The
 // answer has the order of the requests, whose Look is the same.

@@ -77,7 +77,7 @@ func (p *Progress) ending(ev resource.Event) (mark string, tone Tone, text strin
 	case ev.Failed:
 		return p.s.pick("✗", "x"), Bad, join(join("failed", " after ", took), ": ", ev.Message)
 	case ev.Blocked:
-		return p.s.pick("⛔", "!"), Bad, join("blocked", ": ", ev.Message)
+		return p.s.pick("⛔", "!"), Bad, join("blocked", ": ", brief(ev.Message))
 	case notPassed(ev):
 		return p.s.pick("✗", "x"), Bad, join("did not pass", ", after ", took)
 	}

@@ -3,10 +3,12 @@ package report
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/continuo-ml/continuo/planner"
+	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -99,6 +101,8 @@ func TestSummaries(t *testing.T) {
 		{"a failure", quickstart(), Result{Done: addrs("dataset.tumors", "check.unit"), Failed: addrs("training.tumors"), Blocked: addrs("validation.tumors", "deployment.tumors", "monitor.tumors"), Elapsed: 4 * time.Second,
 			Bad:    map[resource.Address]*resource.Verdict{addr("training.tumors"): {Message: "errored: told above"}},
 			Errors: map[resource.Address]error{addr("training.tumors"): errors.New("training.tumors: the command ended with exit code 1\nValueError: could not convert string to float: '\x1b[31mM'\n")}}, Style{Width: 80}},
+		{"nothing began", quickstart(), Result{Failed: addrs("training.tumors"), Blocked: addrs("validation.tumors", "deployment.tumors", "monitor.tumors"),
+			Errors: map[resource.Address]error{addr("training.tumors"): &providers.NotStartedError{Err: errors.New("training.tumors: image a: not found")}}}, Style{Unicode: true, Width: 100}},
 		{"interrupted", dataChanged(), Result{Done: addrs("dataset.tumors"), Running: addrs("training.tumors"), NotStarted: addrs("validation.tumors", "deployment.tumors"), Elapsed: 4 * time.Second}, Style{Unicode: true, Width: 100}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -127,3 +131,16 @@ var errBroken = errors.New("the pipe is broken")
 type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errBroken }
+
+func TestACauseThatIsToldASecondTimeIsBrief(t *testing.T) {
+	long := "training.t failed: image registry.example.com/team/runner@sha256:2951523…: the registry says something that takes more than a line"
+	for text, want := range map[string]string{
+		"training.t failed: exit code 3": "training.t failed: exit code 3",
+		long:                             "training.t failed: image registry.example.com/team/runner@sha256:2951523…: the registry says…",
+		strings.Repeat("é", 101):         strings.Repeat("é", 100) + "…",
+	} {
+		if got := brief(text); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -219,6 +219,9 @@ func sentenceOf(r resource.Reason) string {
 	if text == "" {
 		text = codeWord(r.Code)
 	}
+	if r.Code == resource.ReasonGateClosed {
+		text = brief(text)
+	}
 	if r.Old != "" && r.New != "" && r.Path != "" && !strings.Contains(text, r.New) {
 		text += " (" + reasonValue(r.Old) + " → " + reasonValue(r.New) + ")"
 	}

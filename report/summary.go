@@ -1,12 +1,14 @@
 package report
 
 import (
+	"errors"
 	"io"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/continuo-ml/continuo/planner"
+	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -106,8 +108,9 @@ func (v *view) afterwards(r Result) string {
 		return "Next: ml apply collects what goes on; ml cancel " + sorted(r.Running)[0].Arg() + " stops it."
 	case len(r.Failed) > 0:
 		a := sorted(r.Failed)[0]
-		if st := v.step(a); st != nil && st.Action == resource.RunIt {
-			return "Next: ml logs " + a.Arg() + " shows its output; ml apply goes on from here."
+		var absent *providers.NotStartedError
+		if st := v.step(a); st != nil && st.Action == resource.RunIt && !errors.As(r.Errors[a], &absent) {
+			return "Next: ml logs " + a.Arg() + " shows its output. Mend it and apply again; ml apply -replace " + a.Arg() + " tries the same once more."
 		}
 		return "Next: mend the cause; ml apply goes on from here."
 	case len(r.NotStarted) > 0:

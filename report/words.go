@@ -135,3 +135,19 @@ func addresses(as []resource.Address, sep string) string {
 	}
 	return strings.Join(names, sep)
 }
+
+// maxCause is how much of a cause, in runes, stands where it is told a second time.
+const maxCause = 100
+
+// brief cuts a cause that stands whole at the step that it befell. What is cut is so long that no one misses a few words.
+func brief(text string) string {
+	runes := []rune(text)
+	if len(runes) <= maxCause {
+		return text
+	}
+	text = string(runes[:maxCause])
+	if at := strings.LastIndexByte(text, ' '); at > maxCause/2 {
+		text = text[:at]
+	}
+	return strings.TrimRight(text, " ,;:") + "…"
+}

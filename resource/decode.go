@@ -28,6 +28,21 @@ func Decode(v cty.Value, into any) error {
 	return decodeStruct(v, rv.Elem(), "")
 }
 
+// Known is v with null in place of what is not known yet. Marks are dropped.
+func Known(v cty.Value) cty.Value {
+	v, _ = v.UnmarkDeep()
+	out, err := cty.Transform(v, func(_ cty.Path, v cty.Value) (cty.Value, error) {
+		if !v.IsKnown() {
+			return cty.NullVal(v.Type()), nil
+		}
+		return v, nil
+	})
+	if err != nil { // nothing above errors
+		return cty.NullVal(v.Type())
+	}
+	return out
+}
+
 func decodeStruct(v cty.Value, into reflect.Value, path string) error {
 	v, _ = v.Unmark() // level by level: unmarking deep would rebuild every value, and few have marks
 	if v.IsNull() {

@@ -115,6 +115,9 @@ func (c cluster) left(t *testing.T, namespace string) []string {
 	var out []string
 	for _, r := range c.types(t) {
 		list, err := c.any.Resource(r).Namespace(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: owned})
+		if apierrors.IsNotFound(err) {
+			continue // the type itself went since it was discovered, and all of its objects with it
+		}
 		if err != nil {
 			t.Fatalf("list %s: %v", r.Resource, err)
 		}

@@ -124,9 +124,12 @@ func ofContainer(e evidence, pod corev1.Pod, s corev1.ContainerStatus) (Cause, b
 	switch w.Reason {
 	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable", "ImageInspectError":
 		message := pullMessage(e, pod, s, w)
-		c := Cause{Code: CauseImage, Message: fmt.Sprintf("image %s: %s", s.Image, message), Patience: 30 * time.Second}
+		c := Cause{Code: CauseImage, Message: fmt.Sprintf("image %s: %s", longDigest.ReplaceAllString(s.Image, "$1…"), message), Patience: 30 * time.Second}
 		if hopeless.MatchString(message) {
 			c.Patience = 0
+		}
+		if refused.MatchString(message) {
+			c.Message += "; name a Secret with credentials for the registry in image_pull_secrets"
 		}
 		return c, true
 	case "CrashLoopBackOff":
@@ -154,6 +157,15 @@ func ofContainer(e evidence, pod corev1.Pod, s corev1.ContainerStatus) (Cause, b
 // hopeless are a registry's answers that no waiting mends.
 var hopeless = regexp.MustCompile(`(?i)not found|manifest unknown|name unknown|unauthorized|denied|forbidden|invalid reference|couldn't parse|no match for platform`)
 
+// refused are those that credentials may mend.
+var refused = regexp.MustCompile(`(?i)\b40[13]\b|unauthorized|denied|forbidden`)
+
+// longDigest is a digest of which a person needs only the beginning.
+var longDigest = regexp.MustCompile(`(sha256:[0-9a-f]{7})[0-9a-f]{57}`)
+
+// around is what a container runtime says around the registry's answer.
+var around = regexp.MustCompile(`^pulling from host \S+ failed with status code \[[^\]]*\]: `)
+
 // pullMessage is the registry's own message: newer kubelets keep it in the state, older ones only in an event.
 func pullMessage(e evidence, pod corev1.Pod, s corev1.ContainerStatus, w *corev1.ContainerStateWaiting) string {
 	message := w.Message
@@ -169,6 +181,8 @@ func pullMessage(e evidence, pod corev1.Pod, s corev1.ContainerStatus, w *corev1
 		message = desc
 	}
 	message = strings.TrimPrefix(strings.TrimSpace(message), fmt.Sprintf("failed to pull and unpack image %q: ", s.Image))
+	message = strings.TrimPrefix(message, fmt.Sprintf("failed to resolve reference %q: ", s.Image))
+	message = longDigest.ReplaceAllString(around.ReplaceAllString(message, ""), "$1…")
 	return firstLine(message, w.Reason)
 }
 

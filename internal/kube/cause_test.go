@@ -43,9 +43,13 @@ func TestACauseIsToldInOneLine(t *testing.T) {
 	}{
 		{name: "an image that the registry lacks", code: CauseImage, want: []string{"pod x-1: image r/a:1", "r/a:1: not found"}, now: true, pods: []string{
 			`status: {phase: Pending, containerStatuses: [{name: main, image: "r/a:1", state: {waiting: {reason: ErrImagePull, message: 'rpc error: code = NotFound desc = failed to pull and unpack image "r/a:1": failed to resolve reference "r/a:1": r/a:1: not found'}}}]}`}},
-		{name: "an image in back-off, with the message in an event", code: CauseImage, want: []string{"401 Unauthorized"}, now: true, pods: []string{
+		{name: "an image in back-off, with the message in an event", code: CauseImage, want: []string{"401 Unauthorized", "image_pull_secrets"}, now: true, pods: []string{
 			`status: {phase: Pending, containerStatuses: [{name: main, image: "r/a:1", state: {waiting: {reason: ImagePullBackOff, message: 'Back-off pulling image "r/a:1"'}}}]}`},
 			events: []corev1.Event{event("Failed", "Pod", "x-1", "pod-uid", `Failed to pull image "r/a:1": rpc error: code = Unknown desc = failed to authorize: 401 Unauthorized`, time.Second)}},
+		{name: "an image that wants credentials, as containerd says it", code: CauseImage, want: []string{
+			"pod x-1: image r:1/a@sha256:2951523…: 401 Unauthorized; name a Secret with credentials for the registry in image_pull_secrets"}, now: true, pods: []string{
+			strings.ReplaceAll(`status: {phase: Pending, initContainerStatuses: [{name: init, image: "IMAGE", state: {waiting: {reason: ErrImagePull, message: 'rpc error: code = Unknown desc = failed to pull and unpack image "IMAGE": failed to resolve reference "IMAGE": pulling from host r:1 failed with status code [manifests sha256:2951523aaea398fb5094c0c412e61e9efc8dfdb6325e98c386d389ebede26102]: 401 Unauthorized'}}}]}`,
+				"IMAGE", "r:1/a@sha256:2951523aaea398fb5094c0c412e61e9efc8dfdb6325e98c386d389ebede26102")}},
 		{name: "a registry that is away for now", code: CauseImage, want: []string{"connection refused"}, pods: []string{
 			`status: {phase: Pending, initContainerStatuses: [{name: init, image: "r/a:1", state: {waiting: {reason: ErrImagePull, message: 'rpc error: code = Unknown desc = failed to do request: dial tcp 10.0.0.1:443: connect: connection refused'}}}]}`}},
 		{name: "a crash loop", code: CauseCrash, want: []string{"container main exited with 3"}, now: true, pods: []string{

@@ -70,9 +70,6 @@ func (e *busyError) Error() string {
 // errStalled is what a request ends with that moved no byte for too long.
 var errStalled = errors.New("nothing moved for too long")
 
-// Temporary reports whether an error of this package is one of a registry that may answer later, and not one of what was asked of it.
-func Temporary(err error) bool { return temporary(err) }
-
 // temporary reports whether the same request may succeed later.
 func temporary(err error) bool {
 	var busy *busyError

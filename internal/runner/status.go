@@ -45,6 +45,8 @@ type Status struct {
 
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`
+	// NotBegun: the command never began, because the place had nothing to run it with or on.
+	NotBegun bool `json:"not_begun,omitempty"`
 	// Message says in one sentence why the phase is what it is.
 	Message      string   `json:"message,omitempty"`
 	LastLogLines []string `json:"last_log_lines,omitempty"`

@@ -3,16 +3,15 @@ package kserve
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/rollout"
 	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/providers/serving"
@@ -25,23 +24,24 @@ const longestName = 40
 // deployment serves model versions by InferenceServices behind routers of our own, or, where one was imported, by that one.
 type deployment struct {
 	settings  settings
-	artifacts string
-	images    *oci.Client
+	artifacts pods.Store
 	work      *runs.Workspace
 	now       func() time.Time
 	// cluster changes what the configuration allows; system only reads, KServe's own configuration and runtimes.
 	cluster, system func() (*kube.Client, error)
 	// runner is the image that holds this program as /ml.
 	runner func(context.Context) (string, error)
+	// seen is what a plan looked at.
+	seen surveys
 }
 
 // deploymentRef is what a record keeps of a deployment.
 type deploymentRef struct {
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
-	Project   string `json:"project,omitempty"`
+	rollout.Ref
 	// Imported names an InferenceService that was there before, and that keeps its name and its address.
 	Imported string `json:"imported,omitempty"`
+	// Canary is what carries the requests: "" or bySplitter.
+	Canary string `json:"canary,omitempty"`
 }
 
 // Probe implements providers.Prober: the code of the server.
@@ -69,15 +69,14 @@ func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req provide
 	}
 	n := spec.nest(d.settings, c.Namespace())
 	r := rollout.Request{
-		Client: c, Front: front, Key: d.work.Key, OpID: req.OpID, Adopt: req.Adopt, Force: req.Force, Now: d.now,
-		Asked:   gateway.Version{Number: spec.Model.Version, Digest: spec.Model.Digest},
-		Policy:  rollout.PolicyOf(spec.Rollout, req.Force),
-		Capture: gateway.Capture{Enabled: true},
-		Say:     d.sayer(req),
+		Client: c, Front: front, Key: d.work.Key, Now: d.now,
 		Resolve: func(ctx context.Context) (json.RawMessage, string, error) {
 			raw, err := d.resolve(ctx, c, spec, n, req)
 			if err != nil {
 				return nil, "", err
+			}
+			if front.Carried {
+				return raw, "", nil
 			}
 			runner, err := d.runner(ctx)
 			return raw, runner, err
@@ -94,25 +93,7 @@ func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req provide
 			return fleet, err
 		},
 	}
-	if x := spec.Capture; x != nil {
-		r.Capture = gateway.Capture{Enabled: x.Enabled, MaxBytes: x.MaxMB << 20}
-	}
-	if spec.Sink != nil {
-		r.Sink = &gateway.Sink{URL: spec.Sink.URL}
-	}
-	state, err := rollout.Run(ctx, r)
-	if err != nil {
-		if state == nil {
-			return providers.Result{}, failure(req.Address, nil, err)
-		}
-		return providers.Result{}, failure(req.Address, ref, err)
-	}
-	res, err := serving.Outcome(state.AskedOf(req.Address), front.LiveOf(state), d.now())
-	if err != nil {
-		return providers.Result{}, &providers.RunError{Err: fmt.Errorf("%s: %w", req.Address, err), Ref: ref}
-	}
-	res.Ref = ref
-	return res, nil
+	return rollout.Apply(ctx, r, spec.Deployment, req, ref)
 }
 
 // withImage gives a server with a command and no image the one of the provider's configuration.
@@ -129,22 +110,6 @@ func (d *deployment) sayer(req providers.ApplyRequest) func(string) {
 	}
 }
 
-// failure says whose error it is, and whether another try by itself may mend it.
-func failure(a resource.Address, ref any, err error) error {
-	err = fmt.Errorf("%s: %w", a, err)
-	var again *kube.Retryable
-	switch {
-	case errors.As(err, &again):
-		return &providers.RetryableError{Err: err, After: again.After}
-	case oci.Retryable(err):
-		return &providers.RetryableError{Err: err}
-	case ref == nil, errors.Is(err, context.Canceled):
-		return err
-	}
-	// The reference is what finds the objects again that are there by now.
-	return &providers.RunError{Err: err, Ref: ref}
-}
-
 // front is what stands before the versions of this block. A block that was renamed keeps its objects.
 func (d *deployment) front(c *kube.Client, spec deploymentSpec, req providers.ApplyRequest) (rollout.Front, deploymentRef, error) {
 	n := spec.nest(d.settings, c.Namespace())
@@ -156,18 +121,26 @@ func (d *deployment) front(c *kube.Client, spec deploymentSpec, req providers.Ap
 	if req.State != nil {
 		f.Project = req.State.Lineage
 	}
-	ref := deploymentRef{Namespace: f.Namespace, Name: f.Name, Project: f.Project}
-	if req.Prior == nil || len(req.Prior.Ref) == 0 {
-		return f, ref, nil
+	f, err := f.Kept(req.Prior)
+	f.Carried = n.Canary == bySplitter
+	ref := deploymentRef{Ref: f.Ref()}
+	if f.Carried {
+		ref.Canary = bySplitter
+	}
+	if err != nil || req.Prior == nil || len(req.Prior.Ref) == 0 {
+		return f, ref, err
 	}
 	var prior deploymentRef
 	if err := json.Unmarshal(req.Prior.Ref, &prior); err != nil {
 		return f, ref, fmt.Errorf("read its reference: %w", err)
 	}
-	if prior.Name != "" && prior.Namespace == f.Namespace {
-		f.Name, ref.Name, ref.Imported = prior.Name, prior.Name, prior.Imported
+	if prior.Namespace == f.Namespace {
+		ref.Imported = prior.Imported
 	}
-	return f, ref, nil
+	if req.Action != resource.Replace {
+		err = prior.carries(n)
+	}
+	return f, ref, err
 }
 
 // resolve looks whether the cluster can do what is asked, and finds out everything that a tag or a cluster's default decides. It
@@ -198,7 +171,7 @@ func (d *deployment) resolve(ctx context.Context, c *kube.Client, spec deploymen
 		if i.ref == "" {
 			continue
 		}
-		img, err := d.images.Resolve(ctx, i.ref)
+		img, err := d.artifacts.Client.Resolve(ctx, i.ref)
 		if err != nil {
 			return nil, fmt.Errorf("image: %w", err)
 		}
@@ -235,11 +208,11 @@ func (d *deployment) bring(ctx context.Context, spec deploymentSpec, inside stri
 	if err != nil || len(list) == 0 {
 		return "", err
 	}
-	to, err := repo(d.artifacts, "code")
+	to, err := d.artifacts.Repo("code")
 	if err != nil {
 		return "", err
 	}
-	code, err := pod.PushCode(ctx, d.images, to, d.work.Root, list)
+	code, err := pod.PushCode(ctx, d.artifacts.Client, to, d.work.Root, list)
 	if err != nil {
 		return "", fmt.Errorf("store the code: %w", err)
 	}
@@ -270,8 +243,11 @@ func (d *deployment) preflight(ctx context.Context, spec deploymentSpec, n neste
 		say(why)
 	}
 	out = resolved{Mode: mode, Headless: can.Headless, Code: req.Probed["code"]}
-	if err := can.ignored(spec, n, mode); err != nil || spec.custom() {
-		return can, out, err
+	if passed := can.ignored(spec, n, mode); len(passed) > 0 {
+		return can, out, passed[0]
+	}
+	if spec.custom() {
+		return can, out, nil
 	}
 	offers, note, err := runtimes(ctx, sys, n.Namespace)
 	if err != nil {

@@ -9,27 +9,26 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/continuo-ml/continuo/internal/kube"
-	"github.com/continuo-ml/continuo/providers"
 )
 
 // driftOf lists the fields of an object that others changed. The lists of an InferenceService have one owner as a whole, and KServe's
 // webhook fills in what their elements leave open: only what was applied is compared, field by field.
-func driftOf(u *unstructured.Unstructured) ([]providers.Drift, error) {
+func driftOf(u *unstructured.Unstructured) ([]kube.FieldChange, error) {
 	changes, err := kube.Drift(u)
 	if err != nil {
 		return nil, err
 	}
-	var out []providers.Drift
+	var out []kube.FieldChange
 	for _, c := range changes {
 		var was, is []any
 		if json.Unmarshal([]byte(c.Old), &was) != nil || json.Unmarshal([]byte(c.New), &is) != nil {
-			out = append(out, drifted(u, c.Path, c.Old, c.New, c.By))
+			out = append(out, c)
 			continue
 		}
 		err := differ(c.Path, was, is, func(path string, was, is any) error {
 			before, e1 := text(was)
 			now, e2 := text(is)
-			out = append(out, drifted(u, path, before, now, c.By))
+			out = append(out, kube.FieldChange{Path: path, Old: before, New: now, By: c.By})
 			return cmpErr(e1, e2)
 		})
 		if err != nil {
@@ -44,10 +43,6 @@ func cmpErr(a, b error) error {
 		return a
 	}
 	return b
-}
-
-func drifted(u *unstructured.Unstructured, path, was, is, by string) providers.Drift {
-	return providers.Drift{Path: u.GetKind() + "/" + u.GetName() + ":" + path, Old: was, New: is, By: by}
 }
 
 func text(v any) (string, error) {

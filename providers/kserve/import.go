@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/config"
-	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/rollout"
 	"github.com/continuo-ml/continuo/resource"
 )
@@ -51,8 +51,8 @@ func (d *deployment) adopt(ctx context.Context, id string, spec deploymentSpec, 
 	if err != nil {
 		return providers.Result{}, err
 	}
-	if owner := u.GetLabels()[rollout.LabelAddress]; owner != "" {
-		return providers.Result{}, fmt.Errorf("it is one of a deployment's versions already (%s)", u.GetAnnotations()[rollout.LabelAddress])
+	if owner := u.GetLabels()[pods.LabelAddress]; owner != "" {
+		return providers.Result{}, fmt.Errorf("it is one of a deployment's versions already (%s)", u.GetAnnotations()[pods.LabelAddress])
 	}
 	status, err := api.StatusOf(u)
 	if err != nil {
@@ -61,7 +61,7 @@ func (d *deployment) adopt(ctx context.Context, id string, spec deploymentSpec, 
 	if !status.Ready || status.URL == "" {
 		return providers.Result{}, fmt.Errorf("it is not ready (%s); import it when it serves", cmpOr(status.Message, "it has no URL"))
 	}
-	ref := deploymentRef{Namespace: namespace, Name: name, Imported: name}
+	ref := deploymentRef{Ref: rollout.Ref{Namespace: namespace, Name: name}, Imported: name}
 	if req.State != nil {
 		ref.Project = req.State.Lineage
 	}
@@ -79,10 +79,10 @@ func (d *deployment) direct(ctx context.Context, c *kube.Client, spec deployment
 		if errors.As(err, &unfit) {
 			return providers.Result{}, &providers.RunError{Err: fmt.Errorf("%s: %w; KServe keeps the servers of before while new ones do not get ready", req.Address, err), Ref: ref}
 		}
-		return providers.Result{}, failure(req.Address, ref, err)
+		return providers.Result{}, rollout.Failure(req.Address, ref, err)
 	}
-	if s := spec.Rollout; s != nil && s.Strategy != gateway.Rolling && !req.Force {
-		return providers.Result{}, fmt.Errorf("%s: rollout.strategy: InferenceService %s was imported and has no router before it, so %s is not possible; use rolling, or destroy it and let a new one be made", req.Address, ref.Imported, s.Strategy)
+	if err := ref.rollable(spec); err != nil && !req.Force {
+		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
 	}
 	n := spec.nest(d.settings, c.Namespace())
 	name := kube.Ref{Group: api.Kind.Group, Version: api.Kind.Version, Kind: api.Kind.Kind, Namespace: ref.Namespace, Name: ref.Imported}
@@ -115,7 +115,7 @@ func (d *deployment) direct(ctx context.Context, c *kube.Client, spec deployment
 	if err != nil {
 		return fail(err)
 	}
-	if err := f.await(ctx, f.name, f.key, d.sayer(req)); err != nil {
+	if err := f.await(ctx, f.name, f.key, false, d.sayer(req)); err != nil {
 		return fail(err)
 	}
 	if err := f.readBack(ctx); err != nil {
@@ -137,8 +137,8 @@ func (d *deployment) direct(ctx context.Context, c *kube.Client, spec deployment
 const opNote = "continuo.dev/operation"
 
 // readImported is what the cluster says of an InferenceService that was imported.
-func readImported(req providers.ReadRequest, ref deploymentRef, there found) (providers.Object, error) {
-	u := there.get(api.Kind, ref.Imported)
+func readImported(ref deploymentRef, there rollout.Objects) (providers.Object, error) {
+	u := there.Get(api.Kind, ref.Imported)
 	if u == nil {
 		return providers.Object{Phase: resource.PhaseMissing, Message: fmt.Sprintf("InferenceService %s/%s is not there", ref.Namespace, ref.Imported)}, nil
 	}
@@ -150,7 +150,8 @@ func readImported(req providers.ReadRequest, ref deploymentRef, there found) (pr
 	if !status.Ready {
 		o.Phase, o.Message = resource.PhaseFailed, fmt.Sprintf("InferenceService %s is not ready: %s", ref.Imported, status.Message)
 	}
-	o.Drift, err = driftOf(u)
+	changes, err := driftOf(u)
+	o.Drift = rollout.Drifted(u, changes)
 	return o, err
 }
 

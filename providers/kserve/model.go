@@ -18,28 +18,19 @@ import (
 // modelLabel on an image says which model lies in it, by the digest of its content.
 const modelLabel = "continuo.dev/model"
 
-// repo is a repository in the project's artifact store.
-func repo(artifacts, name string) (string, error) {
-	base, ok := strings.CutPrefix(artifacts, oci.Scheme)
-	if !ok || base == "" {
-		return "", fmt.Errorf("artifacts %q: pods need a registry; set ml { artifacts = \"oci://HOST/NAME\" }", artifacts)
-	}
-	return strings.TrimSuffix(base, "/") + "/" + name, nil
-}
-
 // modelcar is the image that KServe mounts for a version: the model in /models, on a base with sh. The image that a training stores is
 // nothing but the model, and KServe could not start it. It is made once for a model and a base.
 func (d *deployment) modelcar(ctx context.Context, m config.Model, base string) (_ string, err error) {
-	to, err := repo(d.artifacts, "modelcars/"+strings.ToLower(slugOf(m)))
+	to, err := d.artifacts.Repo("modelcars/" + strings.ToLower(slugOf(m)))
 	if err != nil {
 		return "", err
 	}
-	below, err := d.images.Resolve(ctx, base)
+	below, err := d.artifacts.Client.Resolve(ctx, base)
 	if err != nil {
 		return "", fmt.Errorf("modelcar_base: %w", err)
 	}
 	tag := oci.ContentTag(resource.DigestOf([]byte("modelcar\n" + m.Digest + "\n" + string(below.Digest) + "\n")).Hex())
-	img, err := d.images.Resolve(ctx, to+":"+tag)
+	img, err := d.artifacts.Client.Resolve(ctx, to+":"+tag)
 	if err == nil || !errors.Is(err, oci.ErrNotFound) {
 		return img.Ref, err
 	}
@@ -58,7 +49,7 @@ func (d *deployment) modelcar(ctx context.Context, m config.Model, base string) 
 		return "", fmt.Errorf("model version %d: %s holds %s, not %s", m.Version, m.URI, got, resource.Digest(m.Digest).Short())
 	}
 	// The base by its digest: a tag may move until it is read again.
-	img, err = d.images.Build(ctx, oci.BuildRequest{Base: below.Ref, Layers: []oci.Layer{{Dir: dir, Prefix: "/" + pod.ModelPrefix}}, Repo: to, Tags: []string{tag},
+	img, err = d.artifacts.Client.Build(ctx, oci.BuildRequest{Base: below.Ref, Layers: []oci.Layer{{Dir: dir, Prefix: "/" + pod.ModelPrefix}}, Repo: to, Tags: []string{tag},
 		Labels: map[string]string{modelLabel: m.Digest, pod.DigestLabel: m.Digest}})
 	return img.Ref, err
 }
@@ -74,7 +65,7 @@ func slugOf(m config.Model) string {
 // checkout puts a model's files into dir, from wherever the training left them.
 func (d *deployment) checkout(ctx context.Context, m config.Model, dir string) error {
 	if strings.HasPrefix(m.URI, oci.Scheme) {
-		return d.images.PullDir(ctx, m.URI, pod.ModelPrefix, dir)
+		return d.artifacts.Client.PullDir(ctx, m.URI, pod.ModelPrefix, dir)
 	}
 	hex := resource.Digest(m.Digest).Hex()
 	// ARTIFACTS/manifests/HEX.json

@@ -20,6 +20,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/pod"
 	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/rollout"
 )
 
@@ -32,7 +33,6 @@ const (
 	home       = "/continuo" // where code is put that an image does not have
 	// credentials is where the init container finds those of the registry.
 	credentials = "/continuo-registry"
-	gpu         = "nvidia.com/gpu"
 )
 
 var gvkSecret = schema.GroupVersionKind{Version: "v1", Kind: "Secret"}
@@ -83,7 +83,7 @@ func (r release) service() (*unstructured.Unstructured, string, error) {
 		return nil, "", err
 	}
 	s.Predictor, s.Transformer, s.Explainer = predictor, r.transformer(), r.explainer()
-	key, err := keyOf(s)
+	key, err := keyOf(s, r.nested.Graph)
 	if err != nil {
 		return nil, "", err
 	}
@@ -100,7 +100,7 @@ func (r release) service() (*unstructured.Unstructured, string, error) {
 }
 
 // keyOf is the same for services with the same pods. How many there are moves in place.
-func keyOf(s api.Service) (string, error) {
+func keyOf(s api.Service, g *graph) (string, error) {
 	for _, c := range []**api.Component{&s.Predictor, &s.Transformer, &s.Explainer} {
 		if *c != nil {
 			same := **c
@@ -112,6 +112,13 @@ func keyOf(s api.Service) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encode servers: %w", err)
 	}
+	if g != nil {
+		more, err := json.Marshal(g)
+		if err != nil {
+			return "", fmt.Errorf("encode graph: %w", err)
+		}
+		data = append(data, more...)
+	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:16]), nil
 }
@@ -121,7 +128,7 @@ func (r release) annotations() map[string]string {
 	if notes == nil {
 		notes = map[string]string{}
 	}
-	notes[rollout.LabelAddress], notes[api.ModeAnnotation] = r.Address.String(), r.Mode
+	notes[pods.LabelAddress], notes[api.ModeAnnotation] = r.Address.String(), r.Mode
 	if metric, _ := r.spec.scaling(r.nested); metric == "" && r.Mode == standard {
 		notes[api.ScalerAnnotation] = api.NoScaler
 	}
@@ -137,12 +144,12 @@ func (r release) component() *api.Component {
 	return &api.Component{
 		Labels: n.Labels,
 		Pod: corev1.PodSpec{ServiceAccountName: n.ServiceAccount, NodeSelector: n.NodeSelector, Tolerations: n.tolerations(),
-			ImagePullSecrets: rollout.PullSecrets(n.ImagePullSecrets), TerminationGracePeriodSeconds: new(rollout.Seconds(r.Drain) + 5)},
+			ImagePullSecrets: rollout.PullSecrets(n.ImagePullSecrets), TerminationGracePeriodSeconds: new(pods.Seconds(r.Drain) + 5)},
 	}
 }
 
 func (r release) predictor() (*api.Component, error) {
-	res, err := quantities((*config.Resources)(r.spec.Resources))
+	res, err := pods.Quantities((*config.Resources)(r.spec.Resources))
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +163,7 @@ func (r release) predictor() (*api.Component, error) {
 		c.ContainerConcurrency = new(int64(n.ContainerConcurrency))
 	}
 	if n.Timeout > 0 {
-		c.Timeout = new(rollout.Seconds(n.Timeout))
+		c.Timeout = new(pods.Seconds(n.Timeout))
 	}
 	if l := n.Logger; l != nil {
 		c.LogURL, c.LogMode = l.URL, l.Mode
@@ -226,7 +233,7 @@ func (r release) serve(c *corev1.Container) {
 	c.ReadinessProbe = probe(2)
 	if r.Mode == standard {
 		c.StartupProbe = probe(1)
-		c.StartupProbe.FailureThreshold = int32(max(rollout.Seconds(r.spec.readyWithin()), 1))
+		c.StartupProbe.FailureThreshold = int32(max(pods.Seconds(r.spec.readyWithin()), 1))
 	}
 }
 
@@ -334,35 +341,4 @@ func (r release) envSecret() (*unstructured.Unstructured, error) {
 		data[name] = []byte(value)
 	}
 	return kube.FromTyped(gvkSecret, corev1.Secret{ObjectMeta: m, Data: data})
-}
-
-// quantities are a block's resources as Kubernetes takes them: what is asked for is also the limit, except of CPU, which can be shared
-// when others leave it.
-func quantities(r *config.Resources) (corev1.ResourceRequirements, error) {
-	var out corev1.ResourceRequirements
-	if r == nil {
-		return out, nil
-	}
-	out.Requests, out.Limits = corev1.ResourceList{}, corev1.ResourceList{}
-	for name, text := range map[corev1.ResourceName]string{corev1.ResourceCPU: r.CPU, corev1.ResourceMemory: r.Memory} {
-		if text == "" {
-			continue
-		}
-		q, err := rollout.Quantity("resources."+string(name), text)
-		if err != nil {
-			return out, err
-		}
-		out.Requests[name] = q
-		if name != corev1.ResourceCPU {
-			out.Limits[name] = q
-		}
-	}
-	if r.GPU > 0 {
-		q, err := rollout.Quantity("resources.gpu", strconv.Itoa(int(r.GPU)))
-		if err != nil {
-			return out, err
-		}
-		out.Requests[gpu], out.Limits[gpu] = q, q
-	}
-	return out, nil
 }

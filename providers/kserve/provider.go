@@ -19,7 +19,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/providers"
-	"github.com/continuo-ml/continuo/providers/rollout"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/providers/watch"
 	"github.com/continuo-ml/continuo/resource"
@@ -50,9 +50,9 @@ func connect(ctx context.Context, env providers.Env, config cty.Value) (*provide
 	if err != nil {
 		return nil, fmt.Errorf("provider kserve: %w", err)
 	}
-	images := oci.New(oci.Options{Insecure: s.InsecureRegistry})
-	runner := &rollout.Runner{Images: images, Artifacts: env.Artifacts, Exe: env.Exe, Given: s.RunnerImage, Provider: "kserve"}
-	d := &deployment{settings: s, artifacts: env.Artifacts, images: images, work: w, now: env.Now, runner: runner.Image}
+	store := pods.Store{URI: env.Artifacts, Client: oci.New(oci.Options{Insecure: s.InsecureRegistry})}
+	runner := &pods.Runner{Store: store, Exe: env.Exe, Given: s.RunnerImage, Provider: "kserve"}
+	d := &deployment{settings: s, artifacts: store, work: w, now: env.Now, runner: runner.Image}
 	// The context ends with the call that connects, and a client needs none.
 	ctx = context.WithoutCancel(ctx)
 	client := func(allowed []string) func() (*kube.Client, error) {

@@ -1,30 +1,63 @@
 package kserve
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
 	"github.com/continuo-ml/continuo/providers/rollout"
-	"github.com/continuo-ml/continuo/providers/serving"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
-// part is what belongs to which side of a deployment. KServe hands our labels on to what it makes for an InferenceService, so that a
-// label alone does not tell.
-var parts = map[schema.GroupVersionKind]string{
-	gvkConfigMap: rollout.PartRouter, gvkService: rollout.PartRouter, gvkDeployment: rollout.PartRouter, api.Kind: rollout.PartServer,
+// parts are what deployments consist of here. KServe hands our labels on to what it makes for an InferenceService, so that a Service or a
+// Deployment is ours only as a router's. InferenceServices that were imported bear no label of ours yet.
+func (d *deployment) parts() rollout.Parts {
+	return rollout.Parts{
+		Kinds:   []rollout.Kind{{GroupVersionKind: api.Graph}, {GroupVersionKind: gvkService, Part: rollout.PartRouter}, {GroupVersionKind: gvkDeployment, Part: rollout.PartRouter}, {GroupVersionKind: api.Kind, Part: rollout.PartServer, All: true}},
+		Version: []schema.GroupVersionKind{api.Kind},
+		Also:    withGraph, Remove: remove,
+		Health: health, Now: d.now, Key: d.work.Key,
+		// What an autoscaler owns is in objects of KServe's, of which none is looked at.
+		Drift: func(_ rollout.Objects, u *unstructured.Unstructured) ([]kube.FieldChange, error) {
+			if ofGraph(u) {
+				return nil, nil
+			}
+			return driftOf(u)
+		},
+	}
+}
+
+// withGraph names the graph of a version that had one when it took over.
+func withGraph(good json.RawMessage, name string) []rollout.Object {
+	if _, graph, err := unkept(good); err == nil && graph != nil {
+		return []rollout.Object{{GroupVersionKind: api.Graph, Name: graphName(name)}}
+	}
+	return nil
+}
+
+// ofGraph reports whether KServe made an object for a graph: it hands on our labels, and even what we remember of the graph.
+func ofGraph(u *unstructured.Unstructured) bool {
+	return slices.ContainsFunc(u.GetOwnerReferences(), func(o metav1.OwnerReference) bool { return o.Kind == api.Graph.Kind })
+}
+
+// health is what KServe says of a version.
+func health(o rollout.Objects, name string) (rollout.Health, error) {
+	status, err := api.StatusOf(o.Get(api.Kind, name))
+	h := rollout.Health{Ready: status.Ready}
+	if !status.Ready {
+		h.Down = fmt.Sprintf("InferenceService %s is not ready: %s", name, cmp.Or(status.Message, "KServe does not say why"))
+	}
+	return h, err
 }
 
 // Read implements providers.Typed.
@@ -36,36 +69,30 @@ func (d *deployment) Read(ctx context.Context, req providers.ReadRequest) (provi
 	return all[0], nil
 }
 
-// found is what a namespace holds: by kind, by name.
-type found map[string]map[string]*unstructured.Unstructured
-
-func (f found) get(gvk schema.GroupVersionKind, name string) *unstructured.Unstructured {
-	return f[gvk.Kind][name]
-}
-
 // ReadAll implements providers.BatchReader: one LIST per kind and namespace.
 func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) ([]providers.Object, error) {
 	c, err := d.cluster()
 	if err != nil {
 		return nil, err
 	}
-	there := map[string]found{}
-	out := make([]providers.Object, len(reqs))
+	fronts, refs, namespaces := make([]rollout.Front, len(reqs)), make([]deploymentRef, len(reqs)), make([]string, len(reqs))
 	for i, req := range reqs {
-		ref, domain, err := d.recorded(c, req)
-		if err != nil {
+		if fronts[i], refs[i], err = d.recorded(c, req.Address, req.Record); err != nil {
 			return nil, err
 		}
-		if there[ref.Namespace] == nil {
-			if there[ref.Namespace], err = list(ctx, c, ref.Namespace); err != nil {
-				return nil, err
-			}
-		}
-		if ref.Imported != "" {
-			out[i], err = readImported(req, ref, there[ref.Namespace])
+		namespaces[i] = fronts[i].Namespace
+	}
+	parts := d.parts()
+	there, err := parts.List(ctx, c, namespaces...)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]providers.Object, len(reqs))
+	for i, req := range reqs {
+		if refs[i].Imported != "" {
+			out[i], err = readImported(refs[i], there.In(refs[i].Namespace))
 		} else {
-			front := rollout.Front{Name: ref.Name, Namespace: ref.Namespace, Address: req.Address, Project: ref.Project, ClusterDomain: domain, Port: portOfRecord(req.Record.Spec)}.WithDefaults()
-			out[i], err = read(req, front, there[ref.Namespace])
+			out[i], err = parts.Read(ctx, c, there, fronts[i], req)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", req.Address, err)
@@ -74,221 +101,37 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 	return out, nil
 }
 
-// list reads all that is ours in a namespace, and the InferenceServices that were imported, which bear no label of ours yet.
-func list(ctx context.Context, c *kube.Client, namespace string) (found, error) {
-	out := found{}
-	for _, gvk := range []schema.GroupVersionKind{gvkConfigMap, gvkService, gvkDeployment, api.Kind} {
-		sel := kube.Selector{Labels: kube.ManagedBy + "=" + kube.FieldManager + "," + rollout.LabelPart + "=" + parts[gvk]}
-		if gvk == api.Kind {
-			sel = kube.Selector{}
-		}
-		list, err := c.List(ctx, gvk, namespace, sel)
-		var missing *kube.MissingKindError
-		if errors.As(err, &missing) {
-			continue // KServe was removed, and its objects with it
-		}
-		if err != nil {
-			return nil, err
-		}
-		out[gvk.Kind] = map[string]*unstructured.Unstructured{}
-		for _, u := range list {
-			out[gvk.Kind][u.GetName()] = u
-		}
+// recorded is what stands before the versions of a record, and its reference.
+func (d *deployment) recorded(c *kube.Client, a resource.Address, rec *state.Record) (rollout.Front, deploymentRef, error) {
+	f, err := rollout.Front{Name: rollout.ObjectName(a, longestName), Namespace: c.Namespace(), Address: a}.Recorded(rec, "kserve")
+	var ref deploymentRef
+	if err == nil && len(rec.Ref) > 0 {
+		err = json.Unmarshal(rec.Ref, &ref)
 	}
-	return out, nil
-}
-
-// recorded is the reference of a record. One without is of a deployment whose first apply got nowhere.
-func (d *deployment) recorded(c *kube.Client, req providers.ReadRequest) (ref deploymentRef, domain string, err error) {
-	var spec struct {
-		KServe *struct {
-			Namespace     string `json:"namespace"`
-			ClusterDomain string `json:"cluster_domain"`
-		} `json:"kserve"`
-	}
-	ref = deploymentRef{Name: rollout.ObjectName(req.Address, longestName), Namespace: c.Namespace()}
-	if len(req.Record.Spec) > 0 && json.Unmarshal(req.Record.Spec, &spec) == nil && spec.KServe != nil {
-		ref.Namespace, domain = cmpOr(spec.KServe.Namespace, ref.Namespace), spec.KServe.ClusterDomain
-	}
-	if len(req.Record.Ref) > 0 {
-		if err := json.Unmarshal(req.Record.Ref, &ref); err != nil {
-			return ref, "", fmt.Errorf("%s: read its reference: %w", req.Address, err)
-		}
-	}
-	return ref, domain, nil
-}
-
-func portOfRecord(spec json.RawMessage) int32 {
-	var s struct {
-		Port int32 `json:"port"`
-	}
-	if len(spec) == 0 || json.Unmarshal(spec, &s) != nil {
-		return 0
-	}
-	return s.Port
-}
-
-// read is what the cluster says of one deployment.
-func read(req providers.ReadRequest, f rollout.Front, there found) (providers.Object, error) {
-	config := there.get(gvkConfigMap, f.Name)
-	if config == nil || f.Ours(config) != nil {
-		if req.Record.Phase == resource.PhaseFailed && len(req.Record.Outputs) == 0 {
-			return providers.Object{Phase: resource.PhaseFailed, Message: req.Record.Message}, nil // nothing is gone: it never came
-		}
-		return providers.Object{Phase: resource.PhaseMissing, Message: fmt.Sprintf("ConfigMap %s/%s is not there", f.Namespace, f.Name)}, nil
-	}
-	s, err := rollout.StateOf(config)
 	if err != nil {
-		return providers.Object{}, err
+		return f, ref, fmt.Errorf("%s: %w", a, err)
 	}
-	live := f.LiveOf(s)
-	serves := f.VersionName(live.Current.Number)
-	for _, n := range []struct {
-		gvk  schema.GroupVersionKind
-		name string
-	}{{gvkService, f.Name}, {gvkDeployment, f.Name}, {api.Kind, serves}} {
-		u := there.get(n.gvk, n.name)
-		switch {
-		case n.gvk == api.Kind && live.Current.Number == 0:
-		case u == nil:
-			return providers.Object{Phase: resource.PhaseMissing, Message: fmt.Sprintf("%s %s/%s is not there", n.gvk.Kind, f.Namespace, n.name)}, nil
-		case u.GetDeletionTimestamp() != nil:
-			return providers.Object{Phase: resource.PhaseMissing, Message: fmt.Sprintf("%s %s/%s is being deleted", n.gvk.Kind, f.Namespace, n.name)}, nil
-		}
-	}
-	o := providers.Object{Phase: resource.PhaseReady, Info: map[string]string{"endpoint": live.Endpoint}}
-	if err := outputs(&o, req, live); err != nil {
-		return o, err
-	}
-	o.Quarantined = serving.RefusedSince(s.AskedOf(f.Address), live, req.Record.Updated)
-	if o.Drift, err = drift(f, there); err != nil {
-		return o, err
-	}
-	return o, phase(&o, f, live, there.get(api.Kind, serves))
+	f.Carried = ref.Canary == bySplitter
+	return f, ref, nil
 }
 
-// outputs tells what serves when the record says something else.
-func outputs(o *providers.Object, req providers.ReadRequest, live gateway.Live) error {
-	var known struct {
-		Endpoint string `json:"endpoint"`
-		Version  int    `json:"version"`
-		Digest   string `json:"digest"`
-	}
-	if len(req.Record.Outputs) > 0 {
-		if err := json.Unmarshal(req.Record.Outputs, &known); err != nil {
-			return fmt.Errorf("read its recorded outputs: %w", err)
-		}
-	}
-	if live.Current.Number > 0 && (known.Endpoint != live.Endpoint || known.Version != live.Current.Number || known.Digest != live.Current.Digest) {
-		o.Outputs = serving.Outputs(req.Address, live)
-	}
-	return nil
-}
-
-// drift lists the fields that others changed. What an autoscaler owns is in objects of KServe's, of which none is looked at.
-func drift(f rollout.Front, there found) ([]providers.Drift, error) {
-	var out []providers.Drift
-	for _, kind := range slices.Sorted(maps.Keys(there)) {
-		for _, name := range slices.Sorted(maps.Keys(there[kind])) {
-			u := there[kind][name]
-			if f.Ours(u) != nil || u.GetLabels()[rollout.LabelPart] == "" {
-				continue
-			}
-			changes, err := driftOf(u)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, changes...)
-		}
-	}
-	return out, nil
-}
-
-// phase says where the deployment is.
-func phase(o *providers.Object, f rollout.Front, live gateway.Live, service *unstructured.Unstructured) error {
-	switch live.Phase {
-	case gateway.PhaseStarting, gateway.PhaseRolling:
-		o.Phase, o.Message = resource.PhaseRunning, serving.Brief(live.Message)
-	case gateway.PhaseHeld:
-		o.Phase, o.Message = resource.PhaseRunning, serving.Held(f.Address, live)
-	case gateway.PhaseFailed, gateway.PhaseAborted, gateway.PhaseReady, gateway.PhaseStopped:
-	}
-	if live.Current.Number == 0 {
-		if o.Phase == resource.PhaseReady {
-			o.Phase, o.Message = resource.PhaseFailed, serving.Brief(live.Message)
-		}
-		return nil
-	}
-	o.Info["weights"] = fmt.Sprintf("version %d: %d %%", live.Current.Number, 100-live.Weight)
-	if c := live.Candidate; c != nil {
-		o.Info["weights"] += fmt.Sprintf(", version %d: %d %%", c.Number, live.Weight)
-	}
-	status, err := api.StatusOf(service)
-	if err != nil {
-		return err
-	}
-	if !status.Ready {
-		o.Phase, o.Message = resource.PhaseFailed, fmt.Sprintf("InferenceService %s is not ready: %s", service.GetName(), status.Message)
-	}
-	return nil
-}
-
-// Delete implements providers.Typed: the Service goes first, so that no new request comes, then the routers with the requests in
-// flight, then the servers; all by label and by what is there now, each waited for until it is gone.
+// Delete implements providers.Typed.
 func (d *deployment) Delete(ctx context.Context, req providers.DeleteRequest) error {
 	c, err := d.cluster()
-	if err == nil {
-		err = d.remove(ctx, c, req)
-	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", req.Address, err)
 	}
-	return nil
-}
-
-func (d *deployment) remove(ctx context.Context, c *kube.Client, req providers.DeleteRequest) error {
-	ref, _, err := d.recorded(c, providers.ReadRequest{Address: req.Address, Record: req.Record})
+	f, ref, err := d.recorded(c, req.Address, req.Record)
 	if err != nil {
 		return err
 	}
-	f := rollout.Front{Name: ref.Name, Namespace: ref.Namespace, Address: req.Address, Project: ref.Project}.WithDefaults()
 	if ref.Imported != "" {
-		return d.removeImported(ctx, c, ref, req)
-	}
-	config, err := c.Get(ctx, kube.Ref{Version: "v1", Kind: "ConfigMap", Namespace: f.Namespace, Name: f.Name})
-	if err != nil && !errors.Is(err, kube.ErrNotFound) {
-		return err
-	}
-	if len(req.Record.Ref) == 0 {
-		if config == nil || config.GetAnnotations()[rollout.LabelAddress] != f.Address.String() {
-			return nil // nothing was made
-		}
-		f.Project = config.GetLabels()[rollout.LabelProject]
-	}
-	// The ConfigMap goes last: it is what an interrupted deletion is found by again.
-	for _, gvk := range []schema.GroupVersionKind{gvkService, gvkDeployment, api.Kind} {
-		if err := d.removeAll(ctx, c, f, gvk, req); err != nil {
-			return err
-		}
-	}
-	// With it goes the Secret of the routers' token, which it owns.
-	return d.removeAll(ctx, c, f, gvkConfigMap, req)
-}
-
-func (d *deployment) removeAll(ctx context.Context, c *kube.Client, f rollout.Front, gvk schema.GroupVersionKind, req providers.DeleteRequest) error {
-	list, err := c.List(ctx, gvk, f.Namespace, kube.Selector{Labels: f.Selector() + "," + rollout.LabelPart + "=" + parts[gvk]})
-	var missing *kube.MissingKindError
-	if errors.As(err, &missing) {
-		return nil
+		err = d.removeImported(ctx, c, ref, req)
+	} else {
+		err = d.parts().Delete(ctx, c, f, req)
 	}
 	if err != nil {
-		return err
-	}
-	for _, u := range list {
-		req.Emit(resource.Event{Time: d.now(), Type: resource.EventProgress, Address: req.Address.String(), Action: resource.Delete, Message: "removing " + kube.RefOf(u).String()})
-		if err := c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: f.Drain + 3*time.Minute}); err != nil {
-			return err
-		}
+		return fmt.Errorf("%s: %w", req.Address, err)
 	}
 	return nil
 }

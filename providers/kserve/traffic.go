@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
-	"strings"
 
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
 	"github.com/continuo-ml/continuo/providers/rollout"
 	"github.com/continuo-ml/continuo/providers/watch"
 	"github.com/continuo-ml/continuo/resource"
@@ -18,19 +17,14 @@ import (
 
 // Captured implements watch.Traffic: what the routers captured since the last look is copied to this machine.
 func (d *deployment) Captured(ctx context.Context, addr resource.Address, rec *state.Record) (watch.Captured, error) {
-	if rec == nil {
-		return watch.Captured{}, fmt.Errorf("%s is not there yet; apply it first", addr)
-	}
-	if name, _, _ := strings.Cut(rec.Provider, "."); name != "kserve" {
-		return watch.Captured{}, fmt.Errorf("%s is served by provider %q; give this monitor provider = %q too", addr, rec.Provider, rec.Provider)
+	if err := rollout.Monitored(addr, rec, "kserve"); err != nil {
+		return watch.Captured{}, err
 	}
 	c, front, err := d.routed(addr, rec)
 	if err != nil {
 		return watch.Captured{}, err
 	}
-	dir := filepath.Join(d.work.Dir, "captured", addr.Slug())
-	serves, err := front.Capture(ctx, c, d.work.Key, dir)
-	return watch.Captured{Version: serves.Number, Digest: resource.Digest(serves.Digest), Dir: dir}, err
+	return front.Captured(ctx, c, d.work.Key, d.work.Dir)
 }
 
 // routed is a recorded deployment behind routers.
@@ -39,24 +33,31 @@ func (d *deployment) routed(addr resource.Address, rec *state.Record) (*kube.Cli
 	if err != nil {
 		return nil, rollout.Front{}, err
 	}
-	ref, domain, err := d.recorded(c, providers.ReadRequest{Address: addr, Record: rec})
+	f, ref, err := d.recorded(c, addr, rec)
 	if err == nil && ref.Imported != "" {
 		err = fmt.Errorf("%s: InferenceService %s was imported and has no router before it: nothing of its traffic is captured", addr, ref.Imported)
 	}
-	return c, rollout.Front{Name: ref.Name, Namespace: ref.Namespace, Address: addr, Project: ref.Project, ClusterDomain: domain}.WithDefaults(), err
+	if err == nil && ref.Canary == bySplitter {
+		err = fmt.Errorf("%s: an InferenceGraph carries its requests, and captures none; a monitor needs kserve { canary = \"router\" }", addr)
+	}
+	return c, f, err
 }
 
-// Logs implements providers.Logger: what the servers wrote, each line with its pod when there are several.
+// Logs implements providers.Logger.
 func (d *deployment) Logs(ctx context.Context, req providers.LogRequest, w io.Writer) error {
 	if req.Record == nil {
 		return errors.New("this deployment is not applied yet and has no log")
 	}
-	c, front, err := d.routed(req.Record.Address, req.Record)
+	c, err := d.cluster()
 	if err != nil {
 		return err
 	}
-	if err := front.Logs(ctx, c, req, w); err != nil {
-		return fmt.Errorf("%s: %w", req.Record.Address, err)
+	front, ref, err := d.recorded(c, req.Record.Address, req.Record)
+	if err == nil && ref.Imported != "" {
+		err = fmt.Errorf("%s: InferenceService %s was imported; see kubectl logs -l %s=%s", req.Record.Address, ref.Imported, api.Label, ref.Imported)
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	return front.Logs(ctx, c, req, w)
 }

@@ -6,16 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,7 +32,7 @@ import (
 	"github.com/continuo-ml/continuo/resource"
 )
 
-// place is a namespace of its own on the cluster of ML_E2E_KUBECONFIG, and a project that trains there.
+// place is a namespace of its own on a real cluster, and a project that trains there.
 type place struct {
 	*providertest.Project
 	env       providers.Env
@@ -46,48 +43,32 @@ type place struct {
 
 func onCluster(t *testing.T) *place {
 	t.Helper()
-	path, registry := os.Getenv("ML_E2E_KUBECONFIG"), os.Getenv("ML_E2E_REGISTRY")
-	if path == "" || registry == "" {
-		const say = "ML_E2E_KUBECONFIG and ML_E2E_REGISTRY name a cluster, and a registry that it pulls from, to test on"
-		if os.Getenv("CI") != "" {
-			t.Fatal(say)
-		}
-		t.Skip(say)
-	}
-	p := &place{Project: providertest.NewProject(t, nil), namespace: fmt.Sprintf("runs-test-%d-%d", os.Getpid(), time.Now().UnixNano()%1e9)}
-	var err error
-	if p.admin, err = kube.Connect(t.Context(), kube.Config{Kubeconfig: path, Namespace: p.namespace, Allowed: []string{kube.AllNamespaces}}); err != nil {
-		t.Fatal(err)
-	}
-	ns, err := kube.FromTyped(kube.Ref{Version: "v1", Kind: "Namespace"}.GVK(), map[string]any{"metadata": map[string]any{"name": p.namespace}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	made, err := p.admin.Apply(t.Context(), ns, kube.ApplyOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.admin.Delete(context.Background(), made.Ref, kube.DeleteOptions{}); err != nil {
-			t.Error(err)
-		}
-	})
-	p.grant()
-	p.settings = pods.Settings{Kubeconfig: impersonating(t, path, "system:serviceaccount:"+p.namespace+":continuo"), Namespace: p.namespace, Image: registry + "/python-sklearn:12"}
-	p.env = providertest.Env(p.Root)
-	p.env.Exe = []string{program(t)}
-	// A run whose result is in the registry is not run again: each test has a part of its own there.
-	p.env.Artifacts = "oci://" + registry + "/" + p.namespace
-	p.env.Now = time.Now
+	p := inNamespace(t)
+	p.env.Exe = []string{providertest.Program(t)}
 	shared := p.env
-	shared.Artifacts = "oci://" + registry + "/runs-test"
+	shared.Artifacts = "oci://" + os.Getenv("ML_E2E_REGISTRY") + "/runs-test"
 	e, err := pods.Configured(t.Context(), shared, pods.Settings{}, jobs{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.settings.RunnerImage, err = e.RunnerImage(t.Context()); err != nil {
+	if p.settings.RunnerImage, err = e.Runner.Image(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+// inNamespace is onCluster for what runs nothing: without the image of the runner.
+func inNamespace(t *testing.T) *place {
+	t.Helper()
+	c := providertest.OnCluster(t, "runs-test")
+	p := &place{Project: providertest.NewProject(t, nil), namespace: c.Namespace, admin: c.Admin}
+	p.grant()
+	p.settings = pods.Settings{Kubeconfig: impersonating(t, c.Kubeconfig, "system:serviceaccount:"+p.namespace+":continuo"), Namespace: p.namespace, Image: c.Registry + "/python-sklearn:12"}
+	p.env = providertest.Env(p.Root)
+	p.env.Exe = []string{"ml"}
+	// A run whose result is in the registry is not run again: each test has a part of its own there.
+	p.env.Artifacts = "oci://" + c.Registry + "/" + p.namespace
+	p.env.Now = time.Now
 	return p
 }
 
@@ -135,45 +116,7 @@ func impersonating(t *testing.T, path, user string) string {
 	return out
 }
 
-// program builds ml, once.
-var program = func() func(*testing.T) string {
-	build := sync.OnceValues(func() (string, error) {
-		dir, err := os.MkdirTemp("", "ml-e2e-*")
-		if err != nil {
-			return "", err
-		}
-		out := filepath.Join(dir, "ml")
-		cmd := exec.Command("go", "build", "-o", out, "github.com/continuo-ml/continuo/cmd/ml")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		text, err := cmd.CombinedOutput()
-		if err != nil {
-			err = fmt.Errorf("go build: %w\n%s", err, text)
-		}
-		return out, err
-	})
-	return func(t *testing.T) string {
-		t.Helper()
-		out, err := build()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
-}()
-
-// TestMain removes the program that the tests built.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if list, err := filepath.Glob(filepath.Join(os.TempDir(), "ml-e2e-*")); err == nil {
-		for _, d := range list {
-			if err := os.RemoveAll(d); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				code = 1
-			}
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { providertest.Main(m) }
 
 // fresh is an environment as another `ml` would have it, that sees the cluster through kubeconfig.
 func (p *place) fresh(kubeconfig string) *pods.Env {
@@ -206,76 +149,23 @@ func (p *place) stage(id, script string) (string, runs.Stage) {
 	}}
 }
 
-// counter counts from outside how often a command was begun, and holds it up until it is let go. It listens where pods reach it.
-type counter struct {
-	begun atomic.Int64
-	open  atomic.Bool
-	url   string
-}
-
-func newCounter(t *testing.T) *counter {
-	t.Helper()
-	host, _, err := net.SplitHostPort(os.Getenv("ML_E2E_REGISTRY"))
-	if err != nil {
-		t.Fatalf("ML_E2E_REGISTRY: %v", err)
-	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatalf("listen where pods reach it: %v", err)
-	}
-	c := &counter{url: "http://" + l.Addr().String()}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.URL.Path == "/begin":
-			c.begun.Add(1)
-		case !c.open.Load():
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-	})}
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(l) }()
-	t.Cleanup(func() {
-		if err := srv.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
-func (c *counter) counted() string {
-	return `python3 -c "import urllib.request as u; u.urlopen('` + c.url + `/begin')"; `
-}
-
-func (c *counter) slowly() string {
-	return `until python3 -c "import urllib.request as u; u.urlopen('` + c.url + `/go')" 2>/dev/null; do sleep 0.2; done; `
-}
-
-const writesModel = "echo m > $ML_MODEL_DIR/m; echo '{\"loss\": 1}' > $ML_METRICS; "
-
 func TestOnAClusterEveryDriverKeepsTheContract(t *testing.T) {
 	for kind, spec := range map[string]func(script string) any{
-		"check": func(s string) any { return config.Check{Exec: shell(s)} },
+		"check": func(s string) any { return config.Check{Exec: providertest.Shell(s)} },
 		"training": func(s string) any {
-			return config.Training{Exec: shell(s + writesModel), Params: map[string]any{"a": 1}, Nodes: 1}
+			return config.Training{Exec: providertest.Shell(s + providertest.WritesModel), Params: map[string]any{"a": 1}, Nodes: 1}
 		},
 	} {
 		t.Run(kind, func(t *testing.T) {
-			p, c := onCluster(t), newCounter(t)
+			p, c := onCluster(t), providertest.NewCounter(t)
 			d := p.fresh("").Drivers(kind)[kind]
 			providertest.Run(t, providertest.Case{
-				Driver: d, Kind: kind, AfterDelete: resource.PhaseReady, Spec: providertest.Encoded(t, spec(c.counted())), Slow: providertest.Encoded(t, spec(c.counted()+c.slowly())),
-				Count: func() int { return int(c.begun.Load()) }, Release: func() { c.open.Store(true) },
+				Driver: d, Kind: kind, AfterDelete: resource.PhaseReady, Spec: providertest.Encoded(t, spec(c.Counted())), Slow: providertest.Encoded(t, spec(c.Counted()+c.Slowly())),
+				Count: func() int { return c.Begun() }, Release: c.Release,
 			})
 			p.nothingLeft()
 		})
 	}
-}
-
-func shell(script string) config.Exec {
-	return config.Exec{Command: []string{"sh", "-ec", script}, Grace: time.Second}
 }
 
 // nothingLeft fails if an object of a run is still in the namespace.
@@ -294,8 +184,8 @@ func TestOnAClusterAStageHappensOnceHoweverItsStartIsInterrupted(t *testing.T) {
 	for n := range 6 {
 		t.Run(fmt.Sprintf("apply %d, after its effect: %v", n/2+1, n%2 == 1), func(t *testing.T) {
 			t.Parallel()
-			p, c := onCluster(t), newCounter(t)
-			dir, s := p.stage(fmt.Sprintf("op-%d", n), c.counted()+"test \"$TOKEN\" = hush; "+writesModel)
+			p, c := onCluster(t), providertest.NewCounter(t)
+			dir, s := p.stage(fmt.Sprintf("op-%d", n), c.Counted()+"test \"$TOKEN\" = hush; "+providertest.WritesModel)
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			broken := p.executor(p.cutting(n/2, n%2 == 1))
@@ -313,7 +203,7 @@ func TestOnAClusterAStageHappensOnceHoweverItsStartIsInterrupted(t *testing.T) {
 			if m, err := e.Store(ctx, s.Request.Address, dir); err != nil || m.Bytes != 2 || e.Stored(ctx, m) != nil {
 				t.Errorf("%+v, %v", m, err)
 			}
-			if got := c.begun.Load(); got != 1 {
+			if got := c.Begun(); got != 1 {
 				t.Errorf("the command was begun %d times", got)
 			}
 			p.nothingLeft()
@@ -324,6 +214,24 @@ func TestOnAClusterAStageHappensOnceHoweverItsStartIsInterrupted(t *testing.T) {
 // cutting is a kubeconfig of a way to the API server on which the applies from the n-th on fail for good: with after set the n-th takes effect
 // all the same.
 func (p *place) cutting(n int, after bool) string {
+	p.T.Helper()
+	var applies atomic.Int64
+	return p.through(func(w http.ResponseWriter, r *http.Request, proxy http.Handler) {
+		if r.Method == http.MethodPatch {
+			switch i := int(applies.Add(1)) - 1; {
+			case i == n && after:
+				proxy.ServeHTTP(httptest.NewRecorder(), r)
+				panic(http.ErrAbortHandler)
+			case i >= n:
+				panic(http.ErrAbortHandler)
+			}
+		}
+		proxy.ServeHTTP(w, r)
+	})
+}
+
+// through is a kubeconfig of a way to the API server on which each request is handled first by what stands between.
+func (p *place) through(between func(http.ResponseWriter, *http.Request, http.Handler)) string {
 	p.T.Helper()
 	rc, err := clientcmd.BuildConfigFromFlags("", p.settings.Kubeconfig)
 	if err != nil {
@@ -339,19 +247,7 @@ func (p *place) cutting(n int, after bool) string {
 	}
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.Transport = transport
-	var applies atomic.Int64
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPatch {
-			switch i := int(applies.Add(1)) - 1; {
-			case i == n && after:
-				proxy.ServeHTTP(httptest.NewRecorder(), r)
-				panic(http.ErrAbortHandler)
-			case i >= n:
-				panic(http.ErrAbortHandler)
-			}
-		}
-		proxy.ServeHTTP(w, r)
-	}))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { between(w, r, proxy) }))
 	p.T.Cleanup(srv.Close)
 	path := filepath.Join(p.T.TempDir(), "kubeconfig")
 	text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c}}]}", srv.URL)
@@ -362,8 +258,8 @@ func (p *place) cutting(n int, after bool) string {
 }
 
 func TestOnAClusterAStageThatIsCancelledLeavesNothing(t *testing.T) {
-	p, c := onCluster(t), newCounter(t)
-	dir, s := p.stage("op", c.counted()+"echo begun; "+c.slowly()+writesModel)
+	p, c := onCluster(t), providertest.NewCounter(t)
+	dir, s := p.stage("op", c.Counted()+"echo begun; "+c.Slowly()+providertest.WritesModel)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := p.executor("").Start(ctx, dir, s); err != nil {
@@ -377,7 +273,7 @@ func TestOnAClusterAStageThatIsCancelledLeavesNothing(t *testing.T) {
 		}
 		waited <- st
 	}()
-	waitFor(t, func() bool { return c.begun.Load() == 1 })
+	providertest.WaitFor(t, func() bool { return c.Begun() == 1 })
 	e := p.executor("")
 	if err := e.Cancel(ctx, dir, 0); err != nil {
 		t.Fatal(err)
@@ -388,10 +284,10 @@ func TestOnAClusterAStageThatIsCancelledLeavesNothing(t *testing.T) {
 	if st, err := e.Read(ctx, dir); err != nil || st.Phase != runner.Cancelled {
 		t.Errorf("%+v, %v", st, err)
 	}
-	if err := e.Start(ctx, dir, s); err != nil || c.begun.Load() != 1 {
+	if err := e.Start(ctx, dir, s); err != nil || c.Begun() != 1 {
 		t.Errorf("a cancelled stage began again: %v", err)
 	}
-	never, s2 := p.stage("op2", c.counted())
+	never, s2 := p.stage("op2", c.Counted())
 	if err := errors.Join(e.Cancel(ctx, never, 0), e.Start(ctx, never, s2)); err != nil {
 		t.Error(err)
 	}
@@ -402,15 +298,15 @@ func TestOnAClusterAStageThatIsCancelledLeavesNothing(t *testing.T) {
 }
 
 func TestOnAClusterAJobThatWasDeletedIsLostAndNotMadeAgain(t *testing.T) {
-	p, c := onCluster(t), newCounter(t)
-	dir, s := p.stage("op", c.counted()+c.slowly()+writesModel)
+	p, c := onCluster(t), providertest.NewCounter(t)
+	dir, s := p.stage("op", c.Counted()+c.Slowly()+providertest.WritesModel)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	e := p.executor("")
 	if err := e.Start(ctx, dir, s); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return c.begun.Load() == 1 })
+	providertest.WaitFor(t, func() bool { return c.Begun() == 1 })
 	made, err := p.admin.List(ctx, jobKind, p.namespace, kube.Selector{Labels: pods.LabelRun + "=op"})
 	if err != nil || len(made) != 1 {
 		t.Fatalf("%d Jobs, %v", len(made), err)
@@ -424,22 +320,22 @@ func TestOnAClusterAJobThatWasDeletedIsLostAndNotMadeAgain(t *testing.T) {
 	if err := e.Start(ctx, dir, s); err != nil {
 		t.Error(err)
 	}
-	if st, err := e.Read(ctx, dir); err != nil || st.Phase != runner.Lost || c.begun.Load() != 1 {
-		t.Errorf("%+v, %v; begun %d times", st, err, c.begun.Load())
+	if st, err := e.Read(ctx, dir); err != nil || st.Phase != runner.Lost || c.Begun() != 1 {
+		t.Errorf("%+v, %v; begun %d times", st, err, c.Begun())
 	}
 	p.nothingLeft()
 }
 
 func TestOnAClusterAPodThatIsKilledIsFollowedByAnother(t *testing.T) {
-	p, c := onCluster(t), newCounter(t)
-	dir, s := p.stage("op", c.counted()+`echo hello; if test -e $ML_CHECKPOINT_DIR/half; then echo resumed; else echo half > $ML_CHECKPOINT_DIR/half; `+c.slowly()+`fi; `+writesModel)
+	p, c := onCluster(t), providertest.NewCounter(t)
+	dir, s := p.stage("op", c.Counted()+`echo hello; if test -e $ML_CHECKPOINT_DIR/half; then echo resumed; else echo half > $ML_CHECKPOINT_DIR/half; `+c.Slowly()+`fi; `+providertest.WritesModel)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	e := p.executor("")
 	if err := e.Start(ctx, dir, s); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return c.begun.Load() == 1 })
+	providertest.WaitFor(t, func() bool { return c.Begun() == 1 })
 	pods, err := p.admin.List(ctx, kube.Ref{Version: "v1", Kind: "Pod"}.GVK(), p.namespace, kube.Selector{})
 	if err != nil || len(pods) != 1 {
 		t.Fatalf("%d pods, %v", len(pods), err)
@@ -454,26 +350,13 @@ func TestOnAClusterAPodThatIsKilledIsFollowedByAnother(t *testing.T) {
 	if err := p.admin.Delete(ctx, kube.RefOf(pods[0]), kube.DeleteOptions{Propagation: "Background"}); err != nil {
 		t.Fatal(err)
 	}
-	c.open.Store(true)
+	c.Release()
 	if err := <-done; err != nil || st.Phase != runner.Succeeded {
 		t.Errorf("%+v, %v", st, err)
 	}
 	log := p.Read(runner.LogPath(dir, 0))
-	if c.begun.Load() != 2 || !strings.Contains(log, "goes on]") || strings.Count(log, "hello") != 2 || !strings.HasSuffix(log, "resumed\n") {
-		t.Errorf("begun %d times: %s", c.begun.Load(), log)
+	if c.Begun() != 2 || !strings.Contains(log, "goes on]") || strings.Count(log, "hello") != 2 || !strings.HasSuffix(log, "resumed\n") {
+		t.Errorf("begun %d times: %s", c.Begun(), log)
 	}
 	p.nothingLeft()
-}
-
-func waitFor(t *testing.T, cond func() bool) {
-	t.Helper()
-	end, tick := time.After(time.Minute), time.NewTicker(50*time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-end:
-			t.Fatal("it did not come to that within a minute")
-		case <-tick.C:
-		}
-	}
 }

@@ -2,49 +2,34 @@ package kubernetes
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
-	"github.com/continuo-ml/continuo/config"
-	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/pods"
-	"github.com/continuo-ml/continuo/providers/serving"
+	"github.com/continuo-ml/continuo/providers/rollout"
+	monitors "github.com/continuo-ml/continuo/providers/watch"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 // LabelModel on an image says which model lies in it, by the digest of its content.
 const LabelModel = "continuo.dev/model"
 
-const (
-	defaultDrain = 30 * time.Second
-	// goneWithin is what a deletion may take besides the time that requests in flight have.
-	goneWithin = 3 * time.Minute
-)
+// longestName leaves room for "-v12345" in the name of a Service.
+const longestName = 48
 
-// deployment serves model versions by Deployments behind a router. Rollouts are driven by Apply: it brings the new version up, moves
-// weights, looks at what the routers counted and decides by the gateway's own machine. When it dies the weights stay as they are.
+// deployment serves model versions by Deployments behind routers.
 type deployment struct {
 	*pods.Env
 	now func() time.Time
-}
-
-// deploymentRef is what a record keeps of a deployment.
-type deploymentRef struct {
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
-	Project   string `json:"project,omitempty"`
 }
 
 // Probe implements providers.Prober: the code of the server.
@@ -55,92 +40,77 @@ func (d *deployment) Probe(_ context.Context, req providers.ProbeRequest) (map[s
 // Apply implements providers.Typed. It returns when the rollout came to rest. A cancelled ctx leaves the weights as they are; the next
 // call goes on from there.
 func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req providers.ApplyRequest) (providers.Result, error) {
-	r, err := d.begin(ctx, spec, req)
+	r, err := d.rollout(spec, req)
 	if err != nil {
-		return providers.Result{}, d.failure(req.Address, nil, err)
+		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
 	}
-	if err := r.drive(ctx); err != nil {
-		return providers.Result{}, d.failure(req.Address, r.ref(), err)
-	}
-	live := r.live()
-	res, err := serving.Outcome(r.state.asked(req.Address), live, d.now())
-	if err != nil {
-		return providers.Result{}, &providers.RunError{Err: fmt.Errorf("%s: %w", req.Address, err), Ref: r.ref()}
-	}
-	res.Ref = r.ref()
-	return res, nil
+	return rollout.Apply(ctx, r, spec.Deployment, req, r.Front.Ref())
 }
 
-// failure says whose error it is, and whether another try by itself may mend it.
-func (d *deployment) failure(a resource.Address, ref any, err error) error {
-	err = fmt.Errorf("%s: %w", a, err)
-	var again *kube.Retryable
-	switch {
-	case errors.As(err, &again):
-		return &providers.RetryableError{Err: err, After: again.After}
-	case ref == nil, errors.Is(err, context.Canceled):
-		return err
-	}
-	// The reference is what finds the objects again that are there by now.
-	return &providers.RunError{Err: err, Ref: ref}
-}
-
-// begin works out what is to be served, and notes the operation in the deployment's ConfigMap before anything else is made.
-func (d *deployment) begin(ctx context.Context, spec deploymentSpec, req providers.ApplyRequest) (*roll, error) {
+// rollout is the operation as providers/rollout carries it out.
+func (d *deployment) rollout(spec deploymentSpec, req providers.ApplyRequest) (rollout.Request, error) {
 	if err := spec.check(); err != nil {
-		return nil, err
+		return rollout.Request{}, err
 	}
 	c, err := d.Cluster()
 	if err != nil {
-		return nil, err
+		return rollout.Request{}, err
 	}
-	r := &roll{d: d, client: c, req: req, spec: spec}
-	if r.front, err = d.front(c, spec, req); err != nil {
-		return nil, err
-	}
-	if r.state, err = loadRollout(ctx, c, r.front); err != nil {
-		return nil, err
-	}
-	mine := r.state != nil && r.state.Op == req.OpID
-	if req.Adopt && !mine {
-		return nil, fmt.Errorf("operation %s: %w", req.OpID, providers.ErrAbsent)
-	}
-	if !mine {
-		if err := r.ask(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return r, r.prepare(ctx)
+	nest := spec.nest(d.Settings, c.Namespace())
+	front, err := d.front(spec, nest, req)
+	return rollout.Request{
+		Client: c, Front: front, Key: d.Work.Key, Now: d.now,
+		Resolve: func(ctx context.Context) (json.RawMessage, string, error) { return d.resolve(ctx, spec, req) },
+		Servers: func(raw json.RawMessage, secret string) (rollout.Servers, error) {
+			return newFleet(c, version{Front: front, Spec: spec, Nest: nest, Number: spec.Model.Version, CodeDigest: req.Probed["code"]}, raw, secret)
+		},
+	}, err
 }
 
 // front is what stands before the versions of this block.
-func (d *deployment) front(c *kube.Client, spec deploymentSpec, req providers.ApplyRequest) (front, error) {
-	f := front{Name: objectName(req.Address), Address: req.Address, Port: int32(spec.Port), Drain: spec.Drain}
-	if spec.Kubernetes != nil {
-		f.serverSettings = *spec.Kubernetes
-	}
-	f.serverSettings = f.withDefaults(d.Settings, c.Namespace())
-	if f.Port == 0 {
-		f.Port = 80
-	}
-	if f.Drain <= 0 {
-		f.Drain = defaultDrain
-	}
+func (d *deployment) front(spec deploymentSpec, nest serverSettings, req providers.ApplyRequest) (rollout.Front, error) {
+	f := rollout.Front{
+		Name: rollout.ObjectName(req.Address, longestName), Namespace: nest.Namespace, Address: req.Address, Port: int32(spec.Port), Drain: spec.Drain,
+		ServiceType: nest.ServiceType, ClusterDomain: nest.ClusterDomain, Routers: rollout.Routers(nest.Router.orNone()),
+		NodeSelector: nest.NodeSelector, Tolerations: tolerations(nest.Tolerations), ImagePullSecrets: nest.ImagePullSecrets,
+	}.WithDefaults()
 	if req.State != nil {
 		f.Project = req.State.Lineage
 	}
-	if req.Prior == nil || len(req.Prior.Ref) == 0 {
-		return f, nil
+	return f.Kept(req.Prior)
+}
+
+// resolved is what an operation found out before it made anything. It goes on with that.
+type resolved struct {
+	Image string `json:"image"` // by digest, as pods pull it
+	// Fetch is the JSON of what the init container brings; "" when the image has code and model itself.
+	Fetch string `json:"fetch,omitempty"`
+	// FetchBy is the image with this program that does it.
+	FetchBy string `json:"fetch_by"`
+}
+
+func (d *deployment) resolve(ctx context.Context, spec deploymentSpec, req providers.ApplyRequest) (json.RawMessage, string, error) {
+	img, err := d.image(ctx, spec)
+	if err != nil {
+		return nil, "", err
 	}
-	// A block that was renamed keeps its objects.
-	var ref deploymentRef
-	if err := json.Unmarshal(req.Prior.Ref, &ref); err != nil {
-		return f, fmt.Errorf("read its reference: %w", err)
+	out := resolved{Image: strings.TrimPrefix(img.Ref, oci.Scheme)}
+	if out.FetchBy, err = d.Runner.Image(ctx); err != nil {
+		return nil, "", err
 	}
-	if ref.Name != "" && ref.Namespace == f.Namespace {
-		f.Name = ref.Name
+	brought, err := d.bring(ctx, spec, img, req)
+	if err != nil {
+		return nil, "", err
 	}
-	return f, nil
+	if brought != nil {
+		data, err := json.Marshal(brought)
+		if err != nil {
+			return nil, "", fmt.Errorf("encode what to fetch: %w", err)
+		}
+		out.Fetch = string(data)
+	}
+	raw, err := json.Marshal(out)
+	return raw, out.FetchBy, err
 }
 
 // image resolves what the servers run, by digest.
@@ -202,47 +172,39 @@ func (d *deployment) pushCode(ctx context.Context, list []string) (*pod.Artifact
 	return &a, nil
 }
 
-// token guards the routers' admin ports. It follows from the project's key, so that no Secret need be read to know it.
-func (d *deployment) token(f front) (string, error) {
-	if len(d.Work.Key) == 0 {
-		return "", errors.New("the project has no key (.ml/key), from which the routers' token follows: apply from the folder that holds its state")
+// Captured implements watch.Traffic: what the routers captured since the last look is copied to this machine.
+func (d *deployment) Captured(ctx context.Context, addr resource.Address, rec *state.Record) (monitors.Captured, error) {
+	if err := rollout.Monitored(addr, rec, name); err != nil {
+		return monitors.Captured{}, err
 	}
-	mac := hmac.New(sha256.New, d.Work.Key)
-	mac.Write([]byte("router of " + f.Namespace + "/" + f.Name)) // a hash never errors
-	return hex.EncodeToString(mac.Sum(nil)), nil
-}
-
-// apply makes an object what it should be. Fields of ours that others changed are taken back; others are left, and are an error if we
-// want them otherwise.
-func apply(ctx context.Context, c *kube.Client, f front, u *unstructured.Unstructured) (kube.Applied, error) {
-	live, err := c.Get(ctx, kube.RefOf(u))
-	switch {
-	case errors.Is(err, kube.ErrNotFound):
-		return c.Apply(ctx, u, kube.ApplyOptions{})
-	case err != nil:
-		return kube.Applied{}, err
-	}
-	if err := ours(live, f); err != nil {
-		return kube.Applied{}, err
-	}
-	if live.GetDeletionTimestamp() != nil { // what is applied to it would go with it
-		if err := c.Delete(ctx, kube.RefOf(live), kube.DeleteOptions{Within: f.Drain + goneWithin}); err != nil {
-			return kube.Applied{}, err
-		}
-		return c.Apply(ctx, u, kube.ApplyOptions{})
-	}
-	drift, err := kube.Drift(live)
+	c, front, err := d.recorded(addr, rec)
 	if err != nil {
-		return kube.Applied{}, err
+		return monitors.Captured{}, err
 	}
-	var force []string
-	for _, change := range drift {
-		force = append(force, change.Path)
-	}
-	return c.Apply(ctx, u, kube.ApplyOptions{Force: force})
+	return front.Captured(ctx, c, d.Work.Key, d.Work.Dir)
 }
 
-// versionOf is the gateway's word for a model version.
-func versionOf(m *config.Model) gateway.Version {
-	return gateway.Version{Number: m.Version, Digest: m.Digest}
+// Logs implements providers.Logger.
+func (d *deployment) Logs(ctx context.Context, req providers.LogRequest, w io.Writer) error {
+	if req.Record == nil {
+		return errors.New("this deployment is not applied yet and has no log")
+	}
+	c, front, err := d.recorded(req.Record.Address, req.Record)
+	if err != nil {
+		return err
+	}
+	return front.Logs(ctx, c, req, w)
+}
+
+// recorded is what stands before the versions of a record.
+func (d *deployment) recorded(a resource.Address, rec *state.Record) (*kube.Client, rollout.Front, error) {
+	c, err := d.Cluster()
+	if err != nil {
+		return nil, rollout.Front{}, err
+	}
+	f, err := rollout.Front{Name: rollout.ObjectName(a, longestName), Namespace: c.Namespace(), Address: a}.Recorded(rec, name)
+	if err != nil {
+		return nil, f, fmt.Errorf("%s: %w", a, err)
+	}
+	return c, f, nil
 }

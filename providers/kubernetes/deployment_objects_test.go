@@ -9,18 +9,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	appsv1 "k8s.io/api/apps/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/continuo-ml/continuo/config"
-	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
-	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/pods"
+	"github.com/continuo-ml/continuo/providers/rollout"
 	"github.com/continuo-ml/continuo/resource"
-	"github.com/continuo-ml/continuo/state"
 )
 
 // golden compares objects with a file. With ML_UPDATE_GOLDEN=1 it writes the file, for a person to read.
@@ -64,26 +59,15 @@ func must(t *testing.T) func(*unstructured.Unstructured, error) *unstructured.Un
 	}
 }
 
-func exampleFront() front {
-	f := front{Name: "tumors", Address: resource.Address{Kind: "deployment", Name: "tumors"}, Project: "p1", Runner: "r.example/ml/runner@sha256:aa", Port: 80, Drain: 30 * time.Second}
-	f.serverSettings = f.withDefaults(pods.Settings{}, "ns")
-	return f
-}
-
 func exampleVersion(change func(*version)) version {
-	v := version{front: exampleFront(), Number: 3, Digest: "sha256:33", Image: "r.example/ml/server@sha256:bb"}
+	f := rollout.Front{Name: "tumors", Namespace: "ns", Address: resource.Address{Kind: "deployment", Name: "tumors"}, Project: "p1", Drain: 30 * time.Second}.WithDefaults()
+	v := version{Front: f, Number: 3, resolved: resolved{Image: "r.example/ml/server@sha256:bb", FetchBy: "r.example/ml/runner@sha256:aa"}}
 	v.Spec.Command, v.Spec.Replicas = []string{"python3", "serve.py"}, 2
 	v.Spec.Model = &config.Model{Version: 3, Digest: "sha256:33"}
 	if change != nil {
 		change(&v)
 	}
 	return v
-}
-
-func TestTheRouterOfADeployment(t *testing.T) {
-	f := exampleFront()
-	state := rollout{Op: "op1", Asked: gateway.Version{Number: 3, Digest: "sha256:33"}, Live: gateway.Live{Generation: 7, Current: gateway.Version{Number: 2, Digest: "sha256:22"}}}
-	golden(t, "router", must(t)(f.routerService()), must(t)(f.routerDeployment()), must(t)(f.tokenSecret("secret", metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: f.Name, UID: "u1"})), must(t)(f.configMap(state.routes(f, deploymentSpec{}), state)))
 }
 
 func TestAPlainVersion(t *testing.T) {
@@ -93,9 +77,9 @@ func TestAPlainVersion(t *testing.T) {
 
 func TestAVersionWithEverything(t *testing.T) {
 	v := exampleVersion(func(v *version) {
-		v.Namespace, v.ServiceAccount, v.ImagePullSecrets, v.EnvFrom = "other", "robot", []string{"registry"}, []string{"keys"}
-		v.Labels, v.Annotations = map[string]string{"team": "a", labelVersion: "9"}, map[string]string{"note": "x"}
-		v.NodeSelector, v.Tolerations = map[string]string{"gpu": "yes"}, []serverTolerance{{Key: "gpu", Operator: "Exists", Effect: "NoSchedule"}}
+		v.Namespace, v.Nest.ServiceAccount, v.Nest.ImagePullSecrets, v.Nest.EnvFrom = "other", "robot", []string{"registry"}, []string{"keys"}
+		v.Nest.Labels, v.Nest.Annotations = map[string]string{"team": "a", rollout.LabelVersion: "9"}, map[string]string{"note": "x"}
+		v.Nest.NodeSelector, v.Nest.Tolerations = map[string]string{"gpu": "yes"}, []serverTolerance{{Key: "gpu", Operator: "Exists", Effect: "NoSchedule"}}
 		v.Spec.Resources = &config.ServerUse{CPU: "500m", Memory: "1Gi", GPU: 1}
 		v.Spec.Readiness = &config.Readiness{Path: "/ready", Timeout: 90 * time.Second}
 		v.Spec.Scale = &config.Scale{Min: 2, Max: 5, Metric: "cpu", Target: 70}
@@ -105,7 +89,7 @@ func TestAVersionWithEverything(t *testing.T) {
 		v.EnvKey = "0123456789"
 	})
 	owner := kube.Ref{Version: "v1", Kind: "Service", Namespace: "other", Name: "tumors-v3", UID: "u1"}
-	golden(t, "everything", must(t)(v.service()), must(t)(v.envSecret(ownedBy(owner))), must(t)(v.deployment(v.replicas())), must(t)(v.scaler()))
+	golden(t, "everything", must(t)(v.service()), must(t)(v.envSecret(rollout.OwnedBy(owner))), must(t)(v.deployment(v.replicas())), must(t)(v.scaler()))
 }
 
 func TestAnAutoscalersReplicasAreNotApplied(t *testing.T) {
@@ -165,27 +149,6 @@ func TestVariablesStandInNoTemplate(t *testing.T) {
 	}
 }
 
-func TestNamesOfObjects(t *testing.T) {
-	long := strings.Repeat("a", 40)
-	for _, c := range []struct {
-		addr resource.Address
-		want string
-	}{
-		{resource.Address{Kind: "deployment", Name: "tumors"}, "tumors"},
-		{resource.Address{Kind: "deployment", Name: "a_b"}, "a-b"},
-		{resource.Address{Module: "module.eu", Kind: "deployment", Name: "tumors"}, "module-eu-tumors"},
-	} {
-		if got := objectName(c.addr); got != c.want {
-			t.Errorf("%s: %q, want %q", c.addr, got, c.want)
-		}
-	}
-	x := objectName(resource.Address{Module: "module." + long, Kind: "deployment", Name: long})
-	y := objectName(resource.Address{Module: "module." + long, Kind: "deployment", Name: long[1:] + "b"})
-	if len(x) > 48 || len(y) > 48 || x == y {
-		t.Errorf("%q, %q", x, y)
-	}
-}
-
 func TestWhatCannotBeServedHereIsSaidBeforehand(t *testing.T) {
 	for want, change := range map[string]func(*deploymentSpec){
 		"no model version":  func(s *deploymentSpec) { s.Model = nil },
@@ -210,122 +173,37 @@ func TestWhatCannotBeServedHereIsSaidBeforehand(t *testing.T) {
 	}
 }
 
-func TestRoutesFollowTheRollout(t *testing.T) {
-	f, one, two := exampleFront(), gateway.Version{Number: 1, Digest: "sha256:1"}, gateway.Version{Number: 2, Digest: "sha256:2"}
-	p99 := time.Second
-	s := rollout{Policy: gateway.Rollout{Strategy: gateway.Canary, Abort: gateway.Abort{P99: &p99}}.WithDefaults(), Live: gateway.Live{Generation: 1, Candidate: &one}}
-	if r := s.routes(f, deploymentSpec{}); r.Current != nil || r.Candidate != nil || r.Validate() != nil {
-		t.Errorf("before anything serves: %+v, %v", r, r.Validate())
-	}
-	s.Live.Current, s.Live.Candidate = one, &two
-	if r := s.routes(f, deploymentSpec{}); r.Current.URL != "http://tumors-v1.ns.svc.cluster.local.:80" || r.Candidate != nil {
-		t.Errorf("before the first step: %+v", r)
-	}
-	s.Live.Progress.StepStarted, s.Live.Weight = time.Now(), 10
-	if r := s.routes(f, deploymentSpec{}); r.Candidate == nil || r.Weight != 10 || r.Mirror || r.SlowAfter != p99 || r.Validate() != nil {
-		t.Errorf("at its first step: %+v", r)
-	}
-	s.Policy.Strategy, s.Live.Weight = gateway.Shadow, 0
-	if r := s.routes(f, deploymentSpec{}); !r.Mirror || r.Weight != 0 {
-		t.Errorf("a shadow: %+v", r)
-	}
-	s.Live.Progress.Holding = true
-	if r := s.routes(f, deploymentSpec{}); r.Mirror {
-		t.Errorf("a shadow that has seen enough: %+v", r)
-	}
-}
-
-func TestAnObjectOfAnotherIsNotTouched(t *testing.T) {
-	f := exampleFront()
-	mine := must(t)(f.routerService())
-	if err := ours(mine, f); err != nil {
-		t.Error(err)
-	}
-	for name, labels := range map[string]map[string]string{
-		"none":            nil,
-		"another project": {kube.ManagedBy: kube.FieldManager, pods.LabelAddress: "deployment.tumors", pods.LabelProject: "p2"},
-		"another block":   {kube.ManagedBy: kube.FieldManager, pods.LabelAddress: "deployment.other", pods.LabelProject: "p1"},
-	} {
-		u := mine.DeepCopy()
-		u.SetLabels(labels)
-		if err := ours(u, f); err == nil || !strings.Contains(err.Error(), "Service ns/tumors exists") {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
-// live is a deployment's objects as the API server has them when all is well.
-func liveGroup(t *testing.T, change func(*rollout)) (front, group) {
-	t.Helper()
-	f, v := exampleFront(), exampleVersion(nil)
-	s := rollout{Asked: gateway.Version{Number: 3, Digest: "sha256:33"}, Live: gateway.Live{Generation: 1, Phase: gateway.PhaseReady, Current: gateway.Version{Number: 3, Digest: "sha256:33"}}}
-	if change != nil {
-		change(&s)
-	}
-	g := group{}
-	for _, u := range []*unstructured.Unstructured{must(t)(f.routerService()), must(t)(f.routerDeployment()), must(t)(f.configMap(s.routes(f, deploymentSpec{}), s)), must(t)(v.service()), must(t)(v.deployment(v.replicas()))} {
-		g[groupKey(u.GetKind(), u.GetName())] = u
-	}
-	return f, g
-}
-
-func TestTheLiveStateOfADeployment(t *testing.T) {
-	for name, c := range map[string]struct {
-		state   func(*rollout)
-		change  func(group)
-		phase   resource.Phase
-		message string
-		drift   int
-	}{
-		"all is well":          {phase: resource.PhaseReady},
-		"no ConfigMap":         {change: func(g group) { delete(g, "ConfigMap/tumors") }, phase: resource.PhaseMissing, message: "ConfigMap ns/tumors"},
-		"no router":            {change: func(g group) { delete(g, "Deployment/tumors") }, phase: resource.PhaseMissing, message: "Deployment ns/tumors is"},
-		"no Service":           {change: func(g group) { delete(g, "Service/tumors") }, phase: resource.PhaseMissing, message: "Service ns/tumors is"},
-		"no servers":           {change: func(g group) { delete(g, "Deployment/tumors-v3") }, phase: resource.PhaseMissing, message: "tumors-v3"},
-		"a rollout on its way": {state: func(s *rollout) { s.Live.Phase, s.Live.Message = gateway.PhaseRolling, "version 4: x" }, phase: resource.PhaseRunning, message: "version 4: x"},
-		"a rollout that waits": {state: func(s *rollout) { s.Live.Phase, s.Live.Message = gateway.PhaseHeld, "version 4: x" }, phase: resource.PhaseRunning, message: "waits for traffic"},
-		"nothing ever served": {state: func(s *rollout) {
-			s.Live.Current, s.Live.Phase, s.Live.Message = gateway.Version{}, gateway.PhaseFailed, "version 3: no"
-		}, phase: resource.PhaseFailed, message: "version 3: no"},
-		"servers that are down": {change: func(g group) { down(t, g["Deployment/tumors-v3"]) }, phase: resource.PhaseFailed, message: "no server of version 3 is ready: nobody"},
-		"routers that are down": {change: func(g group) { down(t, g["Deployment/tumors"]) }, phase: resource.PhaseFailed, message: "no router is ready: nobody"},
-		"a change by others": {change: func(g group) {
-			if err := unstructured.SetNestedField(g["Deployment/tumors-v3"].Object, int64(7), "spec", "replicas"); err != nil {
-				t.Fatal(err)
-			}
-		}, phase: resource.PhaseReady, drift: 1},
-		"an autoscaler's change": {change: func(g group) {
-			if err := unstructured.SetNestedField(g["Deployment/tumors-v3"].Object, int64(7), "spec", "replicas"); err != nil {
-				t.Fatal(err)
-			}
-			g["HorizontalPodAutoscaler/tumors-v3"] = must(t)(exampleVersion(func(v *version) { v.Spec.Scale = &config.Scale{Min: 1, Max: 9} }).scaler())
-		}, phase: resource.PhaseReady},
-	} {
-		f, g := liveGroup(t, c.state)
-		if c.change != nil {
-			c.change(g)
-		}
-		d := &deployment{now: time.Now}
-		o, err := d.object(readRequest(f), f, g)
-		if err != nil || o.Phase != c.phase || !strings.Contains(o.Message, c.message) || len(o.Drift) != c.drift {
-			t.Errorf("%s: %v %+v", name, err, o)
-		}
-	}
-}
-
-// down makes a Deployment one without a ready pod for long.
-func down(t *testing.T, u *unstructured.Unstructured) {
-	t.Helper()
-	var d appsv1.Deployment
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &d); err != nil {
+func TestTheReplicasOfAnAutoscalerAreNoDrift(t *testing.T) {
+	v := exampleVersion(func(v *version) { v.Spec.Scale = &config.Scale{Min: 1, Max: 9} })
+	u := must(t)(v.deployment(new(int32(2))))
+	if err := unstructured.SetNestedField(u.Object, int64(7), "spec", "replicas"); err != nil {
 		t.Fatal(err)
 	}
-	status := map[string]any{"conditions": []any{map[string]any{"type": "Available", "status": "False", "message": "nobody",
-		"lastTransitionTime": time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)}}}
-	u.Object["status"] = status
+	o := rollout.Objects{}
+	o.Put(u)
+	if got, err := drift(o, u); err != nil || len(got) != 1 {
+		t.Errorf("without an autoscaler: %v %v", got, err)
+	}
+	o.Put(must(t)(v.scaler()))
+	if got, err := drift(o, u); err != nil || len(got) != 0 {
+		t.Errorf("with one: %v %v", got, err)
+	}
 }
 
-func readRequest(f front) providers.ReadRequest {
-	return providers.ReadRequest{Address: f.Address, Record: &state.Record{Address: f.Address, Phase: resource.PhaseReady,
-		Outputs: json.RawMessage(`{"endpoint":"http://tumors.ns.svc.cluster.local","version":3,"digest":"sha256:33"}`)}}
+func TestWhatWasResolvedSaysWhereTheServerFindsThings(t *testing.T) {
+	for fetch, want := range map[string][2]string{
+		"": {}, `{"v":1,"model":{"ref":"x"}}`: {pods.Home + "/model", ""}, `{"v":1,"code":{"ref":"x"}}`: {"", pods.Home + "/code"},
+	} {
+		raw, err := json.Marshal(resolved{Image: "x@sha256:dd", Fetch: fetch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := newFleet(nil, exampleVersion(nil), raw, "secret")
+		if err != nil || f.ModelDir != want[0] || f.WorkDir != want[1] || f.Image != "x@sha256:dd" || f.Key() == "" {
+			t.Errorf("%q: %+v %v", fetch, f, err)
+		}
+	}
+	if _, err := newFleet(nil, exampleVersion(nil), json.RawMessage(`{`), "secret"); err == nil {
+		t.Error("what cannot be read is no error")
+	}
 }

@@ -1,18 +1,17 @@
 package kubernetes
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/providers/pods"
-	"github.com/continuo-ml/continuo/resource"
 )
 
 // deploymentSpec is a deployment with the block that only this provider understands.
@@ -51,36 +50,33 @@ type routerSettings struct {
 	Memory   string `ml:"memory,default=128Mi" doc:"Memory that is asked for; four times as much is the limit."`
 }
 
-// withDefaults is the nested block over the provider's configuration.
-func (s serverSettings) withDefaults(p pods.Settings, namespace string) serverSettings {
-	if s.Namespace == "" {
-		s.Namespace = namespace
+// orNone is r, empty if there is none.
+func (r *routerSettings) orNone() routerSettings {
+	if r == nil {
+		return routerSettings{}
 	}
-	if s.ServiceType == "" {
-		s.ServiceType = string(corev1.ServiceTypeClusterIP)
+	return *r
+}
+
+// nest is the nested block, empty if there is none, over the provider's configuration.
+func (s deploymentSpec) nest(p pods.Settings, namespace string) serverSettings {
+	var n serverSettings
+	if s.Kubernetes != nil {
+		n = *s.Kubernetes
 	}
-	if s.ClusterDomain == "" {
-		s.ClusterDomain = "cluster.local"
+	n.Namespace, n.ServiceAccount = cmp.Or(n.Namespace, namespace), cmp.Or(n.ServiceAccount, p.ServiceAccount)
+	if len(n.ImagePullSecrets) == 0 {
+		n.ImagePullSecrets = p.ImagePullSecrets
 	}
-	if s.ServiceAccount == "" {
-		s.ServiceAccount = p.ServiceAccount
+	return n
+}
+
+func tolerations(list []serverTolerance) []corev1.Toleration {
+	var out []corev1.Toleration
+	for _, t := range list {
+		out = append(out, corev1.Toleration{Key: t.Key, Operator: corev1.TolerationOperator(t.Operator), Value: t.Value, Effect: corev1.TaintEffect(t.Effect)})
 	}
-	if len(s.ImagePullSecrets) == 0 {
-		s.ImagePullSecrets = p.ImagePullSecrets
-	}
-	if s.Router == nil {
-		s.Router = &routerSettings{}
-	}
-	r := *s.Router
-	r.Replicas = max(r.Replicas, 1)
-	if r.CPU == "" {
-		r.CPU = "100m"
-	}
-	if r.Memory == "" {
-		r.Memory = "128Mi"
-	}
-	s.Router = &r
-	return s
+	return out
 }
 
 // reserved are the variables that a server gets from the runner contract.
@@ -120,36 +116,16 @@ func (s deploymentSpec) checkScale() error {
 	case c.Max < c.Min:
 		return fmt.Errorf("scale.max: %d is less than min, which is %d", c.Max, c.Min)
 	case s.Resources == nil || c.Metric != "memory" && s.Resources.CPU == "" || c.Metric == "memory" && s.Resources.Memory == "":
-		return fmt.Errorf("scale: the target is a share of what a server asks for; set resources { %s }", cmpOr(c.Metric, "cpu"))
+		return fmt.Errorf("scale: the target is a share of what a server asks for; set resources { %s }", cmp.Or(c.Metric, "cpu"))
 	}
 	return nil
-}
-
-func cmpOr(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a
 }
 
 // metrics are the autoscaler's target.
 func metrics(c *config.Scale) []autoscalingv2.MetricSpec {
 	target := int32(c.Target)
 	return []autoscalingv2.MetricSpec{{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{
-		Name:   corev1.ResourceName(cmpOr(c.Metric, "cpu")),
+		Name:   corev1.ResourceName(cmp.Or(c.Metric, "cpu")),
 		Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: &target},
 	}}}
-}
-
-// objectName names a deployment's objects: its address without the kind, as a DNS label that leaves room for "-v12345".
-func objectName(a resource.Address) string {
-	slug := strings.ReplaceAll("."+a.Slug(), ".deployment.", ".")
-	name := strings.ReplaceAll(strings.Trim(slug, "."), ".", "-")
-	if name == "" || name[0] < 'a' || name[0] > 'z' {
-		name = "ml-" + name
-	}
-	if len(name) > 48 {
-		name = strings.TrimRight(name[:39], "-") + "-" + pods.Short(a.String())[:8]
-	}
-	return name
 }

@@ -12,26 +12,38 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/pod"
 	"github.com/continuo-ml/continuo/providers/pods"
+	"github.com/continuo-ml/continuo/providers/rollout"
+)
+
+// The kinds that a version consists of, besides its Service.
+var (
+	gvkDeployment = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
+	gvkScaler     = schema.GroupVersionKind{Group: "autoscaling", Version: "v2", Kind: "HorizontalPodAutoscaler"}
+)
+
+const (
+	serverPort    = 8080
+	predictorPort = 8090 // behind a transformer
 )
 
 // version is one model version with its servers.
 type version struct {
-	front
+	rollout.Front
+	resolved
 	Spec   deploymentSpec
+	Nest   serverSettings
 	Number int
-	Digest string
-	Image  string // by digest, as pods pull it
-	// Fetch is the JSON of what the init container brings; "" when the image has code and model itself.
-	Fetch string
 	// ModelDir is where the server finds its model; "" when the image says so itself.
 	ModelDir string
 	// WorkDir is where the command runs; "" for the image's own.
@@ -41,21 +53,23 @@ type version struct {
 	EnvKey string
 }
 
+func (v version) name() string { return v.VersionName(v.Number) }
+
 func (v version) labels() map[string]string {
-	l := v.front.labels(partServer)
-	l[labelVersion] = strconv.Itoa(v.Number)
+	l := v.Labels(rollout.PartServer)
+	l[rollout.LabelVersion] = strconv.Itoa(v.Number)
 	return l
 }
 
 func (v version) meta() metav1.ObjectMeta {
-	m := v.front.meta(v.versionName(v.Number), partServer)
+	m := v.Meta(v.name(), rollout.PartServer)
 	m.Labels = v.labels()
 	return m
 }
 
 // service is what the router passes this version's requests to.
 func (v version) service() (*unstructured.Unstructured, error) {
-	return remembered(serviceKind, corev1.Service{ObjectMeta: v.meta(), Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, Selector: v.labels(),
+	return rollout.Remembered(serviceKind, corev1.Service{ObjectMeta: v.meta(), Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, Selector: v.labels(),
 		Ports: []corev1.ServicePort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString("http")}}}})
 }
 
@@ -65,9 +79,9 @@ func (v version) deployment(replicas *int32) (*unstructured.Unstructured, error)
 	if err != nil {
 		return nil, err
 	}
-	return remembered(gvkDeployment, appsv1.Deployment{ObjectMeta: v.meta(), Spec: appsv1.DeploymentSpec{
-		Replicas: replicas, Selector: &metav1.LabelSelector{MatchLabels: v.labels()}, Strategy: oneMore(),
-		ProgressDeadlineSeconds: new(int32(pods.Seconds(v.readyWithin() + pullAllowance))), Template: template,
+	return rollout.Remembered(gvkDeployment, appsv1.Deployment{ObjectMeta: v.meta(), Spec: appsv1.DeploymentSpec{
+		Replicas: replicas, Selector: &metav1.LabelSelector{MatchLabels: v.labels()}, Strategy: rollout.OneMore(),
+		ProgressDeadlineSeconds: new(int32(pods.Seconds(v.readyWithin() + rollout.PullAllowance))), Template: template,
 	}})
 }
 
@@ -78,9 +92,6 @@ func (v version) replicas() *int32 {
 	}
 	return new(int32(v.Spec.Replicas))
 }
-
-// pullAllowance is what fetching the image and the model may take, besides the server's own start.
-const pullAllowance = 5 * time.Minute
 
 // readyWithin is how long a server may take to start.
 func (v version) readyWithin() time.Duration {
@@ -109,35 +120,35 @@ func (v version) template() (corev1.PodTemplateSpec, error) {
 	if err != nil {
 		return corev1.PodTemplateSpec{}, err
 	}
-	labels := maps.Clone(v.Labels)
+	labels := maps.Clone(v.Nest.Labels)
 	if labels == nil {
 		labels = map[string]string{}
 	}
 	maps.Copy(labels, v.labels()) // ours are what Services select by
 	p := corev1.PodSpec{
-		TerminationGracePeriodSeconds: new(pods.Seconds(v.Drain) + quietPause + 5),
-		ServiceAccountName:            v.ServiceAccount, AutomountServiceAccountToken: new(v.ServiceAccount != ""),
-		NodeSelector: v.NodeSelector, Tolerations: tolerations(v.Tolerations), ImagePullSecrets: pullSecrets(v.ImagePullSecrets),
+		TerminationGracePeriodSeconds: new(pods.Seconds(v.Drain) + rollout.QuietPause + 5),
+		ServiceAccountName:            v.Nest.ServiceAccount, AutomountServiceAccountToken: new(v.Nest.ServiceAccount != ""),
+		NodeSelector: v.Nest.NodeSelector, Tolerations: tolerations(v.Nest.Tolerations), ImagePullSecrets: rollout.PullSecrets(v.Nest.ImagePullSecrets),
 		Containers: v.containers(res),
 	}
 	if v.Fetch != "" {
 		v.fetched(&p)
 	}
-	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: v.Annotations}, Spec: p}, nil
+	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: v.Nest.Annotations}, Spec: p}, nil
 }
 
 // fetched has an init container put code and model into a volume that the server sees read-only.
 func (v version) fetched(p *corev1.PodSpec) {
 	mount := corev1.VolumeMount{Name: "continuo", MountPath: pods.Home}
 	p.Volumes = []corev1.Volume{{Name: "continuo", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
-	init := corev1.Container{Name: "continuo-fetch", Image: v.Runner, Command: []string{"/ml", "pod", "fetch"},
+	init := corev1.Container{Name: "continuo-fetch", Image: v.FetchBy, Command: []string{"/ml", "pod", "fetch"},
 		Env: []corev1.EnvVar{{Name: pod.FetchVar, Value: v.Fetch}}, VolumeMounts: []corev1.VolumeMount{mount},
 		SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(bool)}}
-	if len(v.ImagePullSecrets) > 0 {
+	if len(v.Nest.ImagePullSecrets) > 0 {
 		init.Env = append(init.Env, corev1.EnvVar{Name: "DOCKER_CONFIG", Value: pods.Credentials})
 		init.VolumeMounts = append(init.VolumeMounts, corev1.VolumeMount{Name: "registry", MountPath: pods.Credentials, ReadOnly: true})
 		p.Volumes = append(p.Volumes, corev1.Volume{Name: "registry", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
-			SecretName: v.ImagePullSecrets[0], Items: []corev1.KeyToPath{{Key: corev1.DockerConfigJsonKey, Path: "config.json"}}}}})
+			SecretName: v.Nest.ImagePullSecrets[0], Items: []corev1.KeyToPath{{Key: corev1.DockerConfigJsonKey, Path: "config.json"}}}}})
 	}
 	p.InitContainers = []corev1.Container{init}
 	mount.ReadOnly = true
@@ -174,12 +185,12 @@ func (v version) container(name string, command []string, port int, extra map[st
 		Ports:          []corev1.ContainerPort{{Name: "http", ContainerPort: int32(port), Protocol: corev1.ProtocolTCP}},
 		ReadinessProbe: v.probe(port, path, 2), StartupProbe: startup,
 		// Balancers learn of a pod's end while it is told to end: until then it answers.
-		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: quietPause}}},
+		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: rollout.QuietPause}}},
 	}
 	if v.EnvKey != "" {
 		c.EnvFrom = append(c.EnvFrom, corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: v.envName()}}})
 	}
-	for _, s := range v.EnvFrom {
+	for _, s := range v.Nest.EnvFrom {
 		c.EnvFrom = append(c.EnvFrom, corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: s}}})
 	}
 	return c
@@ -219,7 +230,7 @@ func (v version) env(port int, extra map[string]string) []corev1.EnvVar {
 	return out
 }
 
-func (v version) envName() string { return v.versionName(v.Number) + "-" + v.EnvKey }
+func (v version) envName() string { return v.name() + "-" + v.EnvKey }
 
 // variables are the user's: they may be sensitive, and nothing here could tell which.
 func (v version) variables() map[string]string {
@@ -257,4 +268,12 @@ func (v version) envSecret(owner metav1.OwnerReference) (*unstructured.Unstructu
 		data[name] = []byte(value)
 	}
 	return kube.FromTyped(secretKind, corev1.Secret{ObjectMeta: m, Data: data})
+}
+
+// scaler is the autoscaler of one version.
+func (v version) scaler() (*unstructured.Unstructured, error) {
+	return rollout.Remembered(gvkScaler, autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: v.meta(), Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+		ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: v.name()},
+		MinReplicas:    new(int32(v.Spec.Scale.Min)), MaxReplicas: int32(v.Spec.Scale.Max), Metrics: metrics(v.Spec.Scale),
+	}})
 }

@@ -3,9 +3,11 @@
 // What a run does is the affair of providers/runs, how its pods are brought to their end that of providers/pods; this package says
 // which objects a stage is: a Job, and for several nodes a Service that gives their pods names. [New] describes the provider.
 //
-// A deployment is a Deployment and a Service per model version, and a router (package gateway) in front of them. deployment_objects.go and
-// deployment_version.go build the objects, deployment_state.go is what the ConfigMap remembers, deployment_roll.go and
-// deployment_rollout.go carry a rollout out, deployment_routers.go speaks to the routers, deployment_status.go reads all of it back.
-// Only apply moves a rollout; when it dies the weights stay, and the next one goes on. New pods for the version that serves already (its
-// image, command or variables moved, not its number) take over one by one when they are ready, without steps.
+// A deployment is a Deployment and a Service per model version; what stands in front of them, and how a rollout is carried out, is the
+// affair of providers/rollout. deployment_version.go builds the objects of a version, deployment_servers.go brings them up,
+// deployment_status.go says how they are read back. New pods for the version that serves already (its image, command or variables moved,
+// not its number) take over one by one when they are ready, without steps.
+//
+// A manifest is objects of any kind: manifest_objects.go builds and orders them, manifest_apply.go tries them without effect and applies
+// them, manifest_status.go reads and removes them, manifest_scale.go knows whose replicas an autoscaler owns.
 package kubernetes

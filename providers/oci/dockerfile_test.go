@@ -24,7 +24,7 @@ const fakeEngine = `#!/bin/sh
 echo "$(basename "$0") $*" >> "$FAKE/calls"
 for a; do
   case "$a" in
-  type=docker,dest=*) cp "$FAKE/image.tar" "${a#type=docker,dest=}" ;;
+  type=docker,dest=*) cp "$FAKE/image.tar" "${a#type=docker,dest=}" && next= ;;
   --output) next=out ;;
   model=*) ls "${a#model=}" > "$FAKE/model" ;;
   *) [ "$next" = out ] && cp "$FAKE/image.tar" "$a" && next= ;;

@@ -47,7 +47,16 @@ func (e *executor) await(ctx context.Context, f folder, k known, on func(runner.
 	case errors.Is(err, errGone):
 		return e.gone(ctx, f, k)
 	case errors.As(err, &cause):
-		return outcome{Status: runner.Status{ID: k.placed.Run, Phase: runner.Failed, ExitCode: -1, Started: k.created.At, Finished: time.Now().UTC(), Message: cause.Cause.String()}}, nil
+		begun := s.begun
+		if !begun {
+			// A process before this one may have seen it.
+			if begun, err = f.mirrored(); err != nil {
+				return outcome{}, err
+			}
+		}
+		return outcome{Status: runner.Status{
+			ID: k.placed.Run, Phase: runner.Failed, ExitCode: -1, Started: k.created.At, Finished: time.Now().UTC(), Message: cause.Cause.String(), NotBegun: !begun,
+		}}, nil
 	case err != nil:
 		return outcome{}, err
 	}
@@ -210,6 +219,7 @@ type starting struct {
 	client    *kube.Client
 	container string
 	within    time.Duration
+	begun     bool      // a command did
 	idle      time.Time // since when none runs
 	looked    time.Time
 	code      string
@@ -219,7 +229,13 @@ type starting struct {
 // look errs with the cause once it is clear that no pod will begin.
 func (s *starting) look(ctx context.Context, job *unstructured.Unstructured, pods []corev1.Pod) error {
 	now := time.Now()
-	if over(job) || slices.ContainsFunc(pods, func(p corev1.Pod) bool { return stateOf(p, s.container).Running != nil }) {
+	running := false
+	for _, p := range pods {
+		st := stateOf(p, s.container)
+		running = running || st.Running != nil
+		s.begun = s.begun || running || st.Terminated != nil
+	}
+	if over(job) || running {
 		s.idle, s.code = time.Time{}, ""
 		return nil
 	}

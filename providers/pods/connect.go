@@ -21,12 +21,10 @@ type Env struct {
 	Settings  Settings
 	Work      *runs.Workspace
 	Artifacts Store
-	Exe       []string
+	Runner    *Runner
 	Environ   func() []string
 	// Cluster connects at its first call: to check files, or to plan for another place, no kubeconfig is needed.
 	Cluster func() (*kube.Client, error)
-
-	runner runnerCache
 }
 
 // NewEnv reads the provider's block. It touches neither the cluster nor the registry.
@@ -48,9 +46,10 @@ func Configured(ctx context.Context, penv providers.Env, s Settings, kind Kind) 
 	if err != nil {
 		return nil, fmt.Errorf("provider %s: %w", name, err)
 	}
+	store := Store{URI: penv.Artifacts, Client: oci.New(oci.Options{Insecure: s.InsecureRegistry})}
 	e := &Env{
-		Kind: kind, Settings: s, Work: w, Exe: penv.Exe, Environ: penv.Environ,
-		Artifacts: Store{URI: penv.Artifacts, Client: oci.New(oci.Options{Insecure: s.InsecureRegistry})},
+		Kind: kind, Settings: s, Work: w, Artifacts: store, Environ: penv.Environ,
+		Runner: &Runner{Store: store, Exe: penv.Exe, Given: s.RunnerImage, Provider: name},
 	}
 	if e.Environ == nil {
 		e.Environ = os.Environ

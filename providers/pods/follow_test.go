@@ -211,7 +211,9 @@ func TestAWatchEndsWithItsContextAndWithItsJob(t *testing.T) {
 }
 
 func TestARunThatNobodyCanLookAtIsNotWaitedForWithoutEnd(t *testing.T) {
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no quorum", http.StatusServiceUnavailable) }))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no quorum", http.StatusServiceUnavailable)
+	}))
 	t.Cleanup(srv.Close)
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c, namespace: ns}}]}", srv.URL)

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -38,60 +37,68 @@ func (s Store) Repo(name string) (string, error) {
 	return base + "/" + name, err
 }
 
-// runnerCache remembers the runner image for as long as this process lives.
-type runnerCache struct {
+// Runner finds the image that holds this program as /ml: one that is given, or one made of this executable and kept in the artifact store.
+type Runner struct {
+	Store
+	Exe      []string // the command line that starts this program
+	Given    string   // "" = this executable
+	Provider string   // for messages
+
 	mu  sync.Mutex
 	ref string
 }
 
-// RunnerImage is the image that holds this program as /ml: the one of the configuration, or one made of this executable.
-func (e *Env) RunnerImage(ctx context.Context) (string, error) {
-	if e.Settings.RunnerImage != "" {
-		return e.Settings.RunnerImage, nil
+// Image is the image's reference, by digest, without a scheme. It is found once in the life of this process.
+func (r *Runner) Image(ctx context.Context) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ref != "" {
+		return r.ref, nil
 	}
-	e.runner.mu.Lock()
-	defer e.runner.mu.Unlock()
-	if e.runner.ref != "" {
-		return e.runner.ref, nil
+	var img oci.Image
+	var err error
+	if r.Given != "" {
+		img, err = r.Client.Resolve(ctx, r.Given)
+	} else {
+		img, err = r.build(ctx)
 	}
-	ref, err := e.buildRunner(ctx)
 	if err != nil {
-		return "", fmt.Errorf("make the runner image: %w", err)
+		return "", fmt.Errorf("runner image: %w", err)
 	}
-	e.runner.ref = ref
-	return ref, nil
+	r.ref = strings.TrimPrefix(img.Ref, oci.Scheme)
+	return r.ref, nil
 }
 
-func (e *Env) buildRunner(ctx context.Context) (_ string, err error) {
-	if len(e.Exe) == 0 {
-		return "", errors.New("this program does not know its own file; set runner_image in provider " + strconv.Quote(e.Kind.Provider()))
-	}
-	platform, err := checkExecutable(e.Exe[0])
+func (r *Runner) build(ctx context.Context) (_ oci.Image, err error) {
+	repo, err := r.Repo("runner")
 	if err != nil {
-		return "", err
+		return oci.Image{}, err
 	}
-	repo, err := e.Artifacts.Repo("runner")
+	if len(r.Exe) == 0 {
+		return oci.Image{}, fmt.Errorf("this program does not know its own file; set runner_image in provider %q", r.Provider)
+	}
+	platform, err := checkExecutable(r.Exe[0])
 	if err != nil {
-		return "", err
+		return oci.Image{}, err
 	}
 	dir, err := os.MkdirTemp("", "ml-runner-*")
 	if err != nil {
-		return "", err
+		return oci.Image{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := copyFile(e.Exe[0], filepath.Join(dir, pod.Program), 0o755); err != nil {
-		return "", err
+	if err := copyFile(r.Exe[0], filepath.Join(dir, pod.Program), 0o755); err != nil {
+		return oci.Image{}, err
 	}
 	digest, _, err := files.DigestDir(dir)
 	if err != nil {
-		return "", err
+		return oci.Image{}, err
 	}
 	tag := oci.ContentTag(digest)
-	img, err := e.Artifacts.Client.Resolve(ctx, repo+":"+tag)
+	img, err := r.Client.Resolve(ctx, repo+":"+tag)
 	if errors.Is(err, oci.ErrNotFound) {
-		img, err = e.Artifacts.Client.Build(ctx, oci.BuildRequest{Platform: platform, Layers: []oci.Layer{{Dir: dir}}, Entrypoint: []string{"/" + pod.Program}, Repo: repo, Tags: []string{tag}})
+		img, err = r.Client.Build(ctx, oci.BuildRequest{Platform: platform, Layers: []oci.Layer{{Dir: dir}}, Entrypoint: []string{"/" + pod.Program}, Repo: repo, Tags: []string{tag}})
 	}
-	return img.Ref, err
+	return img, err
 }
 
 // checkExecutable looks whether a program can run in any Linux container: built for Linux, and in need of no library. It

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/continuo-ml/continuo/internal/durable"
@@ -65,6 +66,12 @@ func newMirror(f folder, index int, on func(runner.Progress)) (_ *mirror, err er
 		return nil, err
 	}
 	return m, r.Next(on)
+}
+
+// mirrored reports whether the log of a pod's command was ever followed: then there is one, be it empty.
+func (f folder) mirrored() (bool, error) {
+	logs, err := filepath.Glob(f.at("*.log"))
+	return len(logs) > 0, err
 }
 
 // openAt opens a file to be written on from a place; what stands behind it was not noted and comes again.

@@ -6,13 +6,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/gateway/capture"
 	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers/watch"
+	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 const (
@@ -20,36 +26,49 @@ const (
 	copyLimit  = 512 << 20 // bytes of captured requests on this machine
 )
 
-// Capture copies into dir what the routers captured since it was last called for that folder, and says which version serves. key is the
-// project's.
-func (f Front) Capture(ctx context.Context, c *kube.Client, key []byte, dir string) (serves gateway.Version, err error) {
-	s, err := Load(ctx, c, f)
+// Captured is what the deployment of a record was asked since the last look, for a monitor of the same provider: it is copied from the
+// routers into the project's folder dir.
+func (f Front) Captured(ctx context.Context, c *kube.Client, key []byte, dir string) (out watch.Captured, err error) {
+	out.Dir = filepath.Join(dir, "captured", f.Address.Slug())
+	s, err := load(ctx, c, f)
 	if err != nil {
-		return serves, err
+		return out, err
 	}
 	if s == nil {
-		return serves, fmt.Errorf("%s has no router in namespace %s; apply it first", f.Address, f.Namespace)
+		return out, fmt.Errorf("%s has no router in namespace %s; apply it first", f.Address, f.Namespace)
 	}
+	out.Version, out.Digest = s.Live.Current.Number, resource.Digest(s.Live.Current.Digest)
 	token, err := f.token(key)
 	if err != nil {
-		return serves, err
+		return out, err
 	}
 	r := &routers{client: c, front: f, token: token}
 	pods, err := r.pods(ctx)
 	if err != nil {
-		return serves, err
+		return out, err
 	}
-	to, err := capture.OpenCopy(ctx, dir, copyLimit)
+	to, err := capture.OpenCopy(ctx, out.Dir, copyLimit)
 	if err != nil {
-		return serves, err
+		return out, err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	for _, pod := range sortedNames(pods) {
+	for _, pod := range slices.Sorted(maps.Keys(pods)) {
 		if err := r.take(ctx, pod, to); err != nil {
-			return serves, err
+			return out, err
 		}
 	}
-	return s.Live.Current, nil
+	return out, nil
+}
+
+// Monitored errors when a monitor of this provider cannot watch the deployment of a record.
+func Monitored(a resource.Address, rec *state.Record, provider string) error {
+	if rec == nil {
+		return fmt.Errorf("%s is not there yet; apply it first", a)
+	}
+	if used, _, _ := strings.Cut(rec.Provider, "."); used != provider {
+		return fmt.Errorf("%s is served by provider %q; give this monitor provider = %q too", a, rec.Provider, rec.Provider)
+	}
+	return nil
 }
 
 // take copies what one router has, in answers of bounded size.
@@ -77,13 +96,4 @@ func (r *routers) take(ctx context.Context, pod string, to *capture.Copy) error 
 			return err
 		}
 	}
-}
-
-func sortedNames(pods map[string]bool) []string {
-	out := make([]string, 0, len(pods))
-	for name := range pods {
-		out = append(out, name)
-	}
-	slices.Sort(out)
-	return out
 }

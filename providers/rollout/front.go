@@ -19,6 +19,7 @@ import (
 
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -31,10 +32,8 @@ var (
 	gvkPod        = schema.GroupVersionKind{Version: "v1", Kind: "Pod"}
 )
 
-// Labels on everything that is made. The whole address, which a label cannot hold, is an annotation of that name.
+// Labels on everything that is made, besides those of every object (package pods).
 const (
-	LabelAddress = "continuo.dev/address"
-	LabelProject = "continuo.dev/project"
 	LabelPart    = "continuo.dev/part"    // PartRouter or PartServer
 	LabelVersion = "continuo.dev/version" // of the model, on a server's objects
 	PartRouter   = "router"
@@ -42,11 +41,12 @@ const (
 )
 
 const (
-	routesKey  = "routes.json"
-	stateKey   = "rollout.json"
-	tokenKey   = "token"
-	quietPause = 5 // seconds in which a pod that is to end still takes what balancers send it
-	nobody     = 65532
+	routesKey = "routes.json"
+	stateKey  = "rollout.json"
+	tokenKey  = "token"
+	nobody    = 65532
+	// QuietPause is how many seconds a pod that is to end still takes what balancers send it.
+	QuietPause = 5
 )
 
 // Front is what stands in front of a deployment's versions, whichever they are.
@@ -58,6 +58,8 @@ type Front struct {
 	Runner string
 	Port   int32
 	Drain  time.Duration
+	// Carried says that the Servers are a Carrier, and that no router of ours is wanted.
+	Carried bool
 	// ServiceType and ClusterDomain are ClusterIP and cluster.local unless set.
 	ServiceType, ClusterDomain string
 	Routers                    Routers
@@ -75,9 +77,9 @@ type Routers struct {
 
 // Labels mark everything of one deployment.
 func (f Front) Labels(part string) map[string]string {
-	l := map[string]string{kube.ManagedBy: kube.FieldManager, LabelAddress: LabelValue(f.Address.Slug()), LabelPart: part}
+	l := map[string]string{kube.ManagedBy: kube.FieldManager, pods.LabelAddress: pods.LabelValue(f.Address.Slug()), LabelPart: part}
 	if f.Project != "" {
-		l[LabelProject] = LabelValue(f.Project)
+		l[pods.LabelProject] = pods.LabelValue(f.Project)
 	}
 	return l
 }
@@ -95,7 +97,7 @@ func (f Front) Selector() string {
 
 // Meta is what all of its objects have in common.
 func (f Front) Meta(name, part string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Namespace: f.Namespace, Labels: f.Labels(part), Annotations: map[string]string{LabelAddress: f.Address.String()}}
+	return metav1.ObjectMeta{Name: name, Namespace: f.Namespace, Labels: f.Labels(part), Annotations: map[string]string{pods.LabelAddress: f.Address.String()}}
 }
 
 // WithDefaults returns f with every zero that means something written out.
@@ -198,7 +200,7 @@ func (f Front) routerDeployment() (*unstructured.Unstructured, error) {
 	container := corev1.Container{
 		Name: PartRouter, Image: f.Runner,
 		Command: []string{"/ml", "gateway", "route", "-dir", "/data", "-routes", "/etc/continuo/routes/" + routesKey,
-			"-token-file", "/etc/continuo/token/" + tokenKey, "-lame-duck", strconv.Itoa(quietPause) + "s", "-drain", f.Drain.String()},
+			"-token-file", "/etc/continuo/token/" + tokenKey, "-lame-duck", strconv.Itoa(QuietPause) + "s", "-drain", f.Drain.String()},
 		Ports: []corev1.ContainerPort{
 			{Name: "http", ContainerPort: gateway.RouterPort, Protocol: corev1.ProtocolTCP},
 			{Name: "admin", ContainerPort: gateway.RouterAdminPort, Protocol: corev1.ProtocolTCP},
@@ -213,12 +215,12 @@ func (f Front) routerDeployment() (*unstructured.Unstructured, error) {
 		},
 	}
 	d := appsv1.Deployment{ObjectMeta: f.Meta(f.Name, PartRouter), Spec: appsv1.DeploymentSpec{
-		Replicas: new(int32(f.Routers.Replicas)), Selector: &metav1.LabelSelector{MatchLabels: labels}, Strategy: oneMore(),
+		Replicas: new(int32(f.Routers.Replicas)), Selector: &metav1.LabelSelector{MatchLabels: labels}, Strategy: OneMore(),
 		Template: corev1.PodTemplateSpec{
 			ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: map[string]string{
 				"prometheus.io/scrape": "true", "prometheus.io/port": strconv.Itoa(gateway.RouterAdminPort), "prometheus.io/path": "/metrics"}},
 			Spec: corev1.PodSpec{
-				AutomountServiceAccountToken: new(bool), TerminationGracePeriodSeconds: new(Seconds(f.Drain) + quietPause + 10),
+				AutomountServiceAccountToken: new(bool), TerminationGracePeriodSeconds: new(pods.Seconds(f.Drain) + QuietPause + 10),
 				SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), RunAsUser: new(int64(nobody)), RunAsGroup: new(int64(nobody)), FSGroup: new(int64(nobody)),
 					SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
 				Containers: []corev1.Container{container}, NodeSelector: f.NodeSelector, Tolerations: f.Tolerations, ImagePullSecrets: PullSecrets(f.ImagePullSecrets),
@@ -235,11 +237,11 @@ func (f Front) routerDeployment() (*unstructured.Unstructured, error) {
 }
 
 func (f Front) routerResources() (corev1.ResourceRequirements, error) {
-	cpu, err := Quantity("router.cpu", f.Routers.CPU)
+	cpu, err := pods.Quantity("router.cpu", f.Routers.CPU)
 	if err != nil {
 		return corev1.ResourceRequirements{}, err
 	}
-	memory, err := Quantity("router.memory", f.Routers.Memory)
+	memory, err := pods.Quantity("router.memory", f.Routers.Memory)
 	if err != nil {
 		return corev1.ResourceRequirements{}, err
 	}
@@ -251,8 +253,8 @@ func (f Front) routerResources() (corev1.ResourceRequirements, error) {
 	}, nil
 }
 
-// oneMore replaces pods one by one, each after its successor is ready.
-func oneMore() appsv1.DeploymentStrategy {
+// OneMore replaces pods one by one, each after its successor is ready.
+func OneMore() appsv1.DeploymentStrategy {
 	return appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
 		MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1))}}
 }

@@ -19,13 +19,16 @@ import (
 // newPodsEvery is how soon a followed log has the lines of a pod that came later.
 const newPodsEvery = 2 * time.Second
 
-// Logs writes what the servers of a deployment wrote, each line with its pod when there are several.
+// Logs writes what the servers of a recorded deployment wrote, each line with its pod when there are several.
 func (f Front) Logs(ctx context.Context, c *kube.Client, req providers.LogRequest, w io.Writer) error {
 	l := &serverLogs{client: c, front: f, w: w, known: map[string]bool{}, options: kube.LogOptions{Follow: req.Follow}}
 	if req.Lines > 0 {
 		l.options.Tail = new(int64(req.Lines))
 	}
-	return l.run(ctx)
+	if err := l.run(ctx); err != nil {
+		return fmt.Errorf("%s: %w", f.Address, err)
+	}
+	return nil
 }
 
 // serverLogs copies the logs of a deployment's servers, line by line.

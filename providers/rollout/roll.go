@@ -37,7 +37,7 @@ type Servers interface {
 	// Restore makes the servers of version number what good says, all of them or, with onlyMissing, if some of it was deleted, and
 	// waits until they are ready. It reports whether it did anything.
 	Restore(ctx context.Context, number int, good json.RawMessage, onlyMissing bool) (bool, error)
-	// Sweep deletes the objects of all versions but these, and waits until they are gone.
+	// Sweep deletes the objects of all versions but these. Nobody asks them any more: their pods may end in their own time.
 	Sweep(ctx context.Context, keep []int, say func(string)) error
 }
 
@@ -75,7 +75,7 @@ type roll struct {
 	Request
 	state   *State
 	servers Servers
-	route   *routers
+	route   traffic
 	said    string
 	// requests are those of a held step at the last look at which there were more, grew when that was.
 	requests int64
@@ -87,7 +87,7 @@ type roll struct {
 func Run(ctx context.Context, req Request) (*State, error) {
 	r := &roll{Request: req}
 	var err error
-	if r.state, err = Load(ctx, r.Client, r.Front); err != nil {
+	if r.state, err = load(ctx, r.Client, r.Front); err != nil {
 		return nil, err
 	}
 	mine := r.state != nil && r.state.Op == req.OpID
@@ -105,10 +105,13 @@ func Run(ctx context.Context, req Request) (*State, error) {
 	return r.state, r.drive(ctx)
 }
 
-// LiveOf is the state as status and results read it.
-func (f Front) LiveOf(s *State) gateway.Live {
+// liveOf is the state as status and results read it.
+func (f Front) liveOf(s *State) gateway.Live {
 	l := s.Live
-	l.Name, l.Address, l.Endpoint, l.Admin = f.Name, f.Address.String(), f.endpoint(), f.admin()
+	l.Name, l.Address, l.Endpoint = f.Name, f.Address.String(), f.endpoint()
+	if !f.Carried {
+		l.Admin = f.admin()
+	}
 	return l
 }
 
@@ -130,6 +133,9 @@ func (r *roll) ask(ctx context.Context) error {
 	resolved, runner, err := r.Resolve(ctx)
 	if err != nil {
 		return err
+	}
+	if r.state == nil && r.Front.Carried {
+		r.state = &State{}
 	}
 	if r.state == nil {
 		r.state = &State{}
@@ -174,6 +180,7 @@ func (r *roll) routes() gateway.Routes { return r.state.routes(r.Front, r.Captur
 // counting.
 func (r *roll) save(ctx context.Context) error {
 	s := r.state
+	s.forget()
 	routes := r.routes()
 	if !reflect.DeepEqual(routes, s.saved) || routes.Generation == 0 {
 		s.Live.Generation++
@@ -221,6 +228,9 @@ func (f Front) token(key []byte) (string, error) {
 
 // prepare makes what stands in front, and the servers' side of the version that is wanted.
 func (r *roll) prepare(ctx context.Context) error {
+	if r.Front.Carried {
+		return r.prepareCarrier()
+	}
 	r.Front.Runner = r.state.Runner
 	service, err := r.Front.routerService()
 	if err != nil {
@@ -256,6 +266,23 @@ func (r *roll) prepare(ctx context.Context) error {
 	return err
 }
 
+// prepareCarrier does so where no router of ours is wanted.
+func (r *roll) prepareCarrier() error {
+	secret, err := r.Front.token(r.Key)
+	if err != nil {
+		return err
+	}
+	if r.servers, err = r.Servers(r.state.Resolved, secret); err != nil {
+		return err
+	}
+	by, ok := r.servers.(Carrier)
+	if !ok {
+		return fmt.Errorf("%T carries no requests", r.servers)
+	}
+	r.route = carried{by, r.tell}
+	return nil
+}
+
 // up brings the wanted version up and keeps where it answers.
 func (r *roll) up(ctx context.Context) error {
 	url, err := r.servers.Up(ctx, r.tell)
@@ -277,7 +304,7 @@ func (r *roll) await(ctx context.Context, ref kube.Ref, within time.Duration) er
 	})
 }
 
-// sweep deletes the objects of versions that serve no more, and waits until they are gone.
+// sweep deletes the objects of versions that serve no more.
 func (r *roll) sweep(ctx context.Context) error {
 	keep := []int{r.state.Live.Current.Number}
 	if c := r.state.Live.Candidate; c != nil {
@@ -298,6 +325,12 @@ func (f Front) Apply(ctx context.Context, c *kube.Client, u *unstructured.Unstru
 	}
 	if err := f.Ours(live); err != nil {
 		return kube.Applied{}, err
+	}
+	if live.GetDeletionTimestamp() != nil { // what is applied to it would go with it
+		if err := c.Delete(ctx, kube.RefOf(live), kube.DeleteOptions{Within: f.Drain + GoneWithin}); err != nil {
+			return kube.Applied{}, err
+		}
+		return c.Apply(ctx, u, kube.ApplyOptions{})
 	}
 	drift, err := kube.Drift(live)
 	if err != nil {

@@ -94,7 +94,7 @@ func TestWhatIsKeptIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := StateOf(u)
+	got, err := stateOf(u)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestWhatIsKeptIsRead(t *testing.T) {
 		t.Errorf("it was %+v, it is %+v", s, got)
 	}
 	unstructured.RemoveNestedField(u.Object, "data", stateKey)
-	if _, err := StateOf(u); err == nil || !strings.Contains(err.Error(), "delete the ConfigMap") {
+	if _, err := stateOf(u); err == nil || !strings.Contains(err.Error(), "delete the ConfigMap") {
 		t.Errorf("without a state: %v", err)
 	}
 }
@@ -124,16 +124,30 @@ func TestObjectsOfOthersAreNotTouched(t *testing.T) {
 	}
 }
 
-func TestNamesFitIntoLabels(t *testing.T) {
+func TestNamesOfObjects(t *testing.T) {
 	t.Parallel()
-	long := resource.Address{Kind: "deployment", Name: strings.Repeat("a", 40), Key: `["` + strings.Repeat("b", 40) + `"]`}
-	for _, a := range []resource.Address{{Kind: "deployment", Name: "tumors"}, {Kind: "deployment", Name: "a_b"}, long} {
-		if name := ObjectName(a, 40); len(name) > 40 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-			t.Errorf("%s is named %q", a, name)
+	const dns = "abcdefghijklmnopqrstuvwxyz0123456789-"
+	long := strings.Repeat("a", 40)
+	seen := map[string]resource.Address{}
+	for _, c := range []struct {
+		addr resource.Address
+		want string
+	}{
+		{resource.Address{Kind: "deployment", Name: "tumors"}, "tumors"},
+		{resource.Address{Kind: "deployment", Name: "a_b"}, "a-b"},
+		{resource.Address{Module: "module.eu", Kind: "deployment", Name: "tumors"}, "module-eu-tumors"},
+		{resource.Address{Module: "module." + long, Kind: "deployment", Name: long}, ""},
+		{resource.Address{Module: "module." + long, Kind: "deployment", Name: long[1:] + "b"}, ""},
+		{resource.Address{Kind: "deployment", Name: long, Key: `["` + strings.Repeat("b", 40) + `"]`}, ""},
+	} {
+		got := ObjectName(c.addr, 40)
+		if c.want != "" && got != c.want || len(got) > 40 || strings.Trim(got, dns) != "" {
+			t.Errorf("%s is named %q, want %q", c.addr, got, c.want)
 		}
-		if v := LabelValue(a.Slug()); len(v) > maxLabel || !labelLike.MatchString(v) {
-			t.Errorf("%s has the label %q", a, v)
+		if other, ok := seen[got]; ok {
+			t.Errorf("%s and %s are both named %s", other, c.addr, got)
 		}
+		seen[got] = c.addr
 	}
 }
 

@@ -25,7 +25,7 @@ const (
 	// spreadWithin is how long routers may take to follow new routes. Their mounted file moves within it, too.
 	spreadWithin = 3 * time.Minute
 	askWithin    = 10 * time.Second
-	maxAnswer    = 64 << 20
+	maxAnswer    = 64 << 20 // one record more than a router's bound of 16 MiB fits in
 	watchEvery   = time.Second
 )
 

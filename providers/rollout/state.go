@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/providers/serving"
 	"github.com/continuo-ml/continuo/resource"
 )
@@ -43,8 +45,8 @@ type State struct {
 	saved gateway.Routes // as they are in the ConfigMap
 }
 
-// AskedOf is what the last operation wanted.
-func (s State) AskedOf(a resource.Address) serving.Asked {
+// askedOf is what the last operation wanted.
+func (s State) askedOf(a resource.Address) serving.Asked {
 	return serving.Asked{Address: a, Version: s.Asked.Number, Digest: s.Asked.Digest}
 }
 
@@ -86,6 +88,13 @@ func (s *State) routes(f Front, capture gateway.Capture, sink *gateway.Sink) gat
 	return r
 }
 
+// forget drops where versions answered that are of no more use.
+func (s *State) forget() {
+	maps.DeleteFunc(s.URLs, func(n int, _ string) bool {
+		return n != s.Live.Current.Number && n != s.Asked.Number && (s.Live.Candidate == nil || n != s.Live.Candidate.Number)
+	})
+}
+
 func (s *State) backend(v gateway.Version) *gateway.Backend {
 	return &gateway.Backend{Version: v.Number, Digest: v.Digest, URL: s.URLs[v.Number]}
 }
@@ -105,15 +114,15 @@ func PolicyOf(r *config.Rollout, force bool) gateway.Rollout {
 // Ours errors when an object of that name belongs to something else: applying would mix the two.
 func (f Front) Ours(u *unstructured.Unstructured) error {
 	l, want := u.GetLabels(), f.Labels("")
-	if l[kube.ManagedBy] == want[kube.ManagedBy] && l[LabelAddress] == want[LabelAddress] && (l[LabelProject] == want[LabelProject] || want[LabelProject] == "" || l[LabelProject] == "") {
+	if l[kube.ManagedBy] == want[kube.ManagedBy] && l[pods.LabelAddress] == want[pods.LabelAddress] && (l[pods.LabelProject] == want[pods.LabelProject] || want[pods.LabelProject] == "" || l[pods.LabelProject] == "") {
 		return nil
 	}
 	return fmt.Errorf("%s exists and is not of this deployment (its labels %s=%q, %s=%q, %s=%q say so): rename the block, choose another namespace, or remove it",
-		kube.RefOf(u), kube.ManagedBy, l[kube.ManagedBy], LabelAddress, l[LabelAddress], LabelProject, l[LabelProject])
+		kube.RefOf(u), kube.ManagedBy, l[kube.ManagedBy], pods.LabelAddress, l[pods.LabelAddress], pods.LabelProject, l[pods.LabelProject])
 }
 
-// Load reads the state of a deployment; nil when there is none.
-func Load(ctx context.Context, c *kube.Client, f Front) (*State, error) {
+// load reads the state of a deployment; nil when there is none.
+func load(ctx context.Context, c *kube.Client, f Front) (*State, error) {
 	u, err := c.Get(ctx, kube.Ref{Version: "v1", Kind: "ConfigMap", Namespace: f.Namespace, Name: f.Name})
 	if errors.Is(err, kube.ErrNotFound) {
 		return nil, nil
@@ -124,11 +133,11 @@ func Load(ctx context.Context, c *kube.Client, f Front) (*State, error) {
 	if err := f.Ours(u); err != nil {
 		return nil, err
 	}
-	return StateOf(u)
+	return stateOf(u)
 }
 
-// StateOf decodes the state in a ConfigMap.
-func StateOf(u *unstructured.Unstructured) (*State, error) {
+// stateOf decodes the state in a ConfigMap.
+func stateOf(u *unstructured.Unstructured) (*State, error) {
 	text, found, err := unstructured.NestedString(u.Object, "data", stateKey)
 	if err != nil || !found {
 		return nil, fmt.Errorf("%s has no %s: somebody changed it; delete the ConfigMap and apply again, which starts the deployment's state anew", kube.RefOf(u), stateKey)

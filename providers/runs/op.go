@@ -138,8 +138,8 @@ func (o *op) run(ctx context.Context, name string, s Stage, on func(runner.Progr
 		return st, err
 	}
 	if st.Phase == runner.Absent || st.Phase == runner.Starting {
-		if err := o.start(ctx, dir, s, st.Phase); err != nil {
-			return st, err
+		if err := o.start(ctx, dir, s); err != nil {
+			return st, o.left(ctx, dir, s, st.Phase, err)
 		}
 	}
 	st, err = o.exec.Wait(ctx, dir, on)
@@ -163,25 +163,31 @@ func (e *Workspace) discard(changed []string) error {
 	return nil
 }
 
-// start begins a stage of which nothing is there yet, or what somebody prepared.
-func (o *op) start(ctx context.Context, dir string, s Stage, phase runner.Phase) error {
+// mayBegin looks at a stage that nobody has begun.
+func (o *op) mayBegin(ctx context.Context, s Stage) error {
 	if err := o.cancelled(ctx); err != nil {
 		return err
 	}
 	if err := errors.Join(o.env.Unmoved(o.req, s.Exec), o.secrets(s)); err != nil {
-		return o.abandon(ctx, dir, s, phase, err)
+		return &providers.RunError{Err: err, Ref: o.ref()}
 	}
 	o.warn(s.Exec)
+	return nil
+}
+
+func (o *op) start(ctx context.Context, dir string, s Stage) error {
+	if err := o.mayBegin(ctx, s); err != nil {
+		return err
+	}
 	if err := o.exec.Start(ctx, dir, s); err != nil {
 		var open *providers.OpenError
 		if ctx.Err() != nil || errors.As(err, &open) {
 			return err
 		}
-		st, rerr := o.exec.Read(ctx, dir)
-		if rerr == nil && st.Phase == runner.Absent {
+		if st, rerr := o.exec.Read(ctx, dir); rerr == nil && (st.Phase == runner.Absent || st.NotBegun) {
 			return &providers.NotStartedError{Err: fmt.Errorf("%s: %w", o.req.Address, err)}
 		}
-		return o.abandon(ctx, dir, s, st.Phase, err)
+		return &providers.RunError{Err: err, Ref: o.ref()}
 	}
 	// Who cancelled in between saw no such stage yet.
 	if err := o.cancelled(ctx); err != nil {
@@ -190,17 +196,18 @@ func (o *op) start(ctx context.Context, dir string, s Stage, phase runner.Phase)
 	return nil
 }
 
-// abandon ends an operation whose stage cannot begin: what somebody prepared of it must not stay behind.
-func (o *op) abandon(ctx context.Context, dir string, s Stage, phase runner.Phase, why error) error {
-	if phase == runner.Starting {
-		err := o.exec.Cancel(ctx, dir, s.Spec.Grace)
-		var open *providers.OpenError
-		if errors.As(err, &open) {
-			return &providers.OpenError{Err: errors.Join(why, open.Err)}
-		}
-		why = errors.Join(why, err)
+// left ends an operation that cannot go on with a stage that somebody prepared: what was made of it must not stay behind.
+func (o *op) left(ctx context.Context, dir string, s Stage, phase runner.Phase, why error) error {
+	var failed *providers.RunError
+	if phase != runner.Starting || !errors.As(why, &failed) {
+		return why
 	}
-	return &providers.RunError{Err: why, Ref: o.ref()}
+	err := o.exec.Cancel(ctx, dir, s.Spec.Grace)
+	var open *providers.OpenError
+	if errors.As(err, &open) {
+		return &providers.OpenError{Err: errors.Join(why, open.Err)}
+	}
+	return errors.Join(why, err)
 }
 
 // masked begins what stands in a recorded spec for a sensitive value.
@@ -260,7 +267,11 @@ func (o *op) failure(what string, st runner.Status) error {
 		}
 		err = fmt.Errorf("%s: %s", who, st.Message)
 	}
-	return &providers.RunError{Err: err, Log: st.LastLogLines, Ref: o.ref()}
+	err = &providers.RunError{Err: err, Log: st.LastLogLines, Ref: o.ref()}
+	if st.NotBegun {
+		return &providers.NotStartedError{Err: err}
+	}
+	return err
 }
 
 // emit sends an event about the operation.

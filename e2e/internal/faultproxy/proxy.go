@@ -57,7 +57,7 @@ func New(o Options) *Proxy {
 				r.SetURL(o.Upstream)
 			}
 		},
-		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }, // as if it were the server's own end
+		ErrorHandler:  unanswered,
 	}
 	p.server = httptest.NewUnstartedServer(p)
 	p.server.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -159,19 +159,26 @@ func (p *Proxy) choose(req *Request) Fault {
 }
 
 // forward lets the server do it, whatever becomes of the client, and returns the answer; nil when there was none.
-func (p *Proxy) forward(r *http.Request) (rec *httptest.ResponseRecorder) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), time.Minute)
+func (p *Proxy) forward(r *http.Request) *httptest.ResponseRecorder {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	defer func() {
-		if e := recover(); e == http.ErrAbortHandler { //nolint:errorlint // a panic's value is no wrapped error
-			rec = nil
-		} else if e != nil {
-			panic(e)
-		}
-	}()
-	rec = httptest.NewRecorder()
+	rec := httptest.NewRecorder()
 	p.pass.ServeHTTP(rec, r.WithContext(ctx))
+	if rec.Code == noAnswer {
+		return nil
+	}
 	return rec
+}
+
+const noAnswer = -1
+
+// unanswered is the server's own end.
+func unanswered(w http.ResponseWriter, _ *http.Request, _ error) {
+	if rec, ok := w.(*httptest.ResponseRecorder); ok {
+		rec.Code = noAnswer
+		return
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // streams reports whether an answer has no end of its own.

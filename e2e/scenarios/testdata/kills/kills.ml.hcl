@@ -4,6 +4,7 @@ variable "where" {}
 variable "registry" {}
 variable "namespace" {}
 variable "image" {}
+variable "pull_secrets" { default = [] }
 
 ml {
   artifacts        = "oci://${var.registry}"
@@ -11,8 +12,9 @@ ml {
 }
 
 provider "kubernetes" {
-  namespace = var.namespace
-  image     = var.image
+  namespace          = var.namespace
+  image              = var.image
+  image_pull_secrets = var.pull_secrets
 }
 
 dataset "d" {
