@@ -53,7 +53,7 @@ func (d *deployment) Read(ctx context.Context, req providers.ReadRequest) (provi
 	if err != nil {
 		return providers.Object{}, err
 	}
-	return all[0], nil
+	return all[0], all[0].Err
 }
 
 // ReadAll implements providers.BatchReader: one LIST per kind and namespace.
@@ -70,14 +70,14 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 		namespaces[i] = fronts[i].Namespace
 	}
 	parts := d.parts()
-	there, err := parts.List(ctx, c, namespaces...)
+	there, err := parts.List(ctx, c.Reads(providers.LookOf(reqs)), namespaces...)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]providers.Object, len(reqs))
 	for i, req := range reqs {
 		if out[i], err = parts.Read(ctx, c, there, fronts[i], req); err != nil {
-			return nil, fmt.Errorf("%s: %w", req.Address, err)
+			out[i].Err = fmt.Errorf("%s: %w", req.Address, err)
 		}
 	}
 	return out, nil

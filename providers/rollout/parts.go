@@ -97,8 +97,9 @@ func ownerKey(namespace string, labels map[string]string) string {
 	return namespace + "\x00" + labels[pods.LabelProject] + "\x00" + labels[pods.LabelAddress]
 }
 
-// List reads namespaces: one LIST for each kind and namespace, whatever the number of deployments in it.
-func (p Parts) List(ctx context.Context, c *kube.Client, namespaces ...string) (*Index, error) {
+// List reads namespaces: one LIST for each kind and namespace, whatever the number of deployments in it and of drivers that look. The
+// objects are others', too, and stay as they are.
+func (p Parts) List(ctx context.Context, reads *kube.Reads, namespaces ...string) (*Index, error) {
 	x := &Index{owned: map[string]Objects{}, all: map[string]Objects{}}
 	for _, namespace := range namespaces {
 		if x.all[namespace] != nil {
@@ -106,11 +107,7 @@ func (p Parts) List(ctx context.Context, c *kube.Client, namespaces ...string) (
 		}
 		x.all[namespace] = Objects{}
 		for _, k := range append([]Kind{{GroupVersionKind: gvkConfigMap, Part: PartRouter}}, p.Kinds...) {
-			sel := k.selector(kube.ManagedBy + "=" + kube.FieldManager)
-			if k.All {
-				sel = kube.Selector{}
-			}
-			list, err := c.List(ctx, k.GroupVersionKind, namespace, sel)
+			list, err := k.list(ctx, reads, namespace)
 			var missing *kube.MissingKindError
 			if errors.As(err, &missing) {
 				continue // what defines the kind was removed, and its objects with it
@@ -124,6 +121,21 @@ func (p Parts) List(ctx context.Context, c *kube.Client, namespaces ...string) (
 		}
 	}
 	return x, nil
+}
+
+func (k Kind) list(ctx context.Context, reads *kube.Reads, namespace string) ([]*unstructured.Unstructured, error) {
+	if k.All {
+		return reads.List(ctx, k.GroupVersionKind, namespace, kube.Selector{})
+	}
+	// All of ours, and not only those of this kind of part: then it is the list that others read as well.
+	list, err := reads.Owned(ctx, k.GroupVersionKind, namespace)
+	var out []*unstructured.Unstructured
+	for _, u := range list {
+		if part, ok := u.GetLabels()[LabelPart]; ok && (k.Part == "" || k.Part == part) {
+			out = append(out, u)
+		}
+	}
+	return out, err
 }
 
 func (x *Index) put(namespace string, u *unstructured.Unstructured) {

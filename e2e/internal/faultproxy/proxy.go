@@ -57,7 +57,7 @@ func New(o Options) *Proxy {
 				r.SetURL(o.Upstream)
 			}
 		},
-		ErrorHandler:  unanswered,
+		ErrorHandler: unanswered,
 	}
 	p.server = httptest.NewUnstartedServer(p)
 	p.server.Config.ErrorLog = log.New(io.Discard, "", 0)
