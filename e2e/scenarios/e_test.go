@@ -106,7 +106,7 @@ var storms = []storm{
 // missing because a request failed.
 func TestE(t *testing.T) {
 	k := newKilled(t)
-	k.edit("kills.ml.hcl", "  image     = var.image", "  image     = var.image\n  request_timeout = \"2s\"")
+	k.edit("kills.ml.hcl", "provider \"kubernetes\" {", "provider \"kubernetes\" {\n  request_timeout = \"2s\"")
 	k.newData()
 	k.ml("apply", "-auto-approve")
 	k.recovered()
