@@ -57,7 +57,9 @@ func connect(ctx context.Context, env providers.Env, config cty.Value) (*provide
 	ctx = context.WithoutCancel(ctx)
 	client := func(allowed []string) func() (*kube.Client, error) {
 		return sync.OnceValues(func() (*kube.Client, error) {
-			c, err := kube.Connect(ctx, kube.Config{Kubeconfig: s.Kubeconfig, Context: s.Context, Namespace: s.Namespace, Allowed: allowed})
+			c, err := kube.Connect(ctx, kube.Config{
+				Kubeconfig: s.Kubeconfig, Context: s.Context, Namespace: s.Namespace, Allowed: allowed, AnswerWithin: s.RequestTimeout, Version: env.Version,
+			})
 			if err != nil {
 				return nil, fmt.Errorf("provider kserve: %w", err)
 			}
