@@ -3,12 +3,15 @@
 package kserve
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/gateway"
@@ -33,6 +36,7 @@ func TestAGraphAnswersInTheVersionsPlace(t *testing.T) {
 	s := newSite(t, "chain")
 	s.must(s.format(1, chooses))
 	s.chained(3, 7)
+	s.asksAPod(s.format(1, chooses))
 	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
 		t.Errorf("it reads %+v", o)
 	}
@@ -59,6 +63,46 @@ func TestAGraphAnswersInTheVersionsPlace(t *testing.T) {
 	s.must(s.format(2, chooses))
 	s.remove()
 	s.nothingLeft()
+}
+
+// asksAPod sends the golden request past the Service, as it must be with Knative.
+func (s *site) asksAPod(spec deploymentSpec) {
+	s.t.Helper()
+	front, _, err := s.d.front(s.client, spec, s.request("none", false))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	state, err := s.client.Get(s.t.Context(), kube.Ref{Version: "v1", Kind: "ConfigMap", Namespace: front.Namespace, Name: front.Name})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	text, _, err := unstructured.NestedString(state.Object, "data", "rollout.json")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var kept struct{ Resolved json.RawMessage }
+	if err := json.Unmarshal([]byte(text), &kept); err != nil {
+		s.t.Fatal(err)
+	}
+	rel, err := releaseOf(front, spec, spec.nest(s.d.settings, front.Namespace), kept.Resolved, "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	f, err := newFleet(s.client, rel)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	at, err := f.pod(s.t.Context())
+	if err != nil || at.Service || at.Name == "" {
+		s.t.Fatalf("%+v, %v", at, err)
+	}
+	if err := f.ask(s.t.Context(), at); err != nil {
+		s.t.Errorf("its pod answers otherwise: %v", err)
+	}
+	f.nested.Golden.Answer = `{"predictions": [-1]}`
+	if err := f.ask(s.t.Context(), at); err == nil {
+		s.t.Error("any answer will do")
+	}
 }
 
 // chained wants a and b for the two rows of s.predicts, as the graph of chooses answers.
@@ -162,9 +206,12 @@ const keeper = `
 import http.server
 class H(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
-        print(self.headers["Ce-Type"], self.rfile.read(int(self.headers["Content-Length"])).decode(), flush=True)
+        told = self.headers["Ce-Type"] + " " + self.rfile.read(int(self.headers["Content-Length"])).decode().strip()
+        print(told + "\n", end="", flush=True) # in one piece
         self.send_response(200)
         self.end_headers()
+    def log_message(self, *args):
+        pass
 http.server.ThreadingHTTPServer(("", 8080), H).serve_forever()
 `
 
