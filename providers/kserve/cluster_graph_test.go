@@ -184,6 +184,51 @@ func TestACanaryBySplitter(t *testing.T) {
 	s.nothingLeft()
 }
 
+// fickle answers as it should once.
+const fickle = `
+import http.server, json, os
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    asked = 0
+    def do_GET(self):
+        if self.path != "/healthz":
+            H.asked += 1
+        data = json.dumps({"value": os.environ["VALUE"] if H.asked < 2 else "other"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), H).serve_forever()
+`
+
+// TestASplitterLeadsBackFromABadVersion: one that answers otherwise by the time that it gets requests is taken back, with model and image.
+func TestASplitterLeadsBackFromABadVersion(t *testing.T) {
+	s := newSite(t, "fickle")
+	split := func(d *deploymentSpec) {
+		d.KServe = &nested{Canary: bySplitter, Golden: &golden{Path: "/", Answer: fmt.Sprintf(`{"value": %q}`, d.Env["VALUE"])}}
+		d.Rollout = &config.Rollout{Strategy: "canary", Steps: []int{50, 100}, Interval: 5 * time.Second}
+	}
+	s.must(s.own(1, split))
+	before := s.served("fickle-v1")
+	res := s.must(s.own(2, func(d *deploymentSpec) {
+		split(d)
+		d.Command = []string{"python3", "-u", "-c", fickle}
+	}))
+	if !res.Verdict.Bad() || len(res.Quarantined) != 1 || !strings.Contains(res.Message, `the golden request got {"value": "other"}`) {
+		t.Errorf("a version that answers otherwise: %+v", res)
+	}
+	if out := s.kubectl("get", "inferencegraph", "fickle", "-o", "jsonpath={.spec.nodes.root.steps[*].weight} {.spec.nodes.root.steps[*].serviceUrl}"); !strings.HasPrefix(out, "100 http://fickle-v1-predictor.") {
+		t.Errorf("the splitter leads to %s", out)
+	}
+	s.versions(1)
+	if after := s.served("fickle-v1"); after != before {
+		t.Errorf("the pods served %s, and after the abort %s", before, after)
+	}
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("it reads %+v", o)
+	}
+}
+
 // transform doubles what it gets on its way to the predictor.
 const transform = `
 import http.server, json, os, urllib.request
