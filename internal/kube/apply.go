@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -120,7 +121,7 @@ func (c *Client) patch(ctx context.Context, m mapping, ref Ref, obj *unstructure
 		query.Set("force", "true")
 	}
 	r := request{call: call{verb: "patch", resource: m.resource, ref: ref, moved: obj.GetResourceVersion() != ""}, method: http.MethodPatch,
-		path: m.path(ref.Namespace, ref.Name), query: query, body: body, ctype: "application/apply-patch+yaml"}
+		path: m.path(ref.Namespace, ref.Name), query: query, body: body, ctype: "application/apply-patch+yaml", accept: accepted(ref.GVK(), false)}
 	a, err := c.do(ctx, r)
 	if err != nil {
 		return Applied{}, err
@@ -133,6 +134,9 @@ func (c *Client) patch(ctx context.Context, m mapping, ref Ref, obj *unstructure
 }
 
 func decode(q call, body []byte, gvk schema.GroupVersionKind) (*unstructured.Unstructured, error) {
+	if accepted(gvk, false) != "" {
+		body = withKind(bytes.TrimSpace(body), gvk) // metadata comes under a kind of its own
+	}
 	u := &unstructured.Unstructured{}
 	if err := u.UnmarshalJSON(body); err != nil {
 		return nil, fmt.Errorf("%s: read the API server's answer: %w", q, err)

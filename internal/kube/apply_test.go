@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -101,5 +102,26 @@ func TestAnApplyOwnsOnlyWhatSomebodySet(t *testing.T) {
 	m := Prune(object(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: x, uid: u, creationTimestamp: null}, data: {a: "", b: null}, status: {x: 1}}`))
 	if b, err = json.Marshal(m.Object); err != nil || string(b) != `{"apiVersion":"v1","data":{"a":""},"kind":"ConfigMap","metadata":{"name":"x"}}` {
 		t.Errorf("what a manifest says is kept: %s, %v", b, err)
+	}
+}
+
+func TestAFieldThatCannotBeChangedIsToldAsSuch(t *testing.T) {
+	alone(t)
+	long := strings.Repeat("x", 5000)
+	cause := func(field, message string) string {
+		return fmt.Sprintf(`{"reason":"FieldValueInvalid","field":%q,"message":%q}`, field, message)
+	}
+	fixed := cause("spec.template", "Invalid value: "+long+": field is immutable")
+	other := cause("spec.replicas", "Invalid value: -1: must be greater than or equal to 0")
+	f := newServer(t, nil, fails(422, "Invalid", "…", `{"name":"x","causes":[`+fixed+`]}`), fails(422, "Invalid", "two", `{"name":"x","causes":[`+fixed+`,`+other+`]}`))
+	c := connect(t, f.URL, nil)
+	_, err := c.Apply(context.Background(), object(t, deployment), ApplyOptions{})
+	var is *ImmutableError
+	if !errors.As(err, &is) || err.Error() != "apply Deployment ns/x: spec.template cannot be changed in place: field is immutable" {
+		t.Errorf("%v", err)
+	}
+	// One that is wrong as well stays wrong in an object that is made anew.
+	if _, err := c.Apply(context.Background(), object(t, deployment), ApplyOptions{}); err == nil || errors.As(err, &is) {
+		t.Errorf("%v", err)
 	}
 }

@@ -21,7 +21,8 @@ type FieldChange struct {
 }
 
 // Diff compares what the object should be with what is there, as the API server itself would merge them, and names who changed what.
-// Defaults, and fields that we never set, are no change. An absent object matches [ErrNotFound]. Nothing is written.
+// Defaults, and fields that we never set, are no change. Of a Secret only the metadata is compared. An absent object matches [ErrNotFound].
+// Nothing is written.
 func (c *Client) Diff(ctx context.Context, desired *unstructured.Unstructured) ([]FieldChange, error) {
 	desired = Prune(desired)
 	m, ref, err := c.locate(ctx, RefOf(desired), true)
@@ -43,7 +44,7 @@ func (c *Client) Diff(ctx context.Context, desired *unstructured.Unstructured) (
 
 // compare lists where live differs from want.
 func compare(want, live *unstructured.Unstructured) []FieldChange {
-	d := differ{secret: live.GroupVersionKind().Group == "" && live.GetKind() == "Secret", last: lastOther(live)}
+	d := differ{secret: IsSecret(live.GroupVersionKind()), last: lastOther(live)}
 	d.walk(place{known: owners(want)}, strip(want), strip(live), owners(live))
 	sort.Slice(d.out, func(i, j int) bool { return d.out[i].Path < d.out[j].Path })
 	return d.out
@@ -74,7 +75,10 @@ func lastOther(live *unstructured.Unstructured) string {
 type differ struct {
 	secret bool
 	last   string
-	out    []FieldChange
+	// trust takes a field that is still ours as it was applied: the API server writes some values otherwise, as 0.5 CPUs as 500m, and
+	// an update by anybody else takes the ownership.
+	trust bool
+	out   []FieldChange
 }
 
 // place is where the walk is: known are the owners that the merged object has here, for the keys of its list elements.
@@ -148,6 +152,9 @@ func keyed(v any, known, by []owner) (map[string]any, bool) {
 }
 
 func (d *differ) leaf(path string, want, live any, by []owner) {
+	if d.trust && slices.ContainsFunc(by, func(o owner) bool { return o.ours() && len(o.node) == 0 }) {
+		return
+	}
 	c := FieldChange{Path: path, Old: text(want), New: text(live), By: culprit(by)}
 	if live == nil {
 		c.By = d.last
@@ -162,7 +169,7 @@ func hide(v any) string {
 	if v == nil {
 		return ""
 	}
-	return "(secret)"
+	return hiddenValue
 }
 
 func at(m map[string]any, name string) any { return m[name] }

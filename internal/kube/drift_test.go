@@ -66,3 +66,49 @@ func TestRememberingTwiceIsTheSame(t *testing.T) {
 		t.Error("a Secret is repeated in an annotation")
 	}
 }
+
+func TestAFieldThatIsStillOursIsAsApplied(t *testing.T) {
+	applied := object(t, `
+apiVersion: v1
+kind: Service
+metadata: {name: x}
+spec: {selector: {}, ports: [{port: 80, targetPort: 8080}], sessionAffinity: None, cpu: 0.5}
+`)
+	live := object(t, `
+apiVersion: v1
+kind: Service
+metadata:
+  name: x
+  managedFields:
+  - {manager: continuo, operation: Apply, time: "2026-11-01T09:00:00Z", fieldsV1: {"f:spec": {"f:selector": {}, "f:cpu": {}, "f:ports": {'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}}}}}}
+  - {manager: kubectl-edit, operation: Update, time: "2026-11-01T09:20:00Z", fieldsV1: {"f:spec": {"f:sessionAffinity": {}, "f:ports": {'k:{"port":80,"protocol":"TCP"}': {"f:targetPort": {}}}}}}
+spec: {ports: [{port: 80, protocol: TCP, targetPort: 9090}], sessionAffinity: ClientIP, cpu: 500m}
+`)
+	want := []FieldChange{
+		{`spec.ports[port=80,protocol="TCP"].targetPort`, "8080", "9090", "kubectl-edit"}, // the key that nobody wrote is the server's default
+		{"spec.sessionAffinity", `"None"`, `"ClientIP"`, "kubectl-edit"},
+	}
+	if d := cmp.Diff(want, DriftFrom(applied, live, nil)); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestAHiddenValueIsComparedByWhoOwnsIt(t *testing.T) {
+	hidden := func(s string) bool { return s == "hidden" }
+	applied := object(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: x}, data: {mine: hidden, theirs: hidden, plain: a}, list: [{name: hidden}]}")
+	live := object(t, `
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: x
+  managedFields:
+  - {manager: continuo, operation: Apply, time: "2026-11-01T09:00:00Z", fieldsV1: {"f:data": {"f:mine": {}}}}
+  - {manager: kubectl-edit, operation: Update, time: "2026-11-01T09:20:00Z", fieldsV1: {"f:data": {"f:theirs": {}, "f:plain": {}}}}
+data: {mine: one, theirs: two, plain: b}
+list: [{name: three}]
+`)
+	want := []FieldChange{{"data.plain", `"a"`, `"b"`, "kubectl-edit"}, {"data.theirs", "(secret)", "(secret)", "kubectl-edit"}}
+	if d := cmp.Diff(want, DriftFrom(applied, live, hidden)); d != "" {
+		t.Error(d)
+	}
+}

@@ -3,6 +3,8 @@ package kube
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -47,6 +49,47 @@ func (e *ConflictError) Error() string {
 		parts[i] = fmt.Sprintf("%s belongs to %q", c.Path, c.Manager)
 	}
 	return fmt.Sprintf("apply %s: %s; leave these fields out, or name them to be taken over", e.Ref, strings.Join(parts, ", "))
+}
+
+// ImmutableError lists fields that cannot be changed once the object is there. Nothing was changed.
+type ImmutableError struct {
+	Ref     Ref
+	Fields  []string // sorted
+	Message string   // the API server's words
+}
+
+// Error implements error.
+func (e *ImmutableError) Error() string {
+	return fmt.Sprintf("apply %s: %s cannot be changed in place: %s", e.Ref, strings.Join(e.Fields, ", "), e.Message)
+}
+
+// unchangeable is how the API server, and webhooks, say that a field stays as it is.
+var unchangeable = regexp.MustCompile(`(?i)immutable|(may|can) ?not (be changed|change|be updated|be unset|be modified)|updates to .* are forbidden|cannot change roleRef`)
+
+// immutable reads the causes of a refusal that are all of that kind.
+func immutable(ref Ref, status metav1.Status) *ImmutableError {
+	if status.Code != 422 || status.Details == nil || len(status.Details.Causes) == 0 {
+		return nil
+	}
+	e := &ImmutableError{Ref: ref}
+	for _, cause := range status.Details.Causes {
+		if !unchangeable.MatchString(cause.Message) {
+			return nil
+		}
+		e.Fields = append(e.Fields, cause.Field)
+	}
+	e.Message = reasonAlone(status.Details.Causes[0].Message)
+	slices.Sort(e.Fields)
+	e.Fields = slices.Compact(e.Fields)
+	return e
+}
+
+// reasonAlone drops the value, which may be the whole of a pod's template, from "Invalid value: VALUE: REASON".
+func reasonAlone(message string) string {
+	if i := strings.LastIndex(message, ": "); i >= 0 && strings.HasPrefix(message, "Invalid value") {
+		return message[i+2:]
+	}
+	return message
 }
 
 // MissingKindError says that the cluster does not serve a kind.
@@ -137,6 +180,9 @@ func (c *Client) explain(q call, err *apierrors.StatusError) error {
 		return fmt.Errorf("%s: %w", q, errExpired)
 	case len(conflicts(status)) > 0:
 		return &ConflictError{Ref: q.ref, Conflicts: conflicts(status)}
+	}
+	if fixed := immutable(q.ref, status); fixed != nil {
+		return fixed
 	}
 	return fmt.Errorf("%s: %w", q, err)
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -170,6 +172,37 @@ func (c *Client) locate(ctx context.Context, ref Ref, write bool) (mapping, Ref,
 		}
 	}
 	return m, ref, nil
+}
+
+// Locate fills in the namespace of a reference that is to be written: the configuration's where there is none, none where the kind has none.
+// It refuses what may not be touched.
+func (c *Client) Locate(ctx context.Context, ref Ref) (Ref, error) {
+	_, at, err := c.locate(ctx, ref, true)
+	return at, err
+}
+
+// AwaitKind returns when the API server answers for a kind, as it does a moment after its CustomResourceDefinition is established.
+func (c *Client) AwaitKind(ctx context.Context, gvk schema.GroupVersionKind, within time.Duration) error {
+	err := poll(ctx, within, func(ctx context.Context) (bool, error) {
+		m, err := c.mapping(ctx, gvk)
+		if err == nil {
+			q := call{verb: "list", resource: m.resource, ref: Ref{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: c.namespace}}
+			_, err = c.do(ctx, request{call: q, method: http.MethodGet, path: m.path(c.namespace, ""), query: url.Values{"limit": {"1"}}})
+		}
+		var missing *MissingKindError
+		var denied *ForbiddenError
+		switch {
+		case errors.As(err, &missing):
+			return false, nil
+		case errors.As(err, &denied):
+			return true, nil // it is there to be forbidden
+		}
+		return err == nil, err
+	})
+	if errors.Is(err, errLate) {
+		return fmt.Errorf("wait for kind %s in %s: the API server does not serve it after %s, though its definition is established", gvk.Kind, gvk.GroupVersion(), within)
+	}
+	return err
 }
 
 func plain(name string) bool {

@@ -23,18 +23,14 @@ const (
 	maxPoll   = 2 * time.Second
 )
 
-// Get reads one object. Its absence matches [ErrNotFound]; so does another object of that name when the reference has a UID.
+// Get reads one object, of a Secret the metadata alone. Its absence matches [ErrNotFound]; so does another object of that name when the
+// reference has a UID.
 func (c *Client) Get(ctx context.Context, ref Ref) (*unstructured.Unstructured, error) {
 	m, ref, err := c.locate(ctx, ref, false)
 	if err != nil {
 		return nil, err
 	}
-	q := call{verb: "get", resource: m.resource, ref: ref}
-	a, err := c.do(ctx, request{call: q, method: http.MethodGet, path: m.path(ref.Namespace, ref.Name)})
-	if err != nil {
-		return nil, err
-	}
-	u, err := decode(q, a.body, ref.GVK())
+	u, err := c.read(ctx, m, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -51,13 +47,26 @@ func sameUID(ref Ref, u *unstructured.Unstructured) error {
 	return nil
 }
 
+func (c *Client) read(ctx context.Context, m mapping, ref Ref) (*unstructured.Unstructured, error) {
+	if IsSecret(ref.GVK()) {
+		return c.getSecret(ctx, m, ref)
+	}
+	q := call{verb: "get", resource: m.resource, ref: ref}
+	a, err := c.do(ctx, request{call: q, method: http.MethodGet, path: m.path(ref.Namespace, ref.Name)})
+	if err != nil {
+		return nil, err
+	}
+	return decode(q, a.body, ref.GVK())
+}
+
 // Selector narrows a List.
 type Selector struct {
 	Labels string // app=x,tier!=y
 	Fields string // involvedObject.name=x
 }
 
-// List reads all objects of a kind in a namespace ("" = all of them, which must be allowed), in pages and as of one moment.
+// List reads all objects of a kind in a namespace ("" = all of them, which must be allowed), in pages and as of one moment; of Secrets the
+// metadata alone.
 func (c *Client) List(ctx context.Context, gvk schema.GroupVersionKind, namespace string, sel Selector) ([]*unstructured.Unstructured, error) {
 	if namespace != "" {
 		if err := c.Allow(namespace); err != nil {
@@ -94,7 +103,7 @@ func (c *Client) pages(ctx context.Context, m mapping, gvk schema.GroupVersionKi
 	}
 	var out []*unstructured.Unstructured
 	for {
-		a, err := c.do(ctx, request{call: q, method: http.MethodGet, path: m.path(namespace, ""), query: query})
+		a, err := c.do(ctx, request{call: q, method: http.MethodGet, path: m.path(namespace, ""), query: query, accept: accepted(gvk, true)})
 		if err != nil {
 			return nil, err
 		}
@@ -161,6 +170,32 @@ func (c *Client) Delete(ctx context.Context, ref Ref, o DeleteOptions) error {
 		return err
 	}
 	return c.gone(ctx, ref, o.Within)
+}
+
+// Release gives back what was applied to the object with the reference's UID: fields that nobody else owns go, the others stay, and so
+// does the object. What is gone, or is another object by now, is no error.
+func (c *Client) Release(ctx context.Context, ref Ref) error {
+	if ref.UID == "" {
+		return fmt.Errorf("release %s: its uid is not given, and another one of that name must not be changed instead", ref)
+	}
+	m, ref, err := c.locate(ctx, ref, true)
+	if err != nil {
+		return err
+	}
+	bare := &unstructured.Unstructured{Object: map[string]any{}}
+	bare.SetGroupVersionKind(ref.GVK())
+	bare.SetName(ref.Name)
+	bare.SetUID(types.UID(ref.UID)) // without it, an apply to what is gone would make it anew
+	body, err := bare.MarshalJSON()
+	if err != nil {
+		return fmt.Errorf("release %s: %w", ref, err)
+	}
+	_, err = c.do(ctx, request{call: call{verb: "patch", resource: m.resource, ref: ref, moved: true}, method: http.MethodPatch, path: m.path(ref.Namespace, ref.Name),
+		query: url.Values{"fieldManager": {FieldManager}}, body: body, ctype: "application/apply-patch+yaml", accept: accepted(ref.GVK(), false)})
+	if errors.Is(err, errMoved) || errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // gone waits until the object no longer exists.

@@ -72,29 +72,37 @@ func keyOf(element any, all []owner) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	for _, o := range all {
-		for _, step := range slices.Sorted(maps.Keys(o.node)) {
-			text, ok := strings.CutPrefix(step, "k:")
-			if !ok {
-				continue
-			}
-			var key map[string]any
-			if json.Unmarshal([]byte(text), &key) == nil && matches(fields, key) {
-				return step, true
+	// A port may leave out its protocol, which is part of its key: the API server fills it in.
+	for missing := range 2 {
+		for _, o := range all {
+			for _, step := range slices.Sorted(maps.Keys(o.node)) {
+				text, ok := strings.CutPrefix(step, "k:")
+				if !ok {
+					continue
+				}
+				var key map[string]any
+				if json.Unmarshal([]byte(text), &key) == nil && matches(fields, key, missing) {
+					return step, true
+				}
 			}
 		}
 	}
 	return "", false
 }
 
-func matches(fields, key map[string]any) bool {
+// matches reports whether the element has the key, of which that many parts may be missing.
+func matches(fields, key map[string]any, missing int) bool {
+	there := 0
 	for k, want := range key {
 		got, ok := fields[k]
-		if !ok || text(got) != text(want) {
+		if ok && text(got) != text(want) {
 			return false
 		}
+		if ok {
+			there++
+		}
 	}
-	return len(key) > 0
+	return there > 0 && there+missing >= len(key)
 }
 
 // label writes a key as the API server does in conflicts: [name="main"].

@@ -32,9 +32,46 @@ var ErrNotReady = errors.New("not ready")
 // lookEvery is the least time between two diagnoses of one object: each costs two lists.
 const lookEvery = 2 * time.Second
 
+// Condition is one of an object's status.conditions.
+type Condition struct {
+	Type   string
+	Status string // "" = True
+}
+
+// Awaited is an object that is waited for.
+type Awaited struct {
+	Ref
+	// Condition, when its type is not "", is waited for; otherwise it is what makes an object of its kind ready ([Ready]).
+	Condition Condition
+}
+
+// judge is how far the object is.
+func (a Awaited) judge(u *unstructured.Unstructured) Readiness {
+	if a.Condition.Type == "" {
+		return Ready(u)
+	}
+	want := a.Condition.Status
+	if want == "" {
+		want = "True"
+	}
+	if seen, found, err := unstructured.NestedInt64(u.Object, "status", "observedGeneration"); err == nil && found && seen < u.GetGeneration() {
+		return Readiness{Message: fmt.Sprintf("its controller has seen generation %d, not yet %d", seen, u.GetGeneration())}
+	}
+	for _, c := range conditions(u) {
+		switch {
+		case c.kind != a.Condition.Type:
+		case strings.EqualFold(c.status, want):
+			return Readiness{Ready: true}
+		default:
+			return Readiness{Message: fmt.Sprintf("condition %s is %s, not %s: %s", c.kind, c.status, want, c.why())}
+		}
+	}
+	return Readiness{Message: "it has no condition " + a.Condition.Type + " yet"}
+}
+
 // waiting is one object of a Wait.
 type waiting struct {
-	ref   Ref
+	Awaited
 	done  bool
 	said  string
 	cause Cause
@@ -46,12 +83,21 @@ type waiting struct {
 // the deadline with what each that is not ready says of itself. An object that is deleted meanwhile is an error, too. onProgress, if
 // not nil, is told of every change.
 func (c *Client) Wait(ctx context.Context, refs []Ref, within time.Duration, onProgress func(Progress)) error {
+	all := make([]Awaited, len(refs))
+	for i, r := range refs {
+		all[i].Ref = r
+	}
+	return c.Await(ctx, all, within, onProgress)
+}
+
+// Await is [Client.Wait] for conditions, too.
+func (c *Client) Await(ctx context.Context, list []Awaited, within time.Duration, onProgress func(Progress)) error {
 	if onProgress == nil {
 		onProgress = func(Progress) {}
 	}
-	all := make([]*waiting, len(refs))
-	for i, r := range refs {
-		all[i] = &waiting{ref: r}
+	all := make([]*waiting, len(list))
+	for i, a := range list {
+		all[i] = &waiting{Awaited: a}
 	}
 	err := poll(ctx, within, func(ctx context.Context) (bool, error) {
 		done := true
@@ -85,20 +131,20 @@ func (c *Client) Wait(ctx context.Context, refs []Ref, within time.Duration, onP
 
 // look reads one object and tells what it sees.
 func (c *Client) look(ctx context.Context, w *waiting, tell func(Progress)) error {
-	u, err := c.Get(ctx, w.ref)
+	u, err := c.Get(ctx, w.Ref)
 	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("wait for %s: it was deleted meanwhile: %w", w.ref, err)
+		return fmt.Errorf("wait for %s: it was deleted meanwhile: %w", w.Ref, err)
 	}
 	if err != nil {
 		return err
 	}
-	r := Ready(u)
+	r := w.judge(u)
 	if r.Ready {
 		w.done = true
-		tell(Progress{Ref: w.ref, Ready: true})
+		tell(Progress{Ref: w.Ref, Ready: true})
 		return nil
 	}
-	if err := c.judge(ctx, w, u); err != nil {
+	if err := c.causeOf(ctx, w, u); err != nil {
 		return err
 	}
 	message := r.Message
@@ -107,16 +153,16 @@ func (c *Client) look(ctx context.Context, w *waiting, tell func(Progress)) erro
 	}
 	if message != w.said {
 		w.said = message
-		tell(Progress{Ref: w.ref, Message: message})
+		tell(Progress{Ref: w.Ref, Message: message})
 	}
 	if r.Failed && w.cause.Code == "" {
-		return &CauseError{Ref: w.ref, Cause: Cause{Code: CauseFailed, On: strings.ToLower(w.ref.Kind) + " " + w.ref.Name, Message: r.Message}}
+		return &CauseError{Ref: w.Ref, Cause: Cause{Code: CauseFailed, On: strings.ToLower(w.Kind) + " " + w.Name, Message: r.Message}}
 	}
 	return nil
 }
 
-// judge ends the wait once a cause has lasted for as long as it may.
-func (c *Client) judge(ctx context.Context, w *waiting, u *unstructured.Unstructured) error {
+// causeOf ends the wait once a cause has lasted for as long as it may.
+func (c *Client) causeOf(ctx context.Context, w *waiting, u *unstructured.Unstructured) error {
 	if time.Now().Before(w.next) {
 		return nil
 	}
@@ -134,7 +180,7 @@ func (c *Client) judge(ctx context.Context, w *waiting, u *unstructured.Unstruct
 		w.cause = cause
 	}
 	if ok && time.Since(w.since) >= cause.Patience {
-		return &CauseError{Ref: w.ref, Cause: cause}
+		return &CauseError{Ref: w.Ref, Cause: cause}
 	}
 	return nil
 }
@@ -144,5 +190,5 @@ func (w *waiting) late() string {
 	if what == "" {
 		what = "nothing is known of it"
 	}
-	return fmt.Sprintf("%s: %s", w.ref, what)
+	return fmt.Sprintf("%s: %s", w.Ref, what)
 }

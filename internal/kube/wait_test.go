@@ -142,3 +142,28 @@ func TestAProxyReachesOneTargetAndNothingElse(t *testing.T) {
 		}
 	}
 }
+
+func TestAConditionIsWaitedFor(t *testing.T) {
+	alone(t)
+	state := func(seen, status string) string {
+		return `{"apiVersion":"example.com/v1","kind":"Cert","metadata":{"name":"c","namespace":"ns","generation":2},"status":{"observedGeneration":` + seen + `,"conditions":[{"type":"Issued","status":"` + status + `","reason":"Pending","message":"asked the authority"}]}}`
+	}
+	judge := func(text, want string) Readiness {
+		return Awaited{Condition: Condition{Type: "Issued", Status: want}}.judge(object(t, text))
+	}
+	for _, c := range []struct {
+		text, want string
+		ready      bool
+		message    string
+	}{
+		{state("2", "True"), "", true, ""},
+		{state("2", "False"), "False", true, ""},
+		{state("1", "True"), "", false, "its controller has seen generation 1, not yet 2"},
+		{state("2", "False"), "", false, "condition Issued is False, not True: Pending: asked the authority"},
+		{`{"apiVersion":"example.com/v1","kind":"Cert","metadata":{"name":"c"}}`, "", false, "it has no condition Issued yet"},
+	} {
+		if r := judge(c.text, c.want); r.Ready != c.ready || r.Message != c.message {
+			t.Errorf("%s: %+v", c.text, r)
+		}
+	}
+}

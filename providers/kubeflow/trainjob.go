@@ -1,6 +1,7 @@
 package kubeflow
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/resource"
@@ -45,7 +47,9 @@ var (
 )
 
 // trainJobs is the pods.Kind of this provider: a stage is a TrainJob.
-type trainJobs struct{}
+type trainJobs struct {
+	unmeasured time.Duration // how long the metric of a trial of Katib's may take; 0 means unmeasuredFor
+}
 
 // Provider implements pods.Kind.
 func (trainJobs) Provider() string { return name }
@@ -56,19 +60,24 @@ func (trainJobs) GVK() schema.GroupVersionKind { return trainJobKind }
 // Container implements pods.Kind.
 func (trainJobs) Container() string { return trainerName }
 
-// MaxName implements pods.Kind: the pods of thousand nodes are called NAME-node-0-999-abcde, in 63 characters.
+// MaxName implements pods.Kind: pods are called NAME-PART-0-0-abcde, in 63 characters, and the longest usual part is the dataset-initializer.
 func (trainJobs) MaxName() int { return maxName }
 
-const maxName = 46
+const (
+	maxName = 33
+	// maxPod is how long the name of a pod may be, as JobSet counts it.
+	maxPod = 63
+)
 
 // settle is enough for a lost pod to be seen by the Job, and by the JobSet that then ends the others.
 const settle = 30 * time.Second
 
 // Step implements pods.Kind.
-func (trainJobs) Step(spec cty.Value) (pods.Step, error) {
+func (k trainJobs) Step(spec cty.Value) (pods.Step, error) {
 	var w struct {
 		pods.Attributes
-		Kubeflow *block `ml:"kubeflow,block"`
+		Tuning   *config.Tuning `ml:"tuning,block"`
+		Kubeflow *block         `ml:"kubeflow,block"`
 	}
 	if err := resource.Decode(spec, &w); err != nil {
 		return pods.Step{}, err
@@ -80,7 +89,17 @@ func (trainJobs) Step(spec cty.Value) (pods.Step, error) {
 	if _, err := b.patches(); err != nil {
 		return pods.Step{}, err
 	}
-	return pods.Step{Attributes: w.Attributes, Block: b.Block, Build: b, Settle: settle}, nil
+	step := pods.Step{Attributes: w.Attributes, Block: b.Block, Build: b, Settle: settle}
+	if b.Katib == nil || w.Tuning == nil {
+		return step, nil
+	}
+	x, err := newExperiment(b, *w.Tuning, w.Attributes)
+	if err != nil {
+		return pods.Step{}, fmt.Errorf("kubeflow.katib: %w", err)
+	}
+	x.patience = cmp.Or(k.unmeasured, unmeasuredFor)
+	step.Search = x
+	return step, nil
 }
 
 // Owns implements pods.Kind: a runtime can have jobs besides, such as initializers.
@@ -171,6 +190,9 @@ func (b builder) build(s pods.Spec, base *unstructured.Unstructured) (pods.Objec
 	if err != nil {
 		return pods.Objects{}, err
 	}
+	if err := fit(s, base, part); err != nil {
+		return pods.Objects{}, err
+	}
 	s.Block.Annotations = withRuntime(s.Block.Annotations, base, part)
 	if err := s.Block.Check(name); err != nil {
 		return pods.Objects{}, err
@@ -186,6 +208,25 @@ func (b builder) build(s pods.Spec, base *unstructured.Unstructured) (pods.Objec
 	}
 	job, err := b.trainJob(s, pod.Containers[0])
 	return pods.Objects{Before: []*unstructured.Unstructured{runtime}, Object: job}, err
+}
+
+// fit errs when a job of the runtime has so long a name that its pods could not be called after it: JobSet would refuse it without end.
+func fit(s pods.Spec, base *unstructured.Unstructured, part string) error {
+	parts, err := partsOf(base.Object)
+	if err != nil {
+		return fmt.Errorf("%s: %w", kube.RefOf(base), err)
+	}
+	for _, p := range parts {
+		name, _ := p["name"].(string)
+		last := 0
+		if name == part {
+			last = max(s.Nodes, 1) - 1
+		}
+		if over := len(fmt.Sprintf("%s-%s-0-%d-abcde", s.Name, name, last)) - maxPod; over > 0 {
+			return fmt.Errorf("%s: the name of its job %s is %d characters too long for the names of its pods", kube.RefOf(base), name, over)
+		}
+	}
+	return nil
 }
 
 // trainJob builds the TrainJob of a stage.

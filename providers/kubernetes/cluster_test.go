@@ -215,6 +215,24 @@ func TestOnAClusterAStageHappensOnceHoweverItsStartIsInterrupted(t *testing.T) {
 // all the same.
 func (p *place) cutting(n int, after bool) string {
 	p.T.Helper()
+	var applies atomic.Int64
+	return p.through(func(w http.ResponseWriter, r *http.Request, proxy http.Handler) {
+		if r.Method == http.MethodPatch {
+			switch i := int(applies.Add(1)) - 1; {
+			case i == n && after:
+				proxy.ServeHTTP(httptest.NewRecorder(), r)
+				panic(http.ErrAbortHandler)
+			case i >= n:
+				panic(http.ErrAbortHandler)
+			}
+		}
+		proxy.ServeHTTP(w, r)
+	})
+}
+
+// through is a kubeconfig of a way to the API server on which each request is handled first by what stands between.
+func (p *place) through(between func(http.ResponseWriter, *http.Request, http.Handler)) string {
+	p.T.Helper()
 	rc, err := clientcmd.BuildConfigFromFlags("", p.settings.Kubeconfig)
 	if err != nil {
 		p.T.Fatal(err)
@@ -229,19 +247,7 @@ func (p *place) cutting(n int, after bool) string {
 	}
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.Transport = transport
-	var applies atomic.Int64
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPatch {
-			switch i := int(applies.Add(1)) - 1; {
-			case i == n && after:
-				proxy.ServeHTTP(httptest.NewRecorder(), r)
-				panic(http.ErrAbortHandler)
-			case i >= n:
-				panic(http.ErrAbortHandler)
-			}
-		}
-		proxy.ServeHTTP(w, r)
-	}))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { between(w, r, proxy) }))
 	p.T.Cleanup(srv.Close)
 	path := filepath.Join(p.T.TempDir(), "kubeconfig")
 	text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c}}]}", srv.URL)

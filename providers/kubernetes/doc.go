@@ -7,4 +7,7 @@
 // affair of providers/rollout. deployment_version.go builds the objects of a version, deployment_servers.go brings them up,
 // deployment_status.go says how they are read back. New pods for the version that serves already (its image, command or variables moved,
 // not its number) take over one by one when they are ready, without steps.
+//
+// A manifest is objects of any kind: manifest_objects.go builds and orders them, manifest_apply.go tries them without effect and applies
+// them, manifest_status.go reads and removes them, manifest_scale.go knows whose replicas an autoscaler owns.
 package kubernetes

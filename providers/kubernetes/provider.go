@@ -16,9 +16,9 @@ const name = "kubernetes"
 func New() providers.Definition {
 	return providers.Definition{
 		Name:   name,
-		Doc:    "Runs commands as Jobs of a Kubernetes cluster, and serves models by Deployments behind a router. Code, data, models and results travel through the registry that ml { artifacts } names.",
+		Doc:    "Runs commands as Jobs of a Kubernetes cluster, serves models by Deployments behind a router, and applies objects of any kind. Code, data, models and results travel through the registry that ml { artifacts } names.",
 		Config: pods.Settings{},
-		Kinds:  []string{"check", "training", "validation", "batch_inference", "deployment", "monitor"},
+		Kinds:  []string{"check", "training", "validation", "batch_inference", "deployment", "monitor", "manifest"},
 		Nested: map[string]any{
 			"check": pods.Block{}, "training": pods.Block{}, "validation": pods.Block{}, "batch_inference": pods.Block{},
 			"deployment": serverSettings{},
@@ -36,6 +36,7 @@ func connect(ctx context.Context, penv providers.Env, config cty.Value) (*provid
 	drivers := e.Drivers("check", "training", "validation", "batch_inference") // data is frozen where the project is
 	d := &deployment{Env: e, now: penv.Now}
 	drivers["deployment"] = providers.For(d)
+	drivers["manifest"] = providers.For(&manifests{Env: e, now: penv.Now})
 	drivers["monitor"] = monitors.Monitors(e.Work, d)
 	return &providers.Provider{Name: name, Drivers: drivers, Close: e.Work.Close}, nil
 }

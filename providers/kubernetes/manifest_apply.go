@@ -1,0 +1,395 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/pods"
+)
+
+// application is one apply of a manifest.
+type application struct {
+	m       *manifests
+	client  *kube.Client
+	spec    config.Manifest
+	req     providers.ApplyRequest
+	project string
+	prior   manifestRef
+	wanted  []*object        // in the order of their making
+	leaving []manifestObject // no longer asked for, and still there as far as is known
+	removed int
+	changed atomic.Bool // something was changed in the cluster
+}
+
+// prepare builds what is asked for and looks at what is there. It changes nothing.
+func (a *application) prepare(ctx context.Context) error {
+	if a.req.State != nil {
+		a.project = a.req.State.Lineage
+	}
+	var err error
+	if a.req.Prior != nil {
+		if a.prior, err = manifestRefOf(a.req.Prior.Ref); err != nil {
+			return err
+		}
+	}
+	if a.wanted, err = a.objects(ctx); err != nil {
+		return err
+	}
+	if err := a.look(ctx); err != nil {
+		return err
+	}
+	for _, o := range a.prior.Objects {
+		if !slices.ContainsFunc(a.wanted, func(w *object) bool { return w.at.UID == o.UID }) {
+			a.leaving = append(a.leaving, o)
+		}
+	}
+	return nil
+}
+
+// look reads what is there of it.
+func (a *application) look(ctx context.Context) error {
+	reads := a.client.Reads(nil)
+	var refs []kube.Ref
+	var asked []*object
+	for _, w := range a.wanted {
+		if !w.newKind {
+			refs, asked = append(refs, w.at), append(asked, w)
+		}
+	}
+	var failed []error
+	for i, f := range reads.Find(ctx, refs) {
+		w := asked[i]
+		if f.Err != nil && !kube.Absent(f.Err) {
+			failed = append(failed, f.Err)
+			continue
+		}
+		if f.Object == nil {
+			continue
+		}
+		w.live, w.at.UID = f.Object, string(f.Object.GetUID())
+		if err := a.owner(w); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	if len(failed) > 0 {
+		return a.refused(failed, len(a.wanted))
+	}
+	a.settle()
+	scaled, err := a.scaled(ctx, reads)
+	if err != nil {
+		return err
+	}
+	for _, w := range a.wanted {
+		a.compare(w, scaled)
+	}
+	return nil
+}
+
+// settle finds out which objects have to wait for a namespace that this block makes.
+func (a *application) settle() {
+	for _, w := range a.wanted {
+		w.newSpace = slices.ContainsFunc(a.wanted, func(n *object) bool { return isNamespace(n) && n.at.Name == w.at.Namespace && n.live == nil })
+	}
+}
+
+// owner finds out whose an object is that is there already. That of another block is refused; one that nobody's is becomes partly ours, as
+// far as nobody else owns the fields, and is given back in the end.
+func (a *application) owner(w *object) error {
+	prior, known := a.prior.byUID(w.at.UID)
+	labels, want := w.live.GetLabels(), a.labels()
+	switch {
+	case known:
+		w.found = prior.Found
+	case labels[kube.ManagedBy] != kube.FieldManager || labels[pods.LabelAddress] == "":
+		w.found = true
+	case labels[pods.LabelAddress] == want[pods.LabelAddress] && (labels[pods.LabelProject] == want[pods.LabelProject] || labels[pods.LabelProject] == "" || a.project == ""):
+		w.found = w.live.GetAnnotations()[noteFound] != ""
+	default:
+		return fmt.Errorf("%s belongs to %s of project %q: an object has one block; remove it from one of the two", w.at, ownerOf(w.live), labels[pods.LabelProject])
+	}
+	return nil
+}
+
+func ownerOf(u *unstructured.Unstructured) string {
+	if a := u.GetAnnotations()[pods.LabelAddress]; a != "" {
+		return a
+	}
+	return u.GetLabels()[pods.LabelAddress]
+}
+
+// compare decides whether anything is to be done for an object, and which fields of ours others have changed: those are taken back, for a plan
+// has named them. What others own besides is left to them, and is a conflict if the block wants it otherwise.
+func (a *application) compare(w *object, scaled scalers) {
+	a.note(w)
+	if w.live == nil || w.live.GetDeletionTimestamp() != nil {
+		return
+	}
+	var drift []kube.FieldChange
+	for _, c := range kube.DriftFrom(w.asked(), w.live, nil) {
+		if c.Path == replicasPath && scaled.own(w.at) {
+			continue
+		}
+		drift = append(drift, c)
+	}
+	if applied := w.live.GetAnnotations()[noteApplied]; applied == w.digest && len(drift) == 0 {
+		w.same, w.now = true, w.live
+		return
+	}
+	if scaled.own(w.at) {
+		scaled.keep(w)
+	}
+	for _, c := range a.taken(w) {
+		w.force = append(w.force, c.Path)
+	}
+}
+
+// asked is the object without the notes that each operation writes.
+func (o *object) asked() *unstructured.Unstructured {
+	u := o.object.DeepCopy()
+	notes := u.GetAnnotations()
+	for _, n := range []string{noteOperation, noteApplied, noteFound} {
+		delete(notes, n)
+	}
+	u.SetAnnotations(notes)
+	return u
+}
+
+// taken are the fields that were applied before and that others have changed since.
+func (a *application) taken(w *object) []kube.FieldChange {
+	if a.req.Prior == nil {
+		return nil
+	}
+	before, err := recordedObjects(a.req.Prior.Spec)
+	if err != nil || before[w.key] == nil {
+		return nil // then each such field is a conflict, which says whose it is
+	}
+	return kube.DriftFrom(before[w.key], w.live, isHashed)
+}
+
+// begun reports whether the operation has changed anything yet.
+func (a *application) begun() bool {
+	return slices.ContainsFunc(a.wanted, func(w *object) bool {
+		return w.live != nil && w.live.GetAnnotations()[noteOperation] == a.req.OpID
+	})
+}
+
+// each calls f for the objects, several at a time, and returns all failures.
+func each(ctx context.Context, list []*object, f func(context.Context, *object) error) []error {
+	var mu sync.Mutex
+	var failed []error
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for _, w := range list {
+		g.Go(func() error {
+			if err := f(ctx, w); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = append(failed, err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // failures are collected
+	return failed
+}
+
+func (a *application) those(which func(*object) bool) []*object {
+	var out []*object
+	for _, w := range a.wanted {
+		if !w.same && which(w) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// try has the API server check all that it can check, without effect.
+func (a *application) try(ctx context.Context) error {
+	failed := each(ctx, a.those(func(w *object) bool { return !w.later() }), a.dry)
+	if len(failed) > 0 {
+		return a.refused(failed, len(a.wanted))
+	}
+	return nil
+}
+
+func (a *application) dry(ctx context.Context, w *object) error {
+	_, err := a.client.Apply(ctx, w.object, kube.ApplyOptions{DryRun: true, Force: w.force})
+	return a.explain(w, err)
+}
+
+// explain says what can be done about a refusal.
+func (a *application) explain(w *object, err error) error {
+	var conflict *kube.ConflictError
+	var fixed *kube.ImmutableError
+	switch {
+	case errors.As(err, &conflict):
+		var parts []string
+		for _, c := range conflict.Conflicts {
+			parts = append(parts, fmt.Sprintf("%s belongs to %q", c.Path, c.Manager))
+		}
+		return fmt.Errorf("%s: %s: leave it to them, or take it over with force = [%q]: %w", w.at, strings.Join(parts, ", "), w.key+":"+conflict.Conflicts[0].Path, errConflict)
+	case errors.As(err, &fixed):
+		return fmt.Errorf("%w; give it another name, or make all of the block anew with -replace %s", err, a.req.Address)
+	}
+	return err
+}
+
+// errConflict matches an apply that would have taken fields from others.
+var errConflict = errors.New("nothing was taken from them")
+
+// make applies the objects in their order. What waits for a namespace or a kind of the block's own is tried once that is there.
+func (a *application) make(ctx context.Context) error {
+	for rank := rankNamespace; rank <= rankGuard; rank++ {
+		list := a.those(func(w *object) bool { return w.rank == rank })
+		if failed := each(ctx, list, a.apply); len(failed) > 0 {
+			return a.halfway(failed)
+		}
+		if rank != rankDefinition {
+			continue
+		}
+		if err := a.awaitKinds(ctx); err != nil {
+			return a.halfway([]error{err})
+		}
+		if failed := each(ctx, a.those(func(w *object) bool { return w.later() && w.rank > rank }), a.dry); len(failed) > 0 {
+			return a.halfway(failed)
+		}
+	}
+	return nil
+}
+
+// halfway is the error of an apply that has changed some of the objects.
+func (a *application) halfway(failed []error) error {
+	var done []string
+	for _, w := range a.wanted {
+		if !w.same && w.now != nil {
+			done = append(done, w.at.String())
+		}
+	}
+	if len(done) == 0 {
+		return lines(failed)
+	}
+	if len(done) > 5 {
+		done = append(done[:5], fmt.Sprintf("%d more", len(done)-5))
+	}
+	return fmt.Errorf("%w (applied by then: %s; the next apply goes on)", lines(failed), strings.Join(done, ", "))
+}
+
+func (a *application) apply(ctx context.Context, w *object) error {
+	if w.live != nil && w.live.GetDeletionTimestamp() != nil { // what is applied to it would go with it
+		a.say("waiting until %s is gone, which is being deleted", w.at)
+		if err := a.client.Delete(ctx, w.at, kube.DeleteOptions{Within: a.within()}); err != nil {
+			return err
+		}
+	}
+	a.changed.Store(true) // even if no answer comes
+	made, err := a.client.Apply(ctx, w.object, kube.ApplyOptions{Force: w.force})
+	if err != nil {
+		return a.explain(w, err)
+	}
+	w.now, w.at, w.created = made.Object, made.Ref, made.Created
+	return nil
+}
+
+func (a *application) within() time.Duration {
+	if a.spec.Timeout > 0 {
+		return a.spec.Timeout
+	}
+	return readyWithin
+}
+
+// awaitKinds waits until the API server serves the kinds that the block's own definitions bring.
+func (a *application) awaitKinds(ctx context.Context) error {
+	var defs []kube.Ref
+	for _, w := range a.wanted {
+		if isDefinition(w.at.GVK()) && w.now != nil && !kube.Ready(w.now).Ready {
+			defs = append(defs, w.at)
+		}
+	}
+	if err := a.client.Wait(ctx, defs, a.within(), nil); err != nil {
+		return err
+	}
+	kinds := map[schema.GroupVersionKind]bool{}
+	for _, w := range a.wanted {
+		if w.newKind {
+			kinds[w.at.GVK()] = true
+		}
+	}
+	for gvk := range maps.Keys(kinds) {
+		if err := a.client.AwaitKind(ctx, gvk, a.within()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// await returns when everything is ready as its kind is, and the conditions hold that the block names.
+func (a *application) await(ctx context.Context) error {
+	var list []kube.Awaited
+	for _, w := range a.wanted {
+		if !kube.Ready(w.now).Ready {
+			list = append(list, kube.Awaited{Ref: w.at})
+		}
+		for _, target := range a.spec.WaitFor {
+			if what, ok := targeted(target, w.key); ok {
+				kind, status, _ := strings.Cut(what, "=")
+				list = append(list, kube.Awaited{Ref: w.at, Condition: kube.Condition{Type: kind, Status: status}})
+			}
+		}
+	}
+	return a.client.Await(ctx, list, a.within(), func(p kube.Progress) {
+		if p.Ready {
+			a.say("%s is ready", p.Ref)
+			return
+		}
+		a.say("waiting for %s: %s", p.Ref, p.Message)
+	})
+}
+
+// prune takes away what is no longer asked for, now that what may stand in its place is ready.
+func (a *application) prune(ctx context.Context) error {
+	for len(a.leaving) > 0 {
+		o := a.leaving[len(a.leaving)-1]
+		if !a.spec.Prune {
+			a.say("%s stays, and is not managed any more", o.Ref)
+		} else {
+			a.changed.Store(true)
+			if err := takeAway(ctx, a.client, o, a.within(), a.say); err != nil {
+				return err
+			}
+			a.removed++
+		}
+		a.leaving = a.leaving[:len(a.leaving)-1]
+	}
+	return nil
+}
+
+// takeAway deletes an object that we made, and gives back one that was there before.
+func takeAway(ctx context.Context, c *kube.Client, o manifestObject, within time.Duration, say func(string, ...any)) error {
+	var err error
+	if o.Found {
+		say("giving back %s, which was there before", o.Ref)
+		err = c.Release(ctx, o.Ref)
+	} else {
+		say("removing %s", o.Ref)
+		err = c.Delete(ctx, o.Ref, kube.DeleteOptions{Within: within})
+	}
+	var missing *kube.MissingKindError
+	if errors.As(err, &missing) {
+		return nil // with its kind, all of it went
+	}
+	return err
+}
