@@ -18,11 +18,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 )
-
-var inferenceGraphs = schema.GroupVersionResource{Group: "serving.kserve.io", Version: "v1alpha1", Resource: "inferencegraphs"}
 
 // TestH serves by KServe alone: a transformer before each version and a graph before that, a splitter that carries the requests of a
 // canary, a logger that tells. What the cluster cannot do stands in the plan, and then nothing is trained.
@@ -71,12 +68,6 @@ func TestH(t *testing.T) {
 	w.told("inference.request", "[[2, 4]]")
 	w.told("inference.response", "[12.0]")
 
-	w.reweigh("tumors", 40)
-	if why := w.plan()["deployment.tumors"]; why != "update live_changed" {
-		t.Errorf("with other weights the deployment is planned as %q", why)
-	}
-	w.ml("apply", "-auto-approve")
-	w.unchanged()
 	w.ml("rollback", "deployment.tumors", "-to", "1")
 	w.answers(url, 6)
 	w.ml("destroy", "-auto-approve")
@@ -199,24 +190,4 @@ func (w *world) told(event, text string) {
 		}
 		return false
 	})
-}
-
-// reweigh has somebody else change what a splitter's Deployment was asked for.
-func (w *world) reweigh(name string, weight int64) {
-	w.Helper()
-	graphs := w.cluster.any.Resource(inferenceGraphs).Namespace(w.namespace)
-	u, err := graphs.Get(w.Context(), name, metav1.GetOptions{})
-	if err != nil {
-		w.Fatal(err)
-	}
-	steps := []any{
-		map[string]any{"serviceUrl": "http://a.example.com", "weight": weight},
-		map[string]any{"serviceUrl": "http://b.example.com", "weight": 100 - weight},
-	}
-	if err := unstructured.SetNestedSlice(u.Object, steps, "spec", "nodes", "root", "steps"); err != nil {
-		w.Fatal(err)
-	}
-	if _, err := graphs.Update(w.Context(), u, metav1.UpdateOptions{FieldManager: "somebody"}); err != nil {
-		w.Fatal(err)
-	}
 }
