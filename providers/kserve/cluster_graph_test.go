@@ -68,11 +68,11 @@ func TestAGraphAnswersInTheVersionsPlace(t *testing.T) {
 // asksAPod sends the golden request past the Service, as it must be with Knative.
 func (s *site) asksAPod(spec deploymentSpec) {
 	s.T.Helper()
-	front, _, err := s.d.front(s.Client, spec, s.Request("none", false))
+	front, _, err := s.d.front(s.Client(), spec, s.Request("none", false))
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	state, err := s.Client.Get(s.T.Context(), kube.Ref{Version: "v1", Kind: "ConfigMap", Namespace: front.Namespace, Name: front.Name})
+	state, err := s.Client().Get(s.T.Context(), kube.Ref{Version: "v1", Kind: "ConfigMap", Namespace: front.Namespace, Name: front.Name})
 	if err != nil {
 		s.T.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func (s *site) asksAPod(spec deploymentSpec) {
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	f, err := newFleet(s.Client, rel)
+	f, err := newFleet(s.Client(), rel)
 	if err != nil {
 		s.T.Fatal(err)
 	}
@@ -376,24 +376,24 @@ func (s *site) dry(name string, change func(*release)) {
 	s.T.Helper()
 	r := example(change)
 	r.Namespace = s.Namespace
-	f, err := newFleet(s.Client, r)
+	f, err := newFleet(s.Client(), r)
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	if _, err := s.Client.Apply(s.T.Context(), f.object, kube.ApplyOptions{DryRun: true}); err != nil {
+	if _, err := s.Client().Apply(s.T.Context(), f.object, kube.ApplyOptions{DryRun: true}); err != nil {
 		s.T.Errorf("%s: %v", name, err)
 	}
 	u, err := f.splitter(gateway.Routes{Current: backend(2), Candidate: backend(3), Weight: 20})
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	if _, err := s.Client.Apply(s.T.Context(), u, kube.ApplyOptions{DryRun: true}); err != nil {
+	if _, err := s.Client().Apply(s.T.Context(), u, kube.ApplyOptions{DryRun: true}); err != nil {
 		s.T.Errorf("%s: its splitter: %v", name, err)
 	}
 	if f.graph == nil {
 		return
 	}
-	if _, err := s.Client.Apply(s.T.Context(), f.graph, kube.ApplyOptions{DryRun: true}); err != nil {
+	if _, err := s.Client().Apply(s.T.Context(), f.graph, kube.ApplyOptions{DryRun: true}); err != nil {
 		s.T.Errorf("%s: %v", name, err)
 	}
 }
