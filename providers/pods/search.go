@@ -191,6 +191,10 @@ func (s *searching) look(ctx context.Context) (outcome, bool, error) {
 	} else if err != nil {
 		return outcome{}, false, err
 	}
+	// A trial that failed is no reason why none follows it; its service may have gone.
+	if idle := s.starting.idle; !idle.IsZero() && time.Since(idle) > s.k.placed.Start {
+		return s.failed(fmt.Sprintf("no trial has run for %s, and the search is not over: %s%s", s.k.placed.Start, kube.Ready(object).Message, s.reason), pods), true, nil
+	}
 	return outcome{}, false, nil
 }
 
