@@ -13,5 +13,6 @@ func AllKinds() (Kinds, error) {
 		batchInferenceKind(),
 		packageKind(),
 		manifestKind(),
+		pipelineKind(),
 	})
 }

@@ -31,7 +31,7 @@ var floors = []struct {
 	{`^state/(bolt|statetest)$`, 2},
 	{`^providers$`, 2},
 	{`^planner$`, 2},
-	{`^internal/pod$`, 2},
+	{`^internal/(pod|source)$`, 2},
 	{`^providers/all$`, 4},
 	{`^providers/(runs|serving)$`, 2.5}, // what several providers have in common: how commands run, how rollouts end
 	{`^providers/(watch|pods)$`, 2.7},   // monitors; runs in the pods of a cluster
@@ -40,12 +40,15 @@ var floors = []struct {
 	{`^(engine|report|internal/forge)$`, 3},
 	{`^daemon$`, 4},
 	{`^(cmd/ml|internal/docgen|internal/mutate|internal)$`, 5},
+	{`^e2e/cluster/internal/\w+$`, 5.5},
 	{`^(e2e|bench|examples)(/.*)?$`, 6},
 }
 
 // onlyIn says which of our packages may import a third-party one.
 var onlyIn = map[string]string{
 	"go.etcd.io/bbolt":         `^state/bolt$`,
+	"github.com/Azure":         `^(internal/source|e2e(/.*)?)$`,
+	"github.com/aws":           `^(internal/source|e2e(/.*)?)$`,
 	"github.com/kserve/kserve": `^providers/kserve/internal/api$`,
 	"k8s.io/client-go":         `^(internal/kube|providers/(kubernetes|kubeflow|kserve)|e2e(/.*)?)$`,
 }

@@ -131,10 +131,13 @@ func (c *cluster) images(ctx context.Context, base bool) ([]image.Image, error) 
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, image.Image{Name: "kserve-" + name + ":1", Layers: []*image.Layer{l}, Entrypoint: []string{"/ko-app/" + name}})
+		all = append(all, image.Image{Name: "kserve-" + name + ":1", Layers: []*image.Layer{l}, Entrypoint: []string{"/ko-app/" + name}, User: nobody})
 	}
 	return all, nil
 }
+
+// nobody is the user of KServe's own images: the pods of an InferenceGraph refuse one that would run as root.
+const nobody = "65532"
 
 // copySelf puts this program and the pods' first process where the run keeps them: what "go run" built is gone when it ends.
 func (c *cluster) copySelf() error {

@@ -68,15 +68,92 @@ func (x *Index) Freeze(src, wantHex, dst string) error {
 	return nil
 }
 
+// Place is Freeze for content that comes from elsewhere: fill writes a file or a folder to its argument, a path that does not exist yet. What
+// is hashed is what fill left there, and it must be wantHex, or dst stays as it was; the error then matches ErrMoved. A dst that
+// holds wantHex already is left alone, and fill is not called. Files become read-only. It returns what stands at dst.
+func (x *Index) Place(wantHex, dst string, fill func(to string) error) (SourceDigest, error) {
+	wrap := func(err error) error { return fmt.Errorf("place %s: %w", filepath.Base(dst), err) }
+	want, err := parseHex(wantHex)
+	if err != nil {
+		return SourceDigest{}, wrap(err)
+	}
+	var got SourceDigest
+	same := func() (err error) {
+		if got, err = x.standing(dst); err == nil && got.Hex != want {
+			err = fmt.Errorf("%s holds %s, not %s", dst, got.Hex, want)
+		}
+		return err
+	}
+	if same() == nil {
+		return got, nil
+	}
+	err = stage(dst, true, func(tmp string) error {
+		if err := fill(tmp); err != nil {
+			return err
+		}
+		if err := protect(tmp); err != nil {
+			return err
+		}
+		if got, err = digestAt(tmp); err == nil && got.Hex != want {
+			err = fmt.Errorf("%w: the plan read %s, now it is %s; plan again", ErrMoved, want, got.Hex)
+		}
+		return err
+	}, same)
+	if err != nil {
+		return SourceDigest{}, wrap(err)
+	}
+	return got, nil
+}
+
+// digestAt reads all that stands at p, without the stat cache: it is not a place that anybody will ask for again.
+func digestAt(p string) (SourceDigest, error) {
+	fi, err := os.Lstat(p)
+	if err != nil {
+		return SourceDigest{}, err
+	}
+	d := SourceDigest{IsDir: fi.IsDir(), Base: "."}
+	var m Manifest
+	if d.IsDir {
+		_, m, err = DigestDir(p)
+	} else {
+		_, m, err = DigestFiles(filepath.Dir(p), []string{filepath.Base(p)})
+	}
+	if err != nil {
+		return d, err
+	}
+	for _, f := range m.Files {
+		d.Files = append(d.Files, FileDigest{Path: f.Path, Digest: Digest{Hex: f.Digest, Size: f.Size}})
+	}
+	d.Bytes = m.Bytes()
+	d.Hex, err = m.SourceDigest(d.IsDir)
+	return d, err
+}
+
+// protect makes the files below dir, or the file dir, read-only.
+func protect(dir string) error {
+	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		return os.Chmod(p, readOnly)
+	})
+}
+
 // frozen returns the digest of what stands at dst, by the stat cache where it can.
-func (x *Index) frozen(dst string) (sum string, err error) {
+func (x *Index) frozen(dst string) (string, error) {
+	d, err := x.standing(dst)
+	return d.Hex, err
+}
+
+// standing is frozen with all that is known.
+func (x *Index) standing(dst string) (d SourceDigest, err error) {
 	abs, err := filepath.Abs(dst)
 	if err != nil {
-		return "", err
+		return d, err
 	}
 	fi, err := os.Lstat(abs)
 	if err != nil {
-		return "", err
+		return d, err
 	}
 	at, source := abs, "."
 	if !fi.IsDir() {
@@ -84,21 +161,20 @@ func (x *Index) frozen(dst string) (sum string, err error) {
 	}
 	root, err := os.OpenRoot(at)
 	if err != nil {
-		return "", err
+		return d, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	// No project path begins with two slashes, so the cache cannot mix them up.
 	v := x.newView(root, "//"+filepath.ToSlash(at)+"/", false)
 	s, err := v.resolve(source)
 	if err != nil {
-		return "", err
+		return d, err
 	}
 	files, err := v.digestAll(s.paths)
 	if err != nil {
-		return "", err
+		return d, err
 	}
-	d, err := s.finish(files)
-	return d.Hex, err
+	return s.finish(files)
 }
 
 // copySource copies the files of s to dst, under it with paths relative to the source's base if the

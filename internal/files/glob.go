@@ -26,6 +26,27 @@ type pattern struct {
 	all  bool     // the pattern is base/**
 }
 
+// Matcher is a glob as a dataset's source may be, for names that are not those of local files.
+type Matcher struct{ p pattern }
+
+// NewMatcher compiles a glob of slash paths.
+func NewMatcher(glob string) (Matcher, error) {
+	p, err := compilePattern(glob)
+	return Matcher{p}, err
+}
+
+// Base is the folder that holds all matches, "." for any.
+func (m Matcher) Base() string { return m.p.base }
+
+// Match reports whether a clean slash path matches.
+func (m Matcher) Match(name string) bool { return m.p.match(name) }
+
+// AlwaysIgnored reports whether no source holds a file of this name, or below a folder of it, whatever the rules say.
+func AlwaysIgnored(name string, isDir bool) bool { return alwaysIgnored(name, isDir) }
+
+// CheckPath returns an error unless p is a clean slash path that may stand below a folder.
+func CheckPath(p string) error { return checkEntryPath(p) }
+
 func hasMeta(p string) bool { return strings.ContainsAny(p, `*?[{\`) }
 
 func compilePattern(text string) (pattern, error) {

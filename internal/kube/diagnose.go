@@ -99,6 +99,8 @@ func podSelector(obj *unstructured.Unstructured) (string, bool) {
 		return "serving.kserve.io/inferenceservice=" + name, true
 	case "TrainJob", "JobSet":
 		return "jobset.sigs.k8s.io/jobset-name=" + name, true
+	case "Experiment":
+		return "katib.kubeflow.org/experiment=" + name, true
 	case "Job":
 		return "batch.kubernetes.io/job-name=" + name, true
 	}

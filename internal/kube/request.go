@@ -172,6 +172,8 @@ func (c *Client) refused(q call, resp *http.Response, body []byte) error {
 	err := &apierrors.StatusError{ErrStatus: status}
 	after := retryAfter(resp, &status)
 	switch {
+	case ofObject(status):
+		return fmt.Errorf("%s: the API server does not take the object: %s", q, status.Message)
 	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented:
 		return &Retryable{After: after, Err: fmt.Errorf("%s: the API server answers %d: %s", q, resp.StatusCode, status.Message)}
 	case q.verb == "patch" && resp.StatusCode == http.StatusConflict && len(conflicts(status)) == 0:
@@ -187,6 +189,13 @@ func (c *Client) refused(q call, resp *http.Response, body []byte) error {
 		return &Retryable{After: after, Err: told}
 	}
 	return told
+}
+
+// ofObject reports whether an answer that looks like trouble of the server's own says that it does not know a field of the object, or not in
+// that form: server-side apply gives its parser's errors the code 500, and no other attempt would fare better.
+func ofObject(status metav1.Status) bool {
+	return status.Code == http.StatusInternalServerError &&
+		(strings.Contains(status.Message, "field not declared in schema") || strings.HasPrefix(status.Message, "failed to create typed patch object"))
 }
 
 func reasonOf(code int) metav1.StatusReason {

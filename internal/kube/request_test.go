@@ -80,6 +80,15 @@ func TestItGivesUpAndSaysWhatTheServerAskedFor(t *testing.T) {
 	}
 }
 
+func TestAFieldThatTheServerDoesNotKnowIsToldAtOnce(t *testing.T) {
+	f := newServer(t, fails(500, "InternalError", "failed to create typed patch object (ns/x; apps/v1, Kind=Deployment): .spec.nonsense: field not declared in schema", ""))
+	_, err := connect(t, f.URL, nil).Apply(context.Background(), object(t, deployment), ApplyOptions{})
+	var again *Retryable
+	if err == nil || errors.As(err, &again) || f.count() != 1 || !strings.Contains(err.Error(), ".spec.nonsense: field not declared in schema") {
+		t.Errorf("after %d requests: %v", f.count(), err)
+	}
+}
+
 func TestCancellingEndsARetryAtOnce(t *testing.T) {
 	alone(t)
 	f := newServer(t, busy)

@@ -17,6 +17,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrDenied is what a refusal of the registry for want of rights matches.
 	ErrDenied = errors.New("denied")
+	// ErrNoFolder is what a prefix of PullDir matches that is a file.
+	ErrNoFolder = errors.New("is no folder")
 	// ErrHostile is what an archive matches that holds what it must not hold.
 	ErrHostile = errors.New("refused")
 )

@@ -76,7 +76,7 @@ func (x *extractor) archive(r io.Reader) error {
 		rel, wanted := below(x.prefix, name)
 		if !wanted {
 			if name == x.prefix && name != "." && h.Typeflag != tar.TypeDir {
-				return fmt.Errorf("/%s in it is no folder", x.prefix)
+				return fmt.Errorf("/%s in it %w", x.prefix, ErrNoFolder)
 			}
 			continue
 		}

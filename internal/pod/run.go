@@ -87,6 +87,11 @@ func (r *run) do(ctx context.Context) Termination {
 	}
 	switch old, err := r.earlier(ctx); {
 	case err == nil:
+		if r.Task.Trial != nil && old.Phase == runner.Succeeded {
+			if err := r.Task.Trial.answer(old.Metrics); err != nil {
+				return r.failed(ctx, err)
+			}
+		}
 		return old.termination()
 	case !errors.Is(err, oci.ErrNotFound):
 		return r.failed(ctx, err)
@@ -316,6 +321,7 @@ func (r *run) await(ctx context.Context, a attempt) (runner.Status, error) {
 func (r *run) end(pod context.Context, a attempt, st runner.Status) Termination {
 	ctx := context.WithoutCancel(pod)
 	r.explainMemory(&st)
+	r.answerSearch(a, &st)
 	r.foretell(st)
 	if r.kept != nil && r.node.first() && st.Phase != runner.Succeeded {
 		if err := r.persist(ctx, func() error { return r.kept.store(ctx) }); err != nil {

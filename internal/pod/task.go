@@ -71,6 +71,7 @@ type Task struct {
 	// Outputs are files of the working folder that are part of the result if the command writes them, such as a report of tests.
 	Outputs []string `json:"outputs,omitempty"`
 	Output  *Output  `json:"output,omitempty"` // what ML_OUTPUT is
+	Trial   *Trial   `json:"trial,omitempty"`  // the command is one candidate of a search
 
 	// Insecure lists registries that may be spoken to without TLS.
 	Insecure []string `json:"insecure,omitempty"`
@@ -124,7 +125,7 @@ func ParseTask(getenv func(string) string, readFile func(string) ([]byte, error)
 	if err := decode(text, &t); err != nil {
 		return Task{}, fmt.Errorf("read the task: %w", err)
 	}
-	if err := t.validate(); err != nil {
+	if err := errors.Join(t.validate(), t.candidate(getenv)); err != nil {
 		return Task{}, fmt.Errorf("task of run %s: %w", t.ID, err)
 	}
 	return t, nil
@@ -168,6 +169,9 @@ func (t *Task) validate() error {
 	}
 	if t.NeedModel && t.Model != nil {
 		bad("model: cannot be both read and written")
+	}
+	if t.Trial != nil {
+		errs = append(errs, t.Trial.check())
 	}
 	if t.Code != nil {
 		errs = append(errs, t.Code.check("code"))

@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -335,7 +337,7 @@ func TestAFormatIsServedByARuntime(t *testing.T) {
 // nothingLeft looks for objects of the deployment, whoever made them.
 func (s *site) nothingLeft() {
 	s.t.Helper()
-	for _, kind := range []string{"inferenceservices.serving.kserve.io", "deployments", "services", "configmaps", "secrets", "horizontalpodautoscalers"} {
+	for _, kind := range []string{"inferenceservices.serving.kserve.io", "inferencegraphs.serving.kserve.io", "deployments", "services", "configmaps", "secrets", "horizontalpodautoscalers"} {
 		out, err := exec.Command(kubectl(), "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "get", kind, "-l", "continuo.dev/address=deployment."+s.addr.Name, "-o", "name").Output()
 		if err != nil || len(bytes.TrimSpace(out)) > 0 {
 			s.t.Errorf("left behind: %s (%v)", bytes.Fields(out), err)
@@ -363,6 +365,7 @@ func TestARolloutMovesWeightsAndGoesBack(t *testing.T) {
 			Abort: &config.Abort{ErrorRate: &rate, MinRequests: 10}}
 	}
 	s.must(s.own(1, canary))
+	before := s.served("canary-v1")
 	stop := s.traffic()
 	defer stop()
 	res := s.must(s.own(2, func(d *deploymentSpec) { canary(d); d.Env["FAIL"] = "1" }))
@@ -371,6 +374,9 @@ func TestARolloutMovesWeightsAndGoesBack(t *testing.T) {
 	}
 	s.answersOnly("v1")
 	s.versions(1)
+	if after := s.served("canary-v1"); after != before {
+		t.Errorf("the pods served %s, and after the abort %s", before, after)
+	}
 	if res = s.must(s.own(3, canary)); res.Verdict.Bad() || res.Held || res.Outputs.(config.DeploymentOutputs).Version != 3 {
 		t.Fatalf("a version that works: %+v", res)
 	}
@@ -380,6 +386,9 @@ func TestARolloutMovesWeightsAndGoesBack(t *testing.T) {
 	res, err := s.apply(t.Context(), s.own(1, canary), true)
 	if err != nil || res.Outputs.(config.DeploymentOutputs).Version != 1 {
 		t.Fatalf("a rollback: %+v, %v", res, err)
+	}
+	if after := s.served("canary-v1"); after != before {
+		t.Errorf("the pods served %s, and after the rollback %s", before, after)
 	}
 	t.Logf("the rollback took %s", time.Since(start).Round(time.Millisecond))
 	s.answersOnly("v1")
@@ -450,6 +459,44 @@ func (s *site) traffic() (stop func()) {
 	return func() { cancel(); group.Wait() }
 }
 
+// served is what the pods of an InferenceService run: image and model, both by digest.
+func (s *site) served(service string) string {
+	s.t.Helper()
+	var list struct {
+		Items []struct {
+			Metadata struct{ DeletionTimestamp string }
+			Spec     struct {
+				Containers []struct {
+					Name, Image string
+					Env         []struct{ Name, Value string }
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(s.kubectl("get", "pods", "-l", api.Label+"="+service, "-o", "json")), &list); err != nil {
+		s.t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, p := range list.Items {
+		if p.Metadata.DeletionTimestamp != "" {
+			continue
+		}
+		for _, c := range p.Spec.Containers {
+			for _, e := range c.Env {
+				if e.Name == "VALUE" || strings.Contains(e.Value, "@sha256:") {
+					seen[e.Value] = true
+				}
+			}
+			seen[c.Image] = true
+		}
+	}
+	text := strings.Join(slices.Sorted(maps.Keys(seen)), " ")
+	if !strings.Contains(text, "@sha256:") {
+		s.t.Fatalf("the pods of %s name no model by digest: %s", service, text)
+	}
+	return text
+}
+
 func (s *site) answersOnly(value string) {
 	s.t.Helper()
 	for range 20 {
@@ -493,11 +540,17 @@ func TestAChangeOfTheSameVersionGoesBackWhenItFails(t *testing.T) {
 	s.must(s.own(1, nil))
 	s.must(s.own(1, func(d *deploymentSpec) { d.Env["VALUE"] = "again" }))
 	s.answersOnly("again")
+	before := s.served("same-v1")
+	// The old pods serve on, and with them the InferenceService calls itself ready: that is not believed.
 	_, err := s.apply(t.Context(), s.own(1, func(d *deploymentSpec) {
+		d.Image = s.registry + "/python-torch:12"
 		d.Command = []string{"python3", "-c", "import sys; sys.exit('broken')"}
 	}), false)
 	if err == nil || !strings.Contains(err.Error(), "broken") {
 		t.Errorf("error %v", err)
+	}
+	if after := s.served("same-v1"); after != before {
+		t.Errorf("the pods served %s, and after going back %s", before, after)
 	}
 	s.answersOnly("again")
 	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {

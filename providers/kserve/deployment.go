@@ -31,6 +31,8 @@ type deployment struct {
 	cluster, system func() (*kube.Client, error)
 	// runner is the image that holds this program as /ml.
 	runner func(context.Context) (string, error)
+	// seen is what a plan looked at.
+	seen surveys
 }
 
 // deploymentRef is what a record keeps of a deployment.
@@ -38,6 +40,8 @@ type deploymentRef struct {
 	rollout.Ref
 	// Imported names an InferenceService that was there before, and that keeps its name and its address.
 	Imported string `json:"imported,omitempty"`
+	// Canary is what carries the requests: "" or bySplitter.
+	Canary string `json:"canary,omitempty"`
 }
 
 // Probe implements providers.Prober: the code of the server.
@@ -70,6 +74,9 @@ func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req provide
 			raw, err := d.resolve(ctx, c, spec, n, req)
 			if err != nil {
 				return nil, "", err
+			}
+			if front.Carried {
+				return raw, "", nil
 			}
 			runner, err := d.runner(ctx)
 			return raw, runner, err
@@ -115,7 +122,11 @@ func (d *deployment) front(c *kube.Client, spec deploymentSpec, req providers.Ap
 		f.Project = req.State.Lineage
 	}
 	f, err := f.Kept(req.Prior)
+	f.Carried = n.Canary == bySplitter
 	ref := deploymentRef{Ref: f.Ref()}
+	if f.Carried {
+		ref.Canary = bySplitter
+	}
 	if err != nil || req.Prior == nil || len(req.Prior.Ref) == 0 {
 		return f, ref, err
 	}
@@ -126,7 +137,10 @@ func (d *deployment) front(c *kube.Client, spec deploymentSpec, req providers.Ap
 	if prior.Namespace == f.Namespace {
 		ref.Imported = prior.Imported
 	}
-	return f, ref, nil
+	if req.Action != resource.Replace {
+		err = prior.carries(n)
+	}
+	return f, ref, err
 }
 
 // resolve looks whether the cluster can do what is asked, and finds out everything that a tag or a cluster's default decides. It
@@ -229,8 +243,11 @@ func (d *deployment) preflight(ctx context.Context, spec deploymentSpec, n neste
 		say(why)
 	}
 	out = resolved{Mode: mode, Headless: can.Headless, Code: req.Probed["code"]}
-	if err := can.ignored(spec, n, mode); err != nil || spec.custom() {
-		return can, out, err
+	if passed := can.ignored(spec, n, mode); len(passed) > 0 {
+		return can, out, passed[0]
+	}
+	if spec.custom() {
+		return can, out, nil
 	}
 	offers, note, err := runtimes(ctx, sys, n.Namespace)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/config"
-	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
@@ -82,8 +81,8 @@ func (d *deployment) direct(ctx context.Context, c *kube.Client, spec deployment
 		}
 		return providers.Result{}, rollout.Failure(req.Address, ref, err)
 	}
-	if s := spec.Rollout; s != nil && s.Strategy != gateway.Rolling && !req.Force {
-		return providers.Result{}, fmt.Errorf("%s: rollout.strategy: InferenceService %s was imported and has no router before it, so %s is not possible; use rolling, or destroy it and let a new one be made", req.Address, ref.Imported, s.Strategy)
+	if err := ref.rollable(spec); err != nil && !req.Force {
+		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
 	}
 	n := spec.nest(d.settings, c.Namespace())
 	name := kube.Ref{Group: api.Kind.Group, Version: api.Kind.Version, Kind: api.Kind.Kind, Namespace: ref.Namespace, Name: ref.Imported}
@@ -116,7 +115,7 @@ func (d *deployment) direct(ctx context.Context, c *kube.Client, spec deployment
 	if err != nil {
 		return fail(err)
 	}
-	if err := f.await(ctx, f.name, f.key, d.sayer(req)); err != nil {
+	if err := f.await(ctx, f.name, f.key, false, d.sayer(req)); err != nil {
 		return fail(err)
 	}
 	if err := f.readBack(ctx); err != nil {

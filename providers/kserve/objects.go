@@ -83,7 +83,7 @@ func (r release) service() (*unstructured.Unstructured, string, error) {
 		return nil, "", err
 	}
 	s.Predictor, s.Transformer, s.Explainer = predictor, r.transformer(), r.explainer()
-	key, err := keyOf(s)
+	key, err := keyOf(s, r.nested.Graph)
 	if err != nil {
 		return nil, "", err
 	}
@@ -100,7 +100,7 @@ func (r release) service() (*unstructured.Unstructured, string, error) {
 }
 
 // keyOf is the same for services with the same pods. How many there are moves in place.
-func keyOf(s api.Service) (string, error) {
+func keyOf(s api.Service, g *graph) (string, error) {
 	for _, c := range []**api.Component{&s.Predictor, &s.Transformer, &s.Explainer} {
 		if *c != nil {
 			same := **c
@@ -111,6 +111,13 @@ func keyOf(s api.Service) (string, error) {
 	data, err := json.Marshal(s)
 	if err != nil {
 		return "", fmt.Errorf("encode servers: %w", err)
+	}
+	if g != nil {
+		more, err := json.Marshal(g)
+		if err != nil {
+			return "", fmt.Errorf("encode graph: %w", err)
+		}
+		data = append(data, more...)
 	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:16]), nil

@@ -73,6 +73,101 @@ var releases = map[string]func(*release){
 	},
 }
 
+// graphs by which one version after another is asked, and others beside it.
+var graphs = map[string]func(*release){
+	"graph": func(r *release) {
+		weight := func(n int) *int { return &n }
+		r.spec.KServe.ServiceAccount, r.spec.KServe.NodeSelector = "models", map[string]string{"disk": "ssd"}
+		r.spec.KServe.Graph = &graph{Replicas: 2, Timeout: 3 * time.Second, Nodes: []node{
+			{Name: "root", Type: "Sequence", Steps: []step{
+				{Name: "clean", URL: "http://clean.team/v1/models/clean:predict", Dependency: "Hard"},
+				{Node: "halves", Data: "$response", Map: true}, {Node: "kinds", Condition: "predictions"}, {Node: "all"},
+			}},
+			{Name: "halves", Type: "Splitter", Steps: []step{{Weight: weight(90)}, {Service: "other", Weight: weight(10)}}},
+			{Name: "kinds", Type: "Switch", Steps: []step{{Condition: "instances.#(kind==1)", Path: "/v1/models/a:predict"}, {Condition: "@this", Service: "other"}}},
+			{Name: "all", Type: "Ensemble", Steps: []step{{Name: "a"}, {Name: "b", Service: "other"}}},
+		}}
+	},
+	"graph-beside": func(r *release) {
+		own(r)
+		r.Headless, r.Transformer = true, imageRef
+		r.spec.Transformer = &config.Transformer{Command: []string{"python3", "transform.py"}}
+		r.spec.KServe.ProtocolVersion = "v2"
+		r.spec.KServe.Graph = &graph{Nodes: []node{{Name: "root", Type: "Sequence", Steps: []step{{}}}}}
+	},
+}
+
+func TestAGraphIsTheGoldenFile(t *testing.T) {
+	t.Parallel()
+	for name, change := range graphs {
+		r := example(change)
+		if err := r.nested.Graph.check(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		u, err := r.pipeline("0123")
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		wantGolden(t, name, u)
+	}
+	_, with, err := example(graphs["graph"]).service()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, without, err := example(func(r *release) { graphs["graph"](r); r.spec.KServe.Graph = nil }).service()
+	if err != nil || with == without {
+		t.Errorf("with a graph and without it the servers have the same key (%v)", err)
+	}
+}
+
+func TestAGraphThatKServeWouldRefuseOrIgnoreSaysWhy(t *testing.T) {
+	t.Parallel()
+	one, hundred := 1, 100
+	for want, nodes := range map[string][]node{
+		`begins at node "root"`:         {{Name: "first", Type: "Sequence", Steps: []step{{}}}},
+		`"root": it is there twice`:     {{Name: "root", Type: "Sequence", Steps: []step{{}}}, {Name: "root", Type: "Sequence", Steps: []step{{}}}},
+		`"root": it has no step`:        {{Name: "root", Type: "Sequence"}},
+		"give one of node, service":     {{Name: "root", Type: "Sequence", Steps: []step{{URL: "http://a", Service: "b"}}}},
+		`there is no node "b"`:          {{Name: "root", Type: "Sequence", Steps: []step{{Node: "b"}}}},
+		"path is for this deployment's": {{Name: "root", Type: "Sequence", Steps: []step{{URL: "http://a", Path: "/b"}}}},
+		"a weight is what the steps":    {{Name: "root", Type: "Sequence", Steps: []step{{Weight: &one}}}},
+		"step 2: a weight is":           {{Name: "root", Type: "Splitter", Steps: []step{{Weight: &hundred}, {}}}},
+		"add up to 1, not 100":          {{Name: "root", Type: "Splitter", Steps: []step{{Weight: &one}}}},
+		"a switch needs a condition":    {{Name: "root", Type: "Switch", Steps: []step{{}}}},
+		"would be ignored":              {{Name: "root", Type: "Ensemble", Steps: []step{{Data: "$response"}}}},
+		"never end: root → b → root":    {{Name: "root", Type: "Sequence", Steps: []step{{}, {Node: "b"}}}, {Name: "b", Type: "Sequence", Steps: []step{{Node: "root"}}}},
+		"no step goes to this":          {{Name: "root", Type: "Sequence", Steps: []step{{URL: "http://a"}}}},
+	} {
+		if err := (&graph{Nodes: nodes}).check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+}
+
+func TestWhatWasGoodIsReadBackWithItsGraph(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*release){"format": nil, "graph": graphs["graph"]} {
+		f, err := newFleet(nil, example(change))
+		if err != nil {
+			t.Fatal(err)
+		}
+		good, err := f.Good()
+		if err != nil {
+			t.Fatal(err)
+		}
+		service, graph, err := unkept(good)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(f.object.Object, service.Object); d != "" {
+			t.Errorf("%s: the service: -was +is\n%s", name, d)
+		}
+		if (graph == nil) != (f.graph == nil) || graph != nil && !cmp.Equal(f.graph.Object, graph.Object) {
+			t.Errorf("%s: the graph was %v and is %v", name, f.graph, graph)
+		}
+	}
+}
+
 func TestWhatIsAppliedIsTheGoldenFile(t *testing.T) {
 	t.Parallel()
 	for name, change := range releases {
@@ -83,27 +178,33 @@ func TestWhatIsAppliedIsTheGoldenFile(t *testing.T) {
 		if got := u.GetAnnotations()[kube.AnnotationApplied]; !strings.Contains(got, key) {
 			t.Errorf("%s does not remember what was applied: %s", name, got)
 		}
-		unstructured.RemoveNestedField(u.Object, "metadata", "annotations", kube.AnnotationApplied)
-		got, err := yaml.Marshal(u.Object)
-		if err != nil {
+		wantGolden(t, name, u)
+	}
+}
+
+// wantGolden compares an object with its file, but for what it remembers of what was applied.
+func wantGolden(t *testing.T, name string, u *unstructured.Unstructured) {
+	t.Helper()
+	unstructured.RemoveNestedField(u.Object, "metadata", "annotations", kube.AnnotationApplied)
+	got, err := yaml.Marshal(u.Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join("testdata", name+".yaml")
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		file := filepath.Join("testdata", name+".yaml")
-		if *update {
-			if err := os.WriteFile(file, got, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if d := cmp.Diff(string(want), string(got)); d != "" {
-			t.Errorf("%s: -want +got\n%s", name, d)
-		}
-		if strings.Contains(string(got), "s3cret") {
-			t.Errorf("%s: a variable's value stands in the object", name)
-		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("%s: -want +got\n%s", name, d)
+	}
+	if strings.Contains(string(got), "s3cret") {
+		t.Errorf("%s: a variable's value stands in the object", name)
 	}
 }
 

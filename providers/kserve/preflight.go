@@ -22,6 +22,9 @@ const (
 	knative  = "Knative"
 )
 
+// kindOf is a kind that a cluster may serve.
+type kindOf = schema.GroupVersionKind
+
 var modeNames = map[string]string{standard: standard, "RawDeployment": standard, knative: knative, "Serverless": knative}
 
 const systemConfig = "inferenceservice-config"
@@ -29,6 +32,7 @@ const systemConfig = "inferenceservice-config"
 var (
 	gvkConfigMap = schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
 	gvkKnative   = schema.GroupVersionKind{Group: "serving.knative.dev", Version: "v1", Kind: "Service"}
+	gvkMetrics   = schema.GroupVersionKind{Group: "metrics.k8s.io", Version: "v1beta1", Kind: "PodMetrics"}
 	gvkRoute     = schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"}
 )
 
@@ -36,6 +40,8 @@ var (
 type abilities struct {
 	Knative bool // Knative Serving is installed
 	Gateway bool // the Gateway API is installed
+	Metrics bool // somebody measures what pods use
+	Graphs  bool // KServe has InferenceGraphs
 	// Unread says why KServe's configuration is not known; the fields below are then not, either.
 	Unread     string
 	Mode       string // by default: standard or knative
@@ -47,17 +53,15 @@ type abilities struct {
 // lookAt asks a cluster what it can do. It changes nothing.
 func lookAt(ctx context.Context, c *kube.Client, system string) (abilities, error) {
 	var a abilities
-	has, err := c.Has(ctx, api.Kind)
+	there, err := c.Has(ctx, api.Kind)
 	if err != nil {
 		return a, fmt.Errorf("look for KServe: %w", err)
 	}
-	if !has {
-		return a, fmt.Errorf("the cluster serves no %s of %s/%s: install KServe, 0.11 or newer", api.Kind.Kind, api.Kind.Group, api.Kind.Version)
+	if !there {
+		return a, &lacking{fmt.Sprintf("the cluster serves no %s of %s/%s: install KServe, 0.11 or newer", api.Kind.Kind, api.Kind.Group, api.Kind.Version)}
 	}
-	for gvk, at := range map[schema.GroupVersionKind]*bool{gvkKnative: &a.Knative, gvkRoute: &a.Gateway} {
-		if *at, err = c.Has(ctx, gvk); err != nil {
-			return a, fmt.Errorf("look for %s: %w", gvk.Kind, err)
-		}
+	if err := has(ctx, c, map[kindOf]*bool{gvkKnative: &a.Knative, gvkRoute: &a.Gateway, gvkMetrics: &a.Metrics, api.Graph: &a.Graphs}); err != nil {
+		return a, err
 	}
 	u, err := c.Get(ctx, kube.Ref{Version: gvkConfigMap.Version, Kind: gvkConfigMap.Kind, Namespace: system, Name: systemConfig})
 	var denied *kube.ForbiddenError
@@ -126,31 +130,47 @@ func (a abilities) mode(n nested) (mode, why string, err error) {
 	return mode, why, nil
 }
 
-// ignored errors when the deployment says something that the cluster would pass over in silence.
-func (a abilities) ignored(s deploymentSpec, n nested, mode string) error {
+// ignored lists what the deployment says and the cluster would pass over in silence.
+func (a abilities) ignored(s deploymentSpec, n nested, mode string) []error {
+	var out []error
+	if err := a.graphless(n); err != nil {
+		out = append(out, err)
+	}
+	if mode != standard {
+		return out
+	}
 	metric, _ := s.scaling(n)
 	low, _ := s.replicas(n)
 	field := func(name string) string {
-		if s.Scale != nil && name != "" {
+		if s.Scale != nil {
 			return "scale." + name
 		}
 		return map[string]string{"metric": "kserve.scale_metric", "min": "kserve.min_replicas"}[name]
 	}
-	if mode == standard {
-		switch {
-		case metric == "concurrency" || metric == "rps":
-			return fmt.Errorf("%s: KServe scales by %s with Knative only, and this cluster deploys as %s; use cpu or memory", field("metric"), metric, mode)
-		case n.ContainerConcurrency > 0:
-			return fmt.Errorf("kserve.container_concurrency: KServe limits it with Knative only, and would ignore it in mode %s; remove it", mode)
-		case n.Timeout > 0 && !a.RouteByAPI && a.Unread == "":
-			return fmt.Errorf("kserve.timeout: without Knative and without Gateway API routes of KServe's own it would be ignored; remove it")
-		case low == 0:
-			return fmt.Errorf("%s: 0 servers are woken by a request with Knative only; use at least 1", field("min"))
-		case (metric == "cpu" || metric == "memory") && (s.Resources == nil || metric == "cpu" && s.Resources.CPU == "" || metric == "memory" && s.Resources.Memory == ""):
-			return fmt.Errorf("%s: the target is a share of what a server asks for; set resources { %s }", field("metric"), metric)
+	tell := func(bad bool, format string, args ...any) {
+		if bad {
+			out = append(out, fmt.Errorf(format, args...))
 		}
 	}
-	return nil
+	unasked := s.Resources == nil || metric == "cpu" && s.Resources.CPU == "" || metric == "memory" && s.Resources.Memory == ""
+	tell(metric == "concurrency" || metric == "rps", "%s: KServe scales by %s with Knative only, and this cluster deploys as %s; use cpu or memory", field("metric"), metric, mode)
+	tell(n.ContainerConcurrency > 0, "kserve.container_concurrency: KServe limits it with Knative only, and would ignore it in mode %s; remove it", mode)
+	tell(n.Timeout > 0 && !a.RouteByAPI && a.Unread == "", "kserve.timeout: without Knative and without Gateway API routes of KServe's own it would be ignored; remove it")
+	tell(low == 0, "%s: 0 servers are woken by a request with Knative only; use at least 1", field("min"))
+	tell((metric == "cpu" || metric == "memory") && unasked, "%s: the target is a share of what a server asks for; set resources { %s }", field("metric"), metric)
+	return out
+}
+
+// graphless errors when a graph is asked for that the cluster has no kind for.
+func (a abilities) graphless(n nested) error {
+	field := "kserve.graph"
+	switch {
+	case a.Graphs, n.Graph == nil && n.Canary != bySplitter:
+		return nil
+	case n.Graph == nil:
+		field = "kserve.canary"
+	}
+	return fmt.Errorf("%s: the cluster serves no %s of %s/%s: install KServe's CRDs whole", field, api.Graph.Kind, api.Graph.Group, api.Graph.Version)
 }
 
 // ociOff errors when the cluster would not mount a model that lies in a registry.

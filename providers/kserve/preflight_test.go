@@ -83,16 +83,16 @@ func TestWhatWouldBeIgnoredIsAnErrorThatNamesIt(t *testing.T) {
 		spec := deploymentSpec{KServe: &nested{}}
 		spec.Format, spec.Replicas = "sklearn", 1
 		can := abilities{Mode: standard, Knative: true}
-		if err := can.ignored(spec, spec.nest(settings{}, ""), standard); err != nil {
-			t.Fatalf("nothing is asked: %v", err)
+		if errs := can.ignored(spec, spec.nest(settings{}, ""), standard); len(errs) > 0 {
+			t.Fatalf("nothing is asked: %v", errs)
 		}
 		change(&spec)
 		n := spec.nest(settings{}, "")
-		if err := can.ignored(spec, n, standard); err == nil || !strings.Contains(err.Error(), field) {
-			t.Errorf("%s: error %v", field, err)
+		if errs := can.ignored(spec, n, standard); !strings.Contains(fmt.Sprint(errs), field) {
+			t.Errorf("%s: errors %v", field, errs)
 		}
-		if err := can.ignored(spec, n, knative); err != nil {
-			t.Errorf("%s: Knative does it: %v", field, err)
+		if errs := can.ignored(spec, n, knative); len(errs) > 0 {
+			t.Errorf("%s: Knative does it: %v", field, errs)
 		}
 	}
 }
@@ -182,6 +182,7 @@ func TestASpecThatCannotBeServedSaysWhy(t *testing.T) {
 		"kserve.explainer.image":          func(s *deploymentSpec) { s.KServe.Explainer = &component{} },
 		"transformer: KServe runs":        func(s *deploymentSpec) { s.Transformer = &config.Transformer{Command: []string{"a"}} },
 		"kserve.annotations":              func(s *deploymentSpec) { s.KServe.Annotations = map[string]string{"continuo.dev/x": "y"} },
+		"kserve.graph: a request begins":  func(s *deploymentSpec) { s.KServe.Graph = &graph{} },
 		"kserve.max_replicas":             func(s *deploymentSpec) { n := 1; s.Replicas, s.KServe.MaxReplicas = 3, &n },
 	} {
 		spec := deploymentSpec{KServe: &nested{}}

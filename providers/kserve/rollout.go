@@ -34,6 +34,7 @@ type fleet struct {
 	release
 	client *kube.Client
 	object *unstructured.Unstructured
+	graph  *unstructured.Unstructured // nil without one
 	key    string
 	// forced: a rollback acts at once. The golden answer in the files is that of the version which they want, not of this one.
 	forced bool
@@ -42,7 +43,9 @@ type fleet struct {
 func newFleet(c *kube.Client, r release) (*fleet, error) {
 	f := &fleet{release: r, client: c}
 	var err error
-	f.object, f.key, err = r.service()
+	if f.object, f.key, err = r.service(); err == nil {
+		f.graph, err = r.pipeline(f.key)
+	}
 	return f, err
 }
 
@@ -54,7 +57,12 @@ func (f *fleet) Up(ctx context.Context, say func(string)) (string, error) {
 	if err := f.make(ctx, func() (kube.Applied, error) { return f.Apply(ctx, f.client, f.object) }); err != nil {
 		return "", err
 	}
-	if err := f.await(ctx, f.name, f.key, say); err != nil {
+	if f.graph != nil {
+		if _, err := f.Apply(ctx, f.client, f.graph); err != nil {
+			return "", err
+		}
+	}
+	if err := f.await(ctx, f.name, f.key, f.graph != nil, say); err != nil {
 		return "", err
 	}
 	if err := f.readBack(ctx); err != nil {
@@ -106,9 +114,27 @@ type condition struct {
 	object *unstructured.Unstructured
 }
 
-// look judges a service by its own word and by its Deployments: Ready may be of an older generation, and it stays while new pods crash.
-func (f *fleet) look(ctx context.Context, name, key string) (condition, error) {
-	u, err := f.client.Get(ctx, kube.Ref{Group: api.Kind.Group, Version: api.Kind.Version, Kind: api.Kind.Kind, Namespace: f.Namespace, Name: name})
+// look judges the servers of a version, and its graph when it has one.
+func (f *fleet) look(ctx context.Context, name, key string, graph bool) (condition, error) {
+	c, err := f.lookAt(ctx, api.Kind, name, key)
+	if err != nil || !c.ready || !graph {
+		return c, err
+	}
+	return f.lookAt(ctx, api.Graph, graphName(name), key)
+}
+
+// madeBy is the label by which what KServe makes for an object is found.
+func madeBy(gvk schema.GroupVersionKind) string {
+	if gvk == api.Graph {
+		return api.GraphLabel
+	}
+	return api.Label
+}
+
+// lookAt judges an object of KServe's by its own word and by its Deployments: Ready may be of an older generation, and it stays while new
+// pods crash. A graph even calls itself ready as soon as its Deployment has tried to be.
+func (f *fleet) lookAt(ctx context.Context, gvk schema.GroupVersionKind, name, key string) (condition, error) {
+	u, err := f.client.Get(ctx, kube.Ref{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: f.Namespace, Name: name})
 	if err != nil {
 		return condition{}, err
 	}
@@ -122,7 +148,7 @@ func (f *fleet) look(ctx context.Context, name, key string) (condition, error) {
 		c.ready, c.why = status.Ready && k.Ready, cmpOr(status.Message, k.Message)
 		return c, nil
 	}
-	list, err := f.client.List(ctx, gvkDeployment, f.Namespace, kube.Selector{Labels: api.Label + "=" + name})
+	list, err := f.client.List(ctx, gvkDeployment, f.Namespace, kube.Selector{Labels: madeBy(gvk) + "=" + name})
 	if err != nil {
 		return c, err
 	}
@@ -131,6 +157,9 @@ func (f *fleet) look(ctx context.Context, name, key string) (condition, error) {
 		return c, nil
 	}
 	for _, d := range list {
+		if gvk == api.Graph {
+			c.object = d // whose pods are found by what it says
+		}
 		notes, _, err := unstructured.NestedStringMap(d.Object, "spec", "template", "metadata", "annotations")
 		if err != nil {
 			return c, fmt.Errorf("read %s: %w", kube.RefOf(d), err)
@@ -164,7 +193,7 @@ func crashes(c kube.Cause) bool {
 }
 
 // await returns when the servers are ready. A version that cannot work ends it with the cause in one line.
-func (f *fleet) await(ctx context.Context, name, key string, say func(string)) error {
+func (f *fleet) await(ctx context.Context, name, key string, graph bool, say func(string)) error {
 	within := f.spec.readyWithin() + rollout.PullAllowance
 	end := time.NewTimer(within)
 	defer end.Stop()
@@ -174,10 +203,10 @@ func (f *fleet) await(ctx context.Context, name, key string, say func(string)) e
 	var since, next time.Time
 	last := ""
 	for {
-		c, err := f.look(ctx, name, key)
+		c, err := f.look(ctx, name, key, graph)
 		switch {
 		case errors.Is(err, kube.ErrNotFound):
-			return &rollout.Unfit{Reason: fmt.Sprintf("InferenceService %s/%s was deleted by somebody else", f.Namespace, name)}
+			return &rollout.Unfit{Reason: fmt.Sprintf("InferenceService %s/%s or its graph was deleted by somebody else", f.Namespace, name)}
 		case err != nil:
 			return err
 		}
@@ -247,11 +276,10 @@ func (f *fleet) readBack(ctx context.Context) error {
 
 // door is where the servers answer: the Service of the transformer, else of the predictor.
 func (f *fleet) door(ctx context.Context) (string, kube.Target, error) {
-	part := "predictor"
-	if f.spec.Transformer != nil || f.nested.Transformer != nil {
-		part = "transformer"
+	name := f.name + "-" + f.part()
+	if f.graph != nil {
+		name = graphName(f.name)
 	}
-	name := f.name + "-" + part
 	if f.Mode == knative {
 		return fmt.Sprintf("http://%s.%s.svc.%s", name, f.Namespace, f.ClusterDomain), kube.Target{}, nil
 	}
@@ -301,53 +329,88 @@ func servicePort(u *unstructured.Unstructured) string {
 
 // Check implements rollout.Servers.
 func (f *fleet) Check(ctx context.Context) (ready, gone bool, err error) {
-	c, err := f.look(ctx, f.name, f.key)
+	c, err := f.look(ctx, f.name, f.key, f.graph != nil)
 	if errors.Is(err, kube.ErrNotFound) {
 		return false, true, nil
 	}
-	return c.ready, false, err
+	if err != nil || c.ready || !f.Carried {
+		return c.ready, false, err
+	}
+	// Nobody counts what fails: pods that crash must be enough.
+	found, bad, err := f.client.Diagnose(ctx, c.object)
+	if err == nil && bad && crashes(found) {
+		err = &rollout.Unfit{Reason: found.String()}
+	}
+	return false, false, err
 }
 
 // Good implements rollout.Servers.
-func (f *fleet) Good() (json.RawMessage, error) { return f.object.MarshalJSON() }
+func (f *fleet) Good() (json.RawMessage, error) { return kept(f.object, f.graph) }
 
 // Restore implements rollout.Servers.
 func (f *fleet) Restore(ctx context.Context, _ int, good json.RawMessage, onlyMissing bool) (bool, error) {
-	u := &unstructured.Unstructured{}
-	if err := u.UnmarshalJSON(good); err != nil {
-		return false, fmt.Errorf("read the InferenceService that was good: %w", err)
+	service, graph, err := unkept(good)
+	if err != nil {
+		return false, err
+	}
+	all := []*unstructured.Unstructured{service}
+	if graph != nil {
+		all = append(all, graph)
 	}
 	if onlyMissing {
-		_, err := f.client.Get(ctx, kube.RefOf(u))
-		if !errors.Is(err, kube.ErrNotFound) {
+		gone := false
+		for _, u := range all {
+			_, err := f.client.Get(ctx, kube.RefOf(u))
+			if err != nil && !errors.Is(err, kube.ErrNotFound) {
+				return false, err
+			}
+			gone = gone || err != nil
+		}
+		if !gone {
+			return false, nil
+		}
+	}
+	for _, u := range all {
+		if _, err := f.Apply(ctx, f.client, u); err != nil {
 			return false, err
 		}
 	}
-	if _, err := f.Apply(ctx, f.client, u); err != nil {
-		return false, err
-	}
-	notes, _, err := unstructured.NestedStringMap(u.Object, "spec", "predictor", "annotations")
+	notes, _, err := unstructured.NestedStringMap(service.Object, "spec", "predictor", "annotations")
 	if err != nil {
 		return true, fmt.Errorf("read the InferenceService that was good: %w", err)
 	}
-	return true, f.await(ctx, u.GetName(), notes[releaseNote], func(string) {})
+	return true, f.await(ctx, service.GetName(), notes[releaseNote], graph != nil, func(string) {})
 }
 
-// Sweep implements rollout.Servers. Variables go with the services that own them.
+// Sweep implements rollout.Servers. Variables go with the services that own them. A graph that the wanted version has no more goes, too.
 func (f *fleet) Sweep(ctx context.Context, keep []int, say func(string)) error {
-	list, err := f.client.List(ctx, api.Kind, f.Namespace, kube.Selector{Labels: f.Selector() + "," + rollout.LabelPart + "=" + rollout.PartServer})
-	if err != nil {
-		return err
-	}
-	for _, u := range list {
-		n, err := strconv.Atoi(u.GetLabels()[rollout.LabelVersion])
-		if err == nil && slices.Contains(keep, n) {
+	for _, gvk := range []schema.GroupVersionKind{api.Graph, api.Kind} {
+		list, err := f.client.List(ctx, gvk, f.Namespace, kube.Selector{Labels: f.Selector() + "," + rollout.LabelPart + "=" + rollout.PartServer})
+		var missing *kube.MissingKindError
+		if gvk == api.Graph && errors.As(err, &missing) {
 			continue
 		}
-		say("removing " + kube.RefOf(u).String())
-		if err := f.client.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: f.Drain + 3*time.Minute}); err != nil {
+		if err != nil {
 			return err
+		}
+		for _, u := range list {
+			n, err := strconv.Atoi(u.GetLabels()[rollout.LabelVersion])
+			if err == nil && slices.Contains(keep, n) && (gvk != api.Graph || n != f.number || f.graph != nil) {
+				continue
+			}
+			say("removing " + kube.RefOf(u).String())
+			if err := remove(ctx, f.client, u, f.Drain+3*time.Minute); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// remove deletes an object and waits until it is gone with all that was made for it.
+func remove(ctx context.Context, c *kube.Client, u *unstructured.Unstructured, within time.Duration) error {
+	if u.GetKind() == api.Graph.Kind {
+		return removeGraph(ctx, c, u, within)
+	}
+	return c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: within})
 }

@@ -64,8 +64,10 @@ type nested struct {
 	Logger               *logger           `ml:"logger,block" doc:"Sends requests and answers to a URL as CloudEvents, by KServe's agent."`
 	Batcher              *batcher          `ml:"batcher,block" doc:"Joins requests into batches, by KServe's agent."`
 	Transformer          *component        `ml:"transformer,block" doc:"Image and arguments of the deployment's transformer, or all of one."`
+	Graph                *graph            `ml:"graph,block" doc:"A graph of servers that answers in the version's place: it calls this version, and others, one after another, side by side, by weight or by condition. Clients post to any path."`
 	Explainer            *component        `ml:"explainer,block" doc:"A server that explains predictions."`
 	Golden               *golden           `ml:"golden,block" doc:"A request that a new version must answer before it gets traffic. A rollback does not send it."`
+	Canary               string            `ml:"canary,default=auto" enum:"auto|router|graph" doc:"What carries the requests to the versions. router: routers of this program's, which count what each version answers, so that rollout { abort } can judge. graph: an InferenceGraph of KServe's with a splitter, without anything of this program in the way of a request; steps then go by time, a version is judged by its pods and its golden request, and nothing is captured for monitors. auto: the routers. Knative's own canaryTrafficPercent is not used: no cluster with Knative was there to prove it on."`
 	ClusterDomain        string            `ml:"cluster_domain,default=cluster.local" doc:"Domain of the cluster's names."`
 	ServiceType          string            `ml:"service_type,default=ClusterIP" enum:"ClusterIP|NodePort|LoadBalancer" doc:"Type of the Service in front."`
 	Router               *router           `ml:"router,block" doc:"The router in front of the versions."`
@@ -173,6 +175,12 @@ func (s deploymentSpec) check() error {
 		if strings.HasPrefix(name, "continuo.dev/") || strings.HasPrefix(name, "serving.kserve.io/deploymentMode") {
 			return fmt.Errorf("kserve.annotations: %s is set by this program; use the attribute for it", name)
 		}
+	}
+	if err := n.Graph.check(); err != nil {
+		return err
+	}
+	if err := s.uncounted(n); err != nil {
+		return err
 	}
 	return s.bounds(n)
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -21,13 +23,31 @@ import (
 // Deployment is ours only as a router's. InferenceServices that were imported bear no label of ours yet.
 func (d *deployment) parts() rollout.Parts {
 	return rollout.Parts{
-		Kinds: []rollout.Kind{{GroupVersionKind: gvkService, Part: rollout.PartRouter}, {GroupVersionKind: gvkDeployment, Part: rollout.PartRouter},
-			{GroupVersionKind: api.Kind, Part: rollout.PartServer, All: true}},
+		Kinds:   []rollout.Kind{{GroupVersionKind: api.Graph}, {GroupVersionKind: gvkService, Part: rollout.PartRouter}, {GroupVersionKind: gvkDeployment, Part: rollout.PartRouter}, {GroupVersionKind: api.Kind, Part: rollout.PartServer, All: true}},
 		Version: []schema.GroupVersionKind{api.Kind},
-		Health:  health, Now: d.now, Key: d.work.Key,
+		Also:    withGraph, Remove: remove,
+		Health: health, Now: d.now, Key: d.work.Key,
 		// What an autoscaler owns is in objects of KServe's, of which none is looked at.
-		Drift: func(_ rollout.Objects, u *unstructured.Unstructured) ([]kube.FieldChange, error) { return driftOf(u) },
+		Drift: func(_ rollout.Objects, u *unstructured.Unstructured) ([]kube.FieldChange, error) {
+			if ofGraph(u) {
+				return nil, nil
+			}
+			return driftOf(u)
+		},
 	}
+}
+
+// withGraph names the graph of a version that had one when it took over.
+func withGraph(good json.RawMessage, name string) []rollout.Object {
+	if _, graph, err := unkept(good); err == nil && graph != nil {
+		return []rollout.Object{{GroupVersionKind: api.Graph, Name: graphName(name)}}
+	}
+	return nil
+}
+
+// ofGraph reports whether KServe made an object for a graph: it hands on our labels, and even what we remember of the graph.
+func ofGraph(u *unstructured.Unstructured) bool {
+	return slices.ContainsFunc(u.GetOwnerReferences(), func(o metav1.OwnerReference) bool { return o.Kind == api.Graph.Kind })
 }
 
 // health is what KServe says of a version.
@@ -91,6 +111,7 @@ func (d *deployment) recorded(c *kube.Client, a resource.Address, rec *state.Rec
 	if err != nil {
 		return f, ref, fmt.Errorf("%s: %w", a, err)
 	}
+	f.Carried = ref.Canary == bySplitter
 	return f, ref, nil
 }
 

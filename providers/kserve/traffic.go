@@ -8,6 +8,7 @@ import (
 
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
 	"github.com/continuo-ml/continuo/providers/rollout"
 	"github.com/continuo-ml/continuo/providers/watch"
 	"github.com/continuo-ml/continuo/resource"
@@ -36,6 +37,9 @@ func (d *deployment) routed(addr resource.Address, rec *state.Record) (*kube.Cli
 	if err == nil && ref.Imported != "" {
 		err = fmt.Errorf("%s: InferenceService %s was imported and has no router before it: nothing of its traffic is captured", addr, ref.Imported)
 	}
+	if err == nil && ref.Canary == bySplitter {
+		err = fmt.Errorf("%s: an InferenceGraph carries its requests, and captures none; a monitor needs kserve { canary = \"router\" }", addr)
+	}
 	return c, f, err
 }
 
@@ -44,7 +48,14 @@ func (d *deployment) Logs(ctx context.Context, req providers.LogRequest, w io.Wr
 	if req.Record == nil {
 		return errors.New("this deployment is not applied yet and has no log")
 	}
-	c, front, err := d.routed(req.Record.Address, req.Record)
+	c, err := d.cluster()
+	if err != nil {
+		return err
+	}
+	front, ref, err := d.recorded(c, req.Record.Address, req.Record)
+	if err == nil && ref.Imported != "" {
+		err = fmt.Errorf("%s: InferenceService %s was imported; see kubectl logs -l %s=%s", req.Record.Address, ref.Imported, api.Label, ref.Imported)
+	}
 	if err != nil {
 		return err
 	}

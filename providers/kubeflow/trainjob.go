@@ -1,6 +1,7 @@
 package kubeflow
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/resource"
@@ -45,7 +47,9 @@ var (
 )
 
 // trainJobs is the pods.Kind of this provider: a stage is a TrainJob.
-type trainJobs struct{}
+type trainJobs struct {
+	unmeasured time.Duration // how long the metric of a trial of Katib's may take; 0 means unmeasuredFor
+}
 
 // Provider implements pods.Kind.
 func (trainJobs) Provider() string { return name }
@@ -65,10 +69,11 @@ const maxName = 46
 const settle = 30 * time.Second
 
 // Step implements pods.Kind.
-func (trainJobs) Step(spec cty.Value) (pods.Step, error) {
+func (k trainJobs) Step(spec cty.Value) (pods.Step, error) {
 	var w struct {
 		pods.Attributes
-		Kubeflow *block `ml:"kubeflow,block"`
+		Tuning   *config.Tuning `ml:"tuning,block"`
+		Kubeflow *block         `ml:"kubeflow,block"`
 	}
 	if err := resource.Decode(spec, &w); err != nil {
 		return pods.Step{}, err
@@ -80,7 +85,17 @@ func (trainJobs) Step(spec cty.Value) (pods.Step, error) {
 	if _, err := b.patches(); err != nil {
 		return pods.Step{}, err
 	}
-	return pods.Step{Attributes: w.Attributes, Block: b.Block, Build: b, Settle: settle}, nil
+	step := pods.Step{Attributes: w.Attributes, Block: b.Block, Build: b, Settle: settle}
+	if b.Katib == nil || w.Tuning == nil {
+		return step, nil
+	}
+	x, err := newExperiment(b, *w.Tuning, w.Attributes)
+	if err != nil {
+		return pods.Step{}, fmt.Errorf("kubeflow.katib: %w", err)
+	}
+	x.patience = cmp.Or(k.unmeasured, unmeasuredFor)
+	step.Search = x
+	return step, nil
 }
 
 // Owns implements pods.Kind: a runtime can have jobs besides, such as initializers.

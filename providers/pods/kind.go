@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/internal/pod"
+	"github.com/continuo-ml/continuo/providers/runs"
 )
 
 // Kind is what a provider brings: the kind of object that a stage is. Its status is judged by kube.Ready, and its spec.suspend keeps it
@@ -36,6 +38,8 @@ type Step struct {
 	Attributes
 	Block Block
 	Build Builder
+	// Search is the service that the block leaves its search for parameters to; nil: none.
+	Search Searching
 	// Settle is how long a node whose command failed waits whether it was ended because another node was lost: see pod.Task.
 	Settle time.Duration
 }
@@ -46,6 +50,33 @@ type Builder interface {
 	Look(ctx context.Context, c *kube.Client, namespace string) error
 	// Objects errs when the cluster lacks what they need. The same spec on the same cluster makes the same objects.
 	Objects(ctx context.Context, c *kube.Client, s Spec) (Objects, error)
+}
+
+// Searching is a service of the cluster that searches for parameters: an object asks it for a search, and it makes other objects, one
+// for each candidate, whose pods run the command. The object is judged by kube.Ready.
+type Searching interface {
+	Builder
+	// MaxName is how long the object's name may be.
+	MaxName() int
+	// Trial is what the pod of a candidate is told.
+	Trial() pod.Trial
+	// Read says how far a search is. Its error is the API server's, or that of an object which is none.
+	Read(ctx context.Context, c *kube.Client, object *unstructured.Unstructured) (Searched, error)
+}
+
+// Searched is how far a search is.
+type Searched struct {
+	// Ended are the candidates that are over, in the order in which they were made; Open those that are not, by name.
+	Ended []runs.Candidate
+	Open  []string
+	// Best is the index in Ended of the best, as the service says; -1 while it says none.
+	Best int
+	// Method is what the service calls its method.
+	Method string
+	// Patience is how long a candidate whose command has ended well may stay open.
+	Patience time.Duration
+	// Unmeasured says why one may stay so for ever.
+	Unmeasured func(p corev1.Pod) string
 }
 
 // Objects are what a stage is made of.

@@ -10,6 +10,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/runner"
+	"github.com/continuo-ml/continuo/providers/runs"
 )
 
 // The files of a stage's folder on this machine, besides what is mirrored.
@@ -47,6 +48,7 @@ type created struct {
 type outcome struct {
 	Status runner.Status `json:"status"`
 	Model  *model        `json:"model,omitempty"`
+	Found  *runs.Found   `json:"found,omitempty"` // of a search
 }
 
 // model is what a training stored.

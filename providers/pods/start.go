@@ -18,6 +18,8 @@ import (
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
+	"github.com/continuo-ml/continuo/internal/runner"
+	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/runs"
 )
 
@@ -33,88 +35,109 @@ func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 	if err != nil || k.isOver || k.isCreated || k.cancelled {
 		return err
 	}
-	spec, build, values, task, err := e.plan(ctx, s)
-	if err != nil {
-		return err
-	}
 	c, err := e.Cluster()
 	if err != nil {
 		return err
 	}
-	objects, err := build.Objects(ctx, c, spec)
+	objects, at, err := e.plan(ctx, c, s, false)
 	if err != nil {
 		return err
 	}
-	sec, err := secret(spec, task, values)
-	if err != nil {
-		return err
-	}
-	objects.Beside = append(objects.Beside, sec)
-	results, err := e.Artifacts.Repo("runs")
-	if err != nil {
-		return err
-	}
-	k.placed = placed{
-		Job: kube.RefOf(objects.Object),
-		Run: s.Spec.ID, Results: results, Nodes: spec.Nodes, Start: spec.Block.StartTimeout, At: time.Now().UTC(), Output: s.Output, Address: s.Spec.Address,
-	}
-	for _, u := range objects.Before {
-		k.placed.Before = append(k.placed.Before, kube.RefOf(u))
-	}
+	k.placed = at
 	if err := f.note(placedFile, k.placed); err != nil {
 		return err
 	}
 	job, err := e.create(ctx, c, objects, s.Spec.ID)
-	if errors.Is(err, errRefused) {
-		// A field that the cluster does not know comes as an error of the server, like one that passes by itself.
-		if _, gone := c.Get(ctx, kube.RefOf(objects.Object)); errors.Is(gone, kube.ErrNotFound) {
-			return errors.Join(err, e.unplace(ctx, c, k))
-		}
-	}
 	if err != nil {
-		return err
+		return e.abandon(ctx, c, f, k, err)
 	}
 	return f.note(createdFile, created{UID: job.UID, At: time.Now().UTC()})
 }
 
-// plan makes the specification of a stage's objects, and brings to the registry what its pods will fetch.
-func (e *executor) plan(ctx context.Context, s runs.Stage) (Spec, Builder, map[string]string, []byte, error) {
-	none := func(err error) (Spec, Builder, map[string]string, []byte, error) { return Spec{}, nil, nil, nil, err }
+// abandon is the end of a stage that could not begin: nothing of it stays behind, asleep or not, and it never will begin. What may pass
+// by itself, or interrupted this call, leaves it as it is; whoever comes next goes on with it.
+func (e *executor) abandon(ctx context.Context, c *kube.Client, f folder, k known, cause error) error {
+	if ctx.Err() != nil {
+		return cause
+	}
+	u, err := c.Get(ctx, k.placed.Job)
+	none := errors.Is(err, kube.ErrNotFound)
+	var again *kube.Retryable
+	// An admission that is out of order refuses an object with an error that could pass; as long as nothing is there, this is an answer.
+	if errors.As(cause, &again) && (!none || !errors.Is(cause, errRefused)) {
+		return &providers.OpenError{Err: fmt.Errorf("%s has not begun yet; apply again to go on with it: %w", k.placed.Job, cause)}
+	}
+	switch {
+	case none:
+		err = e.unplace(ctx, c, k)
+	case err == nil && u.GetLabels()[LabelRun] == LabelValue(k.placed.Run):
+		err = e.remove(ctx, c, k, kube.RefOf(u), 0)
+	}
+	if err != nil {
+		return &providers.OpenError{Err: fmt.Errorf("%w; also, what was made of %s is still there; apply again, which goes on with it: %w", cause, k.placed.Job, err)}
+	}
+	st := runner.Status{ID: k.placed.Run, Phase: runner.Failed, ExitCode: -1, Finished: time.Now().UTC(), Message: "it could not begin: " + cause.Error(), NotBegun: true}
+	return errors.Join(cause, f.note(outcomeFile, outcome{Status: st}))
+}
+
+// plan makes a stage's objects and what the folder says of them, and brings to the registry what its pods will fetch. search makes those
+// of a search of which the stage is one candidate.
+func (e *executor) plan(ctx context.Context, c *kube.Client, s runs.Stage, search bool) (Objects, placed, error) {
 	w, err := e.step(s.Request)
 	if err != nil {
-		return none(err)
+		return Objects{}, placed{}, err
 	}
-	c, err := e.Cluster()
-	if err != nil {
-		return none(err)
+	build, maxName := w.Build, e.Kind.MaxName()
+	if search {
+		build, maxName = w.Search, w.Search.MaxName()
 	}
-	if err := w.Build.Look(ctx, c, w.Block.Namespace); err != nil {
-		return none(err)
+	if err := build.Look(ctx, c, w.Block.Namespace); err != nil {
+		return Objects{}, placed{}, err
 	}
 	runnerImage, err := e.Runner.Image(ctx)
 	if err != nil {
-		return none(err)
+		return Objects{}, placed{}, err
 	}
 	values := e.variables(s)
 	t, err := e.task(ctx, s, w)
 	if err != nil {
-		return none(err)
+		return Objects{}, placed{}, err
 	}
 	t.EnvFrom = slices.Sorted(maps.Keys(values))
+	if search {
+		trial := w.Search.Trial()
+		t.Trial = &trial
+	}
 	task, err := json.Marshal(t)
 	if err != nil {
-		return none(fmt.Errorf("write the task: %w", err))
+		return Objects{}, placed{}, fmt.Errorf("write the task: %w", err)
 	}
 	if len(task) > maxTask {
-		return none(fmt.Errorf("its parameters make a task of %d bytes; %d are possible: make large ones an input", len(task), maxTask))
+		return Objects{}, placed{}, fmt.Errorf("its parameters make a task of %d bytes; %d are possible: make large ones an input", len(task), maxTask)
 	}
 	spec := Spec{
-		Name: objectName(s.Request.Address, s.Spec.ID, e.Kind.MaxName()), Image: w.Image, Runner: runnerImage, Env: t.EnvFrom,
+		Name: objectName(s.Request.Address, s.Spec.ID, maxName), Image: w.Image, Runner: runnerImage, Env: t.EnvFrom,
 		Nodes: max(w.Nodes, 1), Processes: s.Spec.Processes, Resources: w.Resources, Timeout: s.Spec.Timeout, Grace: s.Spec.Grace, Block: w.Block,
 		Labels:      e.labels(s),
 		Annotations: map[string]string{LabelAddress: s.Spec.Address},
 	}
-	return spec, w.Build, values, task, nil
+	objects, err := build.Objects(ctx, c, spec)
+	if err != nil {
+		return Objects{}, placed{}, err
+	}
+	sec, err := secret(spec, task, values)
+	if err != nil {
+		return Objects{}, placed{}, err
+	}
+	objects.Beside = append(objects.Beside, sec)
+	at := placed{
+		Job: kube.RefOf(objects.Object),
+		Run: s.Spec.ID, Results: t.Results, Nodes: spec.Nodes, Start: spec.Block.StartTimeout, At: time.Now().UTC(), Output: s.Output, Address: s.Spec.Address,
+	}
+	for _, u := range objects.Before {
+		at.Before = append(at.Before, kube.RefOf(u))
+	}
+	return objects, at, nil
 }
 
 func (e *executor) labels(s runs.Stage) map[string]string {

@@ -86,6 +86,9 @@ func Apply(ctx context.Context, r Request, spec config.Deployment, req providers
 	r.OpID, r.Adopt, r.Force = req.OpID, req.Adopt, req.Force
 	r.Asked = gateway.Version{Number: spec.Model.Version, Digest: spec.Model.Digest}
 	r.Policy, r.Capture = PolicyOf(spec.Rollout, req.Force), gateway.Capture{Enabled: true}
+	if r.Front.Carried {
+		r.Policy.Abort = gateway.Abort{} // nobody counts requests
+	}
 	if c := spec.Capture; c != nil {
 		r.Capture = gateway.Capture{Enabled: c.Enabled, MaxBytes: c.MaxMB << 20}
 	}

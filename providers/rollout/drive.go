@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/continuo-ml/continuo/internal/gateway"
@@ -121,6 +122,9 @@ func (r *roll) step(ctx context.Context) (done bool, err error) {
 	d := gateway.Decide(s.Policy, s.Live.Progress, o)
 	s.Live.Progress = d.Progress
 	if d.Message != "" {
+		if r.Front.Carried {
+			d.Message, _, _ = strings.Cut(d.Message, ": ") // nobody counted
+		}
 		s.Live.Message = fmt.Sprintf("%s: %s", s.Live.Candidate, d.Message)
 		r.say("%s", s.Live.Message)
 	}
@@ -132,7 +136,7 @@ func (r *roll) step(ctx context.Context) (done bool, err error) {
 		}
 	case gateway.MoveShift:
 		s.Live.Phase, s.Live.Weight = gateway.PhaseRolling, d.Weight
-		return false, r.publish(ctx)
+		return r.shift(ctx)
 	case gateway.MoveHold:
 		s.Live.Phase = gateway.PhaseHeld
 		return true, nil
@@ -147,6 +151,19 @@ func (r *roll) step(ctx context.Context) (done bool, err error) {
 		return true, nil
 	}
 	return false, nil
+}
+
+// shift moves the weights. A Carrier that finds the candidate unfit on the way ends the rollout.
+func (r *roll) shift(ctx context.Context) (done bool, err error) {
+	err = r.publish(ctx)
+	why, bad := unfit(err)
+	if !bad {
+		return false, err
+	}
+	r.state.quarantine(why, r.Now())
+	r.giveUp(gateway.PhaseAborted, fmt.Sprintf("%s: %s", r.state.Live.Candidate, why))
+	r.tell(r.state.Live.Message)
+	return true, nil
 }
 
 // dry reports whether a step that was held waits in vain still: a comparison that is complete, or no request for an interval.
@@ -175,6 +192,10 @@ func (r *roll) observe(ctx context.Context) (gateway.Observation, error) {
 		r.say("%v", late)
 	}
 	ready, gone, err := r.servers.Check(ctx)
+	if why, bad := unfit(err); bad {
+		o.Failed, o.Now = why, r.Now()
+		return o, nil
+	}
 	if err != nil {
 		return o, err
 	}
@@ -262,7 +283,7 @@ func (r *roll) rest(ctx context.Context) error {
 	if err := r.drain(ctx); err != nil {
 		return err
 	}
-	if err := r.sweep(ctx); err != nil || r.state.Live.Current.Number == 0 {
+	if err := r.sweep(ctx); err != nil || r.state.Live.Current.Number == 0 || r.Front.Carried {
 		return err
 	}
 	router := kube.Ref{Group: "apps", Version: "v1", Kind: "Deployment", Namespace: r.Front.Namespace, Name: r.Front.Name}

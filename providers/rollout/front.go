@@ -58,6 +58,8 @@ type Front struct {
 	Runner string
 	Port   int32
 	Drain  time.Duration
+	// Carried says that the Servers are a Carrier, and that no router of ours is wanted.
+	Carried bool
 	// ServiceType and ClusterDomain are ClusterIP and cluster.local unless set.
 	ServiceType, ClusterDomain string
 	Routers                    Routers

@@ -36,6 +36,10 @@ type Parts struct {
 	Kinds []Kind
 	// Version are the kinds that a version which serves has an object of, under its name.
 	Version []schema.GroupVersionKind
+	// Also, when not nil, names further objects that a version has, by what Servers.Good kept of it.
+	Also func(good json.RawMessage, name string) []Object
+	// Remove, when not nil, deletes an object and waits until it and what it owns are gone.
+	Remove func(ctx context.Context, c *kube.Client, u *unstructured.Unstructured, within time.Duration) error
 	// Health tells how the servers of a version do.
 	Health func(o Objects, name string) (Health, error)
 	// Drift lists the fields of an object that others changed.
@@ -52,6 +56,12 @@ type Kind struct {
 	Part string
 	// All also lists what bears no label of ours.
 	All bool
+}
+
+// Object is one that a deployment has.
+type Object struct {
+	schema.GroupVersionKind
+	Name string
 }
 
 // Health is how the servers of a version do.
@@ -180,22 +190,21 @@ func (p Parts) object(f Front, o Objects, req providers.ReadRequest) (providers.
 
 // missing says which object that must be there is not.
 func (p Parts) missing(f Front, s *State, o Objects) (kind, name, why string) {
-	type object struct {
-		gvk  schema.GroupVersionKind
-		name string
-	}
-	need := []object{{gvkDeployment, f.Name}, {gvkService, f.Name}}
+	need := []Object{{gvkDeployment, f.Name}, {gvkService, f.Name}}
 	if n := s.Live.Current.Number; n > 0 {
 		for _, gvk := range p.Version {
-			need = append(need, object{gvk, f.VersionName(n)})
+			need = append(need, Object{gvk, f.VersionName(n)})
+		}
+		if p.Also != nil {
+			need = append(need, p.Also(s.Good, f.VersionName(n))...)
 		}
 	}
 	for _, n := range need {
-		switch u := o.Get(n.gvk, n.name); {
+		switch u := o.Get(n.GroupVersionKind, n.Name); {
 		case u == nil:
-			return n.gvk.Kind, n.name, "is not there"
+			return n.Kind, n.Name, "is not there"
 		case u.GetDeletionTimestamp() != nil:
-			return n.gvk.Kind, n.name, "is being deleted"
+			return n.Kind, n.Name, "is being deleted"
 		}
 	}
 	return "", "", ""
@@ -335,9 +344,18 @@ func (p Parts) remove(ctx context.Context, c *kube.Client, f Front, k Kind, req 
 	}
 	for _, u := range list {
 		req.Emit(resource.Event{Time: p.Now(), Type: resource.EventProgress, Address: req.Address.String(), Action: resource.Delete, Message: "removing " + kube.RefOf(u).String()})
-		if err := c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: f.Drain + GoneWithin}); err != nil {
+		remove := p.Remove
+		if remove == nil {
+			remove = deleted
+		}
+		if err := remove(ctx, c, u, f.Drain+GoneWithin); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// deleted deletes an object, and waits until it is gone with what it owns.
+func deleted(ctx context.Context, c *kube.Client, u *unstructured.Unstructured, within time.Duration) error {
+	return c.Delete(ctx, kube.RefOf(u), kube.DeleteOptions{Within: within})
 }

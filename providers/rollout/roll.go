@@ -75,7 +75,7 @@ type roll struct {
 	Request
 	state   *State
 	servers Servers
-	route   *routers
+	route   traffic
 	said    string
 	// requests are those of a held step at the last look at which there were more, grew when that was.
 	requests int64
@@ -108,7 +108,10 @@ func Run(ctx context.Context, req Request) (*State, error) {
 // liveOf is the state as status and results read it.
 func (f Front) liveOf(s *State) gateway.Live {
 	l := s.Live
-	l.Name, l.Address, l.Endpoint, l.Admin = f.Name, f.Address.String(), f.endpoint(), f.admin()
+	l.Name, l.Address, l.Endpoint = f.Name, f.Address.String(), f.endpoint()
+	if !f.Carried {
+		l.Admin = f.admin()
+	}
 	return l
 }
 
@@ -130,6 +133,9 @@ func (r *roll) ask(ctx context.Context) error {
 	resolved, runner, err := r.Resolve(ctx)
 	if err != nil {
 		return err
+	}
+	if r.state == nil && r.Front.Carried {
+		r.state = &State{}
 	}
 	if r.state == nil {
 		r.state = &State{}
@@ -222,6 +228,9 @@ func (f Front) token(key []byte) (string, error) {
 
 // prepare makes what stands in front, and the servers' side of the version that is wanted.
 func (r *roll) prepare(ctx context.Context) error {
+	if r.Front.Carried {
+		return r.prepareCarrier()
+	}
 	r.Front.Runner = r.state.Runner
 	service, err := r.Front.routerService()
 	if err != nil {
@@ -255,6 +264,23 @@ func (r *roll) prepare(ctx context.Context) error {
 	}
 	r.servers, err = r.Servers(r.state.Resolved, token)
 	return err
+}
+
+// prepareCarrier does so where no router of ours is wanted.
+func (r *roll) prepareCarrier() error {
+	secret, err := r.Front.token(r.Key)
+	if err != nil {
+		return err
+	}
+	if r.servers, err = r.Servers(r.state.Resolved, secret); err != nil {
+		return err
+	}
+	by, ok := r.servers.(Carrier)
+	if !ok {
+		return fmt.Errorf("%T carries no requests", r.servers)
+	}
+	r.route = carried{by, r.tell}
+	return nil
 }
 
 // up brings the wanted version up and keeps where it answers.

@@ -1,15 +1,16 @@
 package runs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/continuo-ml/continuo/internal/files"
+	"github.com/continuo-ml/continuo/internal/source"
 	"github.com/continuo-ml/continuo/internal/tabular"
 	"github.com/continuo-ml/continuo/resource"
 )
@@ -52,9 +53,32 @@ func (e *Workspace) frozenAt(d resource.Digest, source string, isDir bool) strin
 	return filepath.Join(e.version(d), path.Base(path.Clean(filepath.ToSlash(source))))
 }
 
-// remote reports whether a source is an address that only other providers read.
-func remote(source string) bool {
-	return strings.Contains(source, "://") || strings.HasPrefix(source, "git::")
+// fetch is freeze for a source that lies elsewhere.
+func (e *Workspace) fetch(ctx context.Context, x *files.Index, address string, planned resource.Digest) (frozen, error) {
+	hex := ""
+	if planned != "" {
+		hex = planned.Hex()
+	}
+	var f frozen
+	r := e.sources()
+	if hex == "" {
+		v, err := r.Probe(ctx, address)
+		if err != nil {
+			return f, err
+		}
+		hex = v.Hex
+	}
+	f.digest = resource.DigestOfHex(hex)
+	at := func(isDir bool) string { return e.frozenAt(f.digest, source.Name(address), isDir) }
+	if err := mkdir(e.version(f.digest)); err != nil {
+		return f, err
+	}
+	v, err := r.Freeze(ctx, x, address, hex, at)
+	if err != nil {
+		return f, err
+	}
+	f.path, f.files, f.bytes = at(v.IsDir), v.Files, v.Bytes
+	return f, nil
 }
 
 // FilesUnder lists the files of a data version, sorted.

@@ -13,6 +13,7 @@ import (
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/files"
+	"github.com/continuo-ml/continuo/internal/source"
 	"github.com/continuo-ml/continuo/internal/tabular"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
@@ -46,8 +47,12 @@ func (d *dataset) Probe(ctx context.Context, req providers.ProbeRequest) (map[st
 	if n.Source == "" {
 		return d.command.Probe(ctx, req)
 	}
-	if remote(n.Source) {
-		return nil, remoteError(req.Address, n.Source)
+	if source.Remote(n.Source) {
+		v, err := d.sources().Probe(ctx, n.Source)
+		if err != nil {
+			return nil, fmt.Errorf("%s: source: %w", req.Address, err)
+		}
+		return map[string]string{"content": string(resource.DigestOfHex(v.Hex))}, nil
 	}
 	x, err := d.planned()
 	if err != nil {
@@ -58,10 +63,6 @@ func (d *dataset) Probe(ctx context.Context, req providers.ProbeRequest) (map[st
 		return nil, fmt.Errorf("%s: source: %w", req.Address, err)
 	}
 	return map[string]string{"content": string(resource.DigestOfHex(s.Hex))}, nil
-}
-
-func remoteError(a resource.Address, source string) error {
-	return fmt.Errorf("%s: source %q: the local provider reads files inside the project; download the data first, or name a provider that reads it", a, source)
 }
 
 // Read implements providers.Typed. Frozen data that is gone is a missing object, so that apply freezes it anew.
@@ -96,7 +97,7 @@ func (d *dataset) Apply(ctx context.Context, spec config.Dataset, req providers.
 	var f frozen
 	var err error
 	if spec.Source != "" {
-		f, err = d.source(spec, req)
+		f, err = d.source(ctx, spec, req)
 	} else {
 		f, err = d.made(ctx, spec, req)
 	}
@@ -107,10 +108,7 @@ func (d *dataset) Apply(ctx context.Context, spec config.Dataset, req providers.
 }
 
 // source freezes what exists. Everything about it follows from its content, so that doing it twice does nothing.
-func (d *dataset) source(spec config.Dataset, req providers.ApplyRequest) (frozen, error) {
-	if remote(spec.Source) {
-		return frozen{}, remoteError(req.Address, spec.Source)
-	}
+func (d *dataset) source(ctx context.Context, spec config.Dataset, req providers.ApplyRequest) (frozen, error) {
 	want := resource.Digest(req.Probed["content"])
 	if req.Adopt {
 		if ok, err := exists(d.version(want)); want == "" || err != nil || !ok {
@@ -121,7 +119,12 @@ func (d *dataset) source(spec config.Dataset, req providers.ApplyRequest) (froze
 	if err != nil {
 		return frozen{}, err
 	}
-	f, err := d.freeze(x, spec.Source, want)
+	var f frozen
+	if source.Remote(spec.Source) {
+		f, err = d.fetch(ctx, x, spec.Source, want)
+	} else {
+		f, err = d.freeze(x, spec.Source, want)
+	}
 	if errors.Is(err, files.ErrMoved) {
 		return f, fmt.Errorf("%s: the source moved since the plan: %w", req.Address, err)
 	}

@@ -219,9 +219,11 @@ func TestAProbeSeesOneVersionUntilTheProviderIsClosed(t *testing.T) {
 	}
 }
 
-func TestSourcesThatTheLocalProviderCannotReadAreRefused(t *testing.T) {
+func TestSourcesThatNobodyReadsAreRefused(t *testing.T) {
 	p := newProject(t, nil)
-	for source, text := range map[string]string{"s3://b/x.csv": "reads files inside the project", "../x.csv": "outside", "missing.csv": "no such file"} {
+	for source, text := range map[string]string{
+		"ftp://b/x.csv": "known are s3://", "http://example.com/x.csv": "plain http", "https://a:b@example.com/x.csv": "no user and password", "../x.csv": "outside", "missing.csv": "no such file",
+	} {
 		_, err := p.Probe("dataset", config.Dataset{Source: source})
 		providertest.WantError(t, err, text)
 	}

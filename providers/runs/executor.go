@@ -20,7 +20,8 @@ type Executor interface {
 	Admit(req providers.ApplyRequest) error
 	// Read says what is known of the stage in dir; of none it is runner.Absent.
 	Read(ctx context.Context, dir string) (runner.Status, error)
-	// Start begins a stage unless it has begun, and then does nothing. When it returns nil the stage goes on without this process.
+	// Start begins a stage unless it has begun, and then does nothing. When it returns nil the stage goes on without this process. One of
+	// which it is not known whether it will begin is a *providers.OpenError: the next call of Start goes on with it.
 	Start(ctx context.Context, dir string, s Stage) error
 	// Wait returns the outcome of a stage that was started. onProgress, which may be nil, gets every line of progress from the
 	// first on. It errors if ctx ends before; the stage goes on. So does one that cannot be looked at any more: that is a

@@ -163,7 +163,8 @@ func (e *Workspace) discard(changed []string) error {
 	return nil
 }
 
-func (o *op) start(ctx context.Context, dir string, s Stage) error {
+// mayBegin looks at a stage that nobody has begun.
+func (o *op) mayBegin(ctx context.Context, s Stage) error {
 	if err := o.cancelled(ctx); err != nil {
 		return err
 	}
@@ -171,11 +172,19 @@ func (o *op) start(ctx context.Context, dir string, s Stage) error {
 		return &providers.RunError{Err: err, Ref: o.ref()}
 	}
 	o.warn(s.Exec)
+	return nil
+}
+
+func (o *op) start(ctx context.Context, dir string, s Stage) error {
+	if err := o.mayBegin(ctx, s); err != nil {
+		return err
+	}
 	if err := o.exec.Start(ctx, dir, s); err != nil {
-		if ctx.Err() != nil {
+		var open *providers.OpenError
+		if ctx.Err() != nil || errors.As(err, &open) {
 			return err
 		}
-		if st, rerr := o.exec.Read(ctx, dir); rerr == nil && st.Phase == runner.Absent {
+		if st, rerr := o.exec.Read(ctx, dir); rerr == nil && (st.Phase == runner.Absent || st.NotBegun) {
 			return &providers.NotStartedError{Err: fmt.Errorf("%s: %w", o.req.Address, err)}
 		}
 		return &providers.RunError{Err: err, Ref: o.ref()}

@@ -19,6 +19,9 @@ import (
 
 func (e *Workspace) cachePath() string { return filepath.Join(e.Dir, "cache", "digests") }
 
+// sourcesDir is the cache of data that lies elsewhere.
+func (e *Workspace) sourcesDir() string { return filepath.Join(e.Dir, "cache", "sources") }
+
 func (e *Workspace) dataDir() string { return filepath.Join(e.Dir, "data") }
 
 // version is the folder of one version of data.

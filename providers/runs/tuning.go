@@ -67,6 +67,15 @@ type tuner struct {
 
 // tune searches for parameters. Trials are stages of the operation.
 func (t *training) tune(ctx context.Context, spec config.Training, o *op, in map[string]Input, base map[string]any) (*tuningDetail, error) {
+	if x, ok := t.exec.(Searcher); ok {
+		elsewhere, err := x.Searches(o.req)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", o.req.Address, err)
+		}
+		if elsewhere {
+			return t.search(ctx, x, spec, o, in, base)
+		}
+	}
 	s, err := newSearcher(*spec.Tuning)
 	if err != nil {
 		return nil, fmt.Errorf("%s: tuning: %w", o.req.Address, err)

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/continuo-ml/continuo/internal/files"
+	"github.com/continuo-ml/continuo/internal/source"
 	"github.com/continuo-ml/continuo/providers"
 )
 
@@ -20,6 +21,7 @@ type Workspace struct {
 	index *files.Index // remembers for as long as it is open: what a plan read stands
 	fresh *files.Index // looks again at every question: what is there now
 	store *files.Store
+	away  *source.Reader // remembers like index
 }
 
 // NewWorkspace makes the workspace of a project. maxParallel bounds how many stages run at the same time, 0 = as many as the
@@ -77,6 +79,16 @@ func (e *Workspace) open(at **files.Index) (*files.Index, error) {
 	return x, nil
 }
 
+// sources returns the reader of data that lies elsewhere, in which an address keeps the version first read, as in planned.
+func (e *Workspace) sources() *source.Reader {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.away == nil {
+		e.away = source.New(source.Options{Dir: e.sourcesDir()})
+	}
+	return e.away
+}
+
 // Store opens the artifact store of this machine.
 func (e *Workspace) Store() (*files.Store, error) {
 	e.mu.Lock()
@@ -97,10 +109,15 @@ func (e *Workspace) Store() (*files.Store, error) {
 func (e *Workspace) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.index == nil && e.fresh == nil {
-		return nil
+	var err error
+	if e.away != nil {
+		err = e.away.Close()
+		e.away = nil
 	}
-	err := mkdir(filepath.Dir(e.cachePath()))
+	if e.index == nil && e.fresh == nil {
+		return err
+	}
+	err = errors.Join(err, mkdir(filepath.Dir(e.cachePath())))
 	for _, x := range []**files.Index{&e.fresh, &e.index} {
 		if *x != nil {
 			err = errors.Join(err, (*x).Close())

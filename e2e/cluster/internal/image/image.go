@@ -29,6 +29,7 @@ type Image struct {
 	Entrypoint []string
 	Cmd        []string
 	Env        []string
+	User       string // "" = root
 }
 
 // Push writes the image to the registry at HOST:PORT and returns its digest. Blobs that are there are not sent.
@@ -61,7 +62,7 @@ func (i Image) build() (v1.Image, error) {
 	}
 	file = file.DeepCopy()
 	file.OS, file.Architecture, file.Created = "linux", "amd64", v1.Time{Time: Epoch}
-	file.Config.Entrypoint, file.Config.Cmd = i.Entrypoint, i.Cmd
+	file.Config.Entrypoint, file.Config.Cmd, file.Config.User = i.Entrypoint, i.Cmd, i.User
 	file.Config.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, i.Env...)
 	return mutate.ConfigFile(img, file)
 }

@@ -1,0 +1,307 @@
+//go:build e2e
+
+package kserve
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/gateway"
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// chooses is a graph with a node of every type: one row goes to the version alone, more go to it twice.
+func chooses(d *deploymentSpec) {
+	all := 100
+	d.KServe.Graph = &graph{Replicas: 1, Nodes: []node{
+		{Name: "root", Type: "Switch", Steps: []step{{Condition: "instances.1", Node: "twice"}, {Condition: "@this", Node: "once"}}},
+		{Name: "once", Type: "Sequence", Steps: []step{{Dependency: "Hard"}}},
+		{Name: "twice", Type: "Ensemble", Steps: []step{{Name: "a"}, {Name: "b", Node: "drawn"}}},
+		{Name: "drawn", Type: "Splitter", Steps: []step{{Weight: &all}}},
+	}}
+}
+
+// TestAGraphAnswersInTheVersionsPlace: it comes up with its version, is mended, and goes with it.
+func TestAGraphAnswersInTheVersionsPlace(t *testing.T) {
+	s := newSite(t, "chain")
+	s.must(s.format(1, chooses))
+	s.chained(3, 7)
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("it reads %+v", o)
+	}
+	s.kubectl("patch", "inferencegraph", "chain-v1-graph", "--type=merge", "-p", `{"spec":{"minReplicas":2,"maxReplicas":2}}`)
+	if o := s.read(); len(o.Drift) == 0 || !strings.HasPrefix(o.Drift[0].Path, "InferenceGraph/chain-v1-graph:spec.maxReplicas") || !strings.HasPrefix(o.Drift[0].By, "kubectl") {
+		t.Errorf("drift %+v", o.Drift)
+	}
+	s.must(s.format(1, chooses))
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("mended, it reads %+v", o)
+	}
+	s.kubectl("delete", "inferencegraph", "chain-v1-graph", "--wait=true")
+	if o := s.read(); o.Phase != resource.PhaseMissing || !strings.Contains(o.Message, "InferenceGraph") {
+		t.Errorf("without its graph it reads %+v", o)
+	}
+	s.must(s.format(2, chooses))
+	s.chained(6, 14)
+	s.versions(2)
+	s.must(s.format(2, nil))
+	s.predicts(`{"predictions": [6.0, 14.0]}`)
+	if out := strings.TrimSpace(s.kubectl("get", "inferencegraphs", "-o", "name")); out != "" {
+		t.Errorf("a graph that the block has no more: %s", out)
+	}
+	s.must(s.format(2, chooses))
+	s.remove()
+	s.nothingLeft()
+}
+
+// chained wants a and b for the two rows of s.predicts, as the graph of chooses answers.
+func (s *site) chained(a, b int) {
+	s.t.Helper()
+	s.predicts(fmt.Sprintf(`{"a":{"predictions":[%d,%d]},"b":{"predictions":[%d,%d]}}`, a, b, a, b))
+	status, got, err := s.call(http.MethodPost, "/v1/models/chain:predict", `{"instances": [[1, 2]]}`)
+	if want := fmt.Sprintf(`{"predictions": [%d.0]}`, a); err != nil || status != http.StatusOK || got != want {
+		s.t.Errorf("one row: %d %s (%v), want %s", status, got, err, want)
+	}
+}
+
+// TestACanaryBySplitter: an InferenceGraph carries the requests; what its pods have is read back, a version whose golden answer is wrong
+// gets none, and a rollback restores the model.
+func TestACanaryBySplitter(t *testing.T) {
+	s := newSite(t, "split")
+	split := func(d *deploymentSpec) {
+		d.KServe.Canary = bySplitter
+		d.Rollout = &config.Rollout{Strategy: "canary", Steps: []int{50, 100}, Interval: 5 * time.Second}
+	}
+	res := s.must(s.format(1, split))
+	if out := res.Outputs.(config.DeploymentOutputs); out.Version != 1 || out.Metrics != "" || !strings.HasPrefix(out.Endpoint, "http://split.") {
+		t.Errorf("outputs %+v", out)
+	}
+	s.predicts(`{"predictions": [3.0, 7.0]}`)
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("it reads %+v", o)
+	}
+	before := s.served("split-v1")
+	bad := s.must(s.format(2, func(d *deploymentSpec) { split(d); d.KServe.Golden.Answer = `{"predictions": [7]}` }))
+	if !bad.Verdict.Bad() || len(bad.Quarantined) != 1 || !strings.Contains(bad.Message, "golden request") {
+		t.Errorf("a version with a wrong answer: %+v", bad)
+	}
+	s.predicts(`{"predictions": [3.0, 7.0]}`)
+	seen := map[string]bool{}
+	req := s.request("split-3", false)
+	emit := req.Emit
+	req.Emit = func(e resource.Event) {
+		emit(e)
+		if !strings.Contains(e.Message, "version 1: 50 %, version 3: 50 %") {
+			return
+		}
+		for range 40 { // the pods of both versions answer
+			if _, got, err := s.call(http.MethodPost, "/v1/models/split:predict", `{"instances": [[1, 2]]}`); err == nil {
+				seen[got] = true
+			}
+		}
+	}
+	res, err := s.d.Apply(t.Context(), s.format(3, split), req)
+	if err != nil || res.Outputs.(config.DeploymentOutputs).Version != 3 {
+		t.Fatalf("a version that works: %+v, %v", res, err)
+	}
+	if !seen[`{"predictions": [3.0]}`] || !seen[`{"predictions": [9.0]}`] || len(seen) != 2 {
+		t.Errorf("at 50 %% the answers were %v", seen)
+	}
+	s.predicts(`{"predictions": [9.0, 21.0]}`)
+	s.versions(3)
+	s.kubectl("patch", "inferencegraph", "split", "--type=merge", "-p", `{"spec":{"minReplicas":2,"maxReplicas":2}}`)
+	if o := s.read(); len(o.Drift) == 0 || !strings.HasPrefix(o.Drift[0].Path, "InferenceGraph/split:spec.") {
+		t.Errorf("drift %+v", o.Drift)
+	}
+	if res, err = s.apply(t.Context(), s.format(1, split), true); err != nil || res.Outputs.(config.DeploymentOutputs).Version != 1 {
+		t.Fatalf("a rollback: %+v, %v", res, err)
+	}
+	s.predicts(`{"predictions": [3.0, 7.0]}`)
+	if after := s.served("split-v1"); after != before {
+		t.Errorf("the pods served %s, and after the rollback %s", before, after)
+	}
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("after the rollback it reads %+v", o)
+	}
+	if _, err := s.apply(t.Context(), s.format(1, nil), false); err == nil || !strings.Contains(err.Error(), "-replace") {
+		t.Errorf("routers in the place of a splitter: %v", err)
+	}
+	if _, err := s.d.Captured(t.Context(), s.addr, s.record); err == nil || !strings.Contains(err.Error(), "captures none") {
+		t.Errorf("a monitor: %v", err)
+	}
+	s.remove()
+	s.nothingLeft()
+}
+
+// transform doubles what it gets on its way to the predictor.
+const transform = `
+import http.server, json, os, urllib.request
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body["instances"] = [[2 * x for x in row] for row in body["instances"]]
+        ask = urllib.request.Request("http://" + os.environ["PREDICTOR_HOST"] + self.path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        data = urllib.request.urlopen(ask).read()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), H).serve_forever()
+`
+
+// keeper writes what it is told.
+const keeper = `
+import http.server
+class H(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        print(self.headers["Ce-Type"], self.rfile.read(int(self.headers["Content-Length"])).decode(), flush=True)
+        self.send_response(200)
+        self.end_headers()
+http.server.ThreadingHTTPServer(("", 8080), H).serve_forever()
+`
+
+// TestATransformerALoggerAndABatcherWork: clients speak to the transformer; the agent beside the predictor joins requests and tells.
+func TestATransformerALoggerAndABatcherWork(t *testing.T) {
+	s := newSite(t, "beside")
+	image := s.registry + "/python-sklearn:12"
+	s.kubectl("delete", "pod,service", "keeper", "--ignore-not-found", "--wait=true", "--grace-period=1")
+	s.kubectl("run", "keeper", "--image="+image, "--port=8080", "--expose", "--command", "--", "python3", "-c", keeper)
+	t.Cleanup(func() { s.kubectl("delete", "pod,service", "keeper", "--ignore-not-found", "--grace-period=1") })
+	s.kubectl("wait", "pod/keeper", "--for=condition=Ready", "--timeout=120s")
+	beside := func(mode string, batches *batcher) func(*deploymentSpec) {
+		return func(d *deploymentSpec) {
+			d.KServe.Transformer = &component{Image: image, Command: []string{"python3", "-u", "-c", transform}}
+			d.KServe.Logger = &logger{URL: "http://keeper." + s.client.Namespace() + ":8080", Mode: mode}
+			d.KServe.Batcher = batches
+			d.KServe.Golden.Answer = `{"predictions": [6]}` // doubled on its way
+		}
+	}
+	s.must(s.format(1, beside("request", &batcher{MaxBatchSize: 2, MaxLatency: 5 * time.Second})))
+	var group sync.WaitGroup
+	answers := make([]string, 2)
+	for i := range answers {
+		group.Go(func() {
+			status, got, err := s.call(http.MethodPost, "/v1/models/beside:predict", fmt.Sprintf(`{"instances": [[%d, 2]]}`, i))
+			answers[i] = fmt.Sprint(status, " ", got, " ", err)
+		})
+	}
+	group.Wait()
+	for i, got := range answers {
+		if !strings.Contains(got, fmt.Sprintf(`"predictions":[%d]`, 2*(i+2))) || !strings.Contains(got, "batchId") {
+			t.Errorf("request %d was answered %s", i, got)
+		}
+	}
+	s.told("inference.request", "[[0, 4]]")
+	s.must(s.format(1, beside("all", nil)))
+	s.predicts(`{"predictions": [6.0, 14.0]}`)
+	s.told("inference.response", "[6.0, 14.0]")
+	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("it reads %+v", o)
+	}
+}
+
+// told waits for what the logger tells: an event of a type, with a text in it.
+func (s *site) told(event, text string) {
+	s.t.Helper()
+	told := ""
+	err := eventually(s.t, func() bool {
+		told = s.kubectl("logs", "keeper")
+		for line := range strings.Lines(told) {
+			if strings.Contains(line, event) && strings.Contains(line, text) {
+				return true
+			}
+		}
+		return false
+	})
+	if err != nil {
+		s.t.Errorf("no %s with %s: %v:\n%s", event, text, err, told)
+	}
+}
+
+// eventually looks until something is so, for at most 30 seconds.
+func eventually(t *testing.T, so func() bool) error {
+	t.Helper()
+	end := time.NewTimer(30 * time.Second)
+	defer end.Stop()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for !so() {
+		select {
+		case <-end.C:
+			return fmt.Errorf("not within 30 s")
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// TestAPlanAsksTheCluster: what it would ignore stands in the plan, and what it does not know how to serve.
+func TestAPlanAsksTheCluster(t *testing.T) {
+	s := newSite(t, "planned")
+	for want, change := range map[string]func(*deploymentSpec){
+		"":                              nil,
+		"kserve.container_concurrency:": func(d *deploymentSpec) { d.KServe.ContainerConcurrency = 2 },
+		"kserve.runtime: the cluster has no nothing; it has": func(d *deploymentSpec) { d.KServe.Runtime = "nothing" },
+		"kserve.runtime: continuo-sklearn does not fit":      func(d *deploymentSpec) { d.Format, d.KServe.Runtime = "onnx", "continuo-sklearn" },
+		"it does not speak protocol v2":                      func(d *deploymentSpec) { d.KServe.ProtocolVersion = "v2" },
+		"the cluster has no Knative Serving":                 func(d *deploymentSpec) { d.KServe.DeploymentMode = knative },
+	} {
+		spec, err := resource.Encode(s.format(1, change))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.d.Preflight(t.Context(), providers.PreflightRequest{Address: s.addr, Action: resource.Create, Spec: spec})
+		if err != nil || (len(got) == 0) != (want == "") || len(got) > 0 && !strings.Contains(got[0].Detail, want) {
+			t.Errorf("want %q: %+v, %v", want, got, err)
+		}
+	}
+}
+
+// TestWhatIsRenderedIsTakenByTheCluster: every golden object, whether or not it could run here, passes the schema and KServe's webhooks.
+func TestWhatIsRenderedIsTakenByTheCluster(t *testing.T) {
+	s := newSite(t, "dry")
+	for name, change := range releases {
+		s.dry(name, func(r *release) {
+			if change != nil {
+				change(r)
+			}
+		})
+	}
+	for name, change := range graphs {
+		s.dry(name, change)
+	}
+}
+
+func (s *site) dry(name string, change func(*release)) {
+	s.t.Helper()
+	r := example(change)
+	r.Namespace = s.client.Namespace()
+	f, err := newFleet(s.client, r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := s.client.Apply(s.t.Context(), f.object, kube.ApplyOptions{DryRun: true}); err != nil {
+		s.t.Errorf("%s: %v", name, err)
+	}
+	u, err := f.splitter(gateway.Routes{Current: backend(2), Candidate: backend(3), Weight: 20})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := s.client.Apply(s.t.Context(), u, kube.ApplyOptions{DryRun: true}); err != nil {
+		s.t.Errorf("%s: its splitter: %v", name, err)
+	}
+	if f.graph == nil {
+		return
+	}
+	if _, err := s.client.Apply(s.t.Context(), f.graph, kube.ApplyOptions{DryRun: true}); err != nil {
+		s.t.Errorf("%s: %v", name, err)
+	}
+}

@@ -1,0 +1,581 @@
+package kubeflow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/durable"
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/pods"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+const (
+	// The files of an operation's folder.
+	submittedFile = "pipeline.json" // written before a run is made: its name, and then its id
+	cancelledFile = "cancelled"     // one that was not made never will be
+	finishedFile  = "result.json"   // what it came to
+
+	// pipelineService is the service of a usual installation, and its port.
+	pipelineService, pipelinePort = "ml-pipeline", "8888"
+	// unseen is how long a run may go on without being looked at.
+	unseen = 2 * time.Minute
+	// endsWithin is how long a run that was told to end may take.
+	endsWithin = 5 * time.Minute
+)
+
+// pipelineDriver serves kind pipeline: a run of Kubeflow Pipelines whose name holds the operation's id, so that whoever looks for it
+// finds it, and nobody makes it twice.
+type pipelineDriver struct {
+	env   *pods.Env
+	api   func() (*pipelinesAPI, error)
+	now   func() time.Time
+	every time.Duration // between two looks at a run
+}
+
+// submitted is how a run is found again.
+type submitted struct {
+	Name string `json:"name"`
+	ID   string `json:"id,omitempty"`
+}
+
+// finished is a run that came to its end.
+type finished struct {
+	ID    string         `json:"id"`
+	Tasks []pipelineTask `json:"tasks"`
+}
+
+// newPipelineDriver reads the provider's block pipelines. It connects at the first call.
+func newPipelineDriver(e *pods.Env, penv providers.Env, raw cty.Value) (*pipelineDriver, error) {
+	var w struct {
+		Pipelines *pipelines `ml:"pipelines,block"`
+	}
+	if raw != cty.NilVal {
+		if err := resource.Decode(raw, &w); err != nil {
+			return nil, fmt.Errorf("provider %s: %w", name, err)
+		}
+	}
+	p := pipelines{Service: "kubeflow", TokenEnv: "KF_PIPELINES_TOKEN"}
+	if w.Pipelines != nil {
+		p = *w.Pipelines
+	}
+	d := &pipelineDriver{env: e, now: penv.Now, every: 2 * time.Second}
+	d.api = sync.OnceValues(func() (*pipelinesAPI, error) {
+		a, err := connectPipelines(p, e, penv)
+		if err != nil {
+			return nil, fmt.Errorf("provider %s: %w", name, err)
+		}
+		return a, nil
+	})
+	return d, nil
+}
+
+// connectPipelines finds the API: at the endpoint of the block or of the environment, else as a service of the cluster.
+func connectPipelines(p pipelines, e *pods.Env, penv providers.Env) (*pipelinesAPI, error) {
+	lookup := penv.LookupEnv
+	if lookup == nil {
+		lookup = os.LookupEnv
+	}
+	endpoint := p.Endpoint
+	if v, ok := lookup("KF_PIPELINES_ENDPOINT"); ok && endpoint == "" {
+		endpoint = v
+	}
+	if endpoint != "" {
+		return newPipelinesAPI(p, endpoint, penv.Root, lookup)
+	}
+	c, err := e.Cluster()
+	if err != nil {
+		return nil, err
+	}
+	through, base, err := c.Proxy(p.Service, kube.Target{Service: true, Name: pipelineService, Port: pipelinePort})
+	if err != nil {
+		return nil, fmt.Errorf("reach the service %s in namespace %s (or set pipelines.endpoint): %w", pipelineService, p.Service, err)
+	}
+	// The cluster's credentials are those of its API server, which hands none on.
+	return &pipelinesAPI{base: base, namespace: p.Namespace, token: func() (string, error) { return "", nil }, http: httpThrough(through)}, nil
+}
+
+// Probe implements providers.Prober.
+func (d *pipelineDriver) Probe(_ context.Context, req providers.ProbeRequest) (map[string]string, error) {
+	var w struct {
+		Package string `ml:"package"`
+	}
+	if err := resource.Decode(req.Spec, &w); err != nil {
+		return nil, fmt.Errorf("%s: %w", req.Address, err)
+	}
+	req.Spec = cty.ObjectVal(map[string]cty.Value{
+		"command": cty.ListValEmpty(cty.String), "sources": cty.ListVal([]cty.Value{cty.StringVal(w.Package)}),
+	})
+	if _, err := d.read(w.Package); err != nil {
+		return nil, fmt.Errorf("%s: package: %w", req.Address, err)
+	}
+	return d.env.Work.ProbeCode(req)
+}
+
+// Read implements providers.Typed: a run that is over stays as it was, whatever becomes of its history.
+func (d *pipelineDriver) Read(context.Context, providers.ReadRequest) (providers.Object, error) {
+	return providers.Object{Phase: resource.PhaseReady}, nil
+}
+
+// Delete implements providers.Typed. The history of runs belongs to the installation.
+func (d *pipelineDriver) Delete(context.Context, providers.DeleteRequest) error { return nil }
+
+// read reads the package as it is now.
+func (d *pipelineDriver) read(file string) (_ *compiled, err error) {
+	root, err := os.OpenRoot(d.env.Work.Root)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	f, err := root.Open(filepath.FromSlash(file))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	text, err := io.ReadAll(io.LimitReader(f, maxPackage+1))
+	if err != nil {
+		return nil, err
+	}
+	p, err := readPackage(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return p, nil
+}
+
+// pipelineOp is one operation under way.
+type pipelineOp struct {
+	*pipelineDriver
+	api *pipelinesAPI
+	req providers.ApplyRequest
+	dir string
+	at  submitted
+}
+
+func (d *pipelineDriver) op(req providers.ApplyRequest) (*pipelineOp, error) {
+	if req.OpID == "" || !filepath.IsLocal(req.OpID) || strings.ContainsAny(req.OpID, `/\`) {
+		return nil, fmt.Errorf("operation id %q cannot name a folder", req.OpID)
+	}
+	a, err := d.api()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", req.Address, err)
+	}
+	o := &pipelineOp{pipelineDriver: d, api: a, req: req, dir: filepath.Join(d.env.Work.Dir, "runs", req.OpID)}
+	_, err = durable.ReadJSON(o.file(submittedFile), &o.at)
+	return o, err
+}
+
+func (o *pipelineOp) file(name string) string { return filepath.Join(o.dir, name) }
+
+// note keeps in the folder how the run is found.
+func (o *pipelineOp) note() error {
+	if err := durable.MkdirAll(o.dir, 0o755); err != nil {
+		return err
+	}
+	return durable.WriteJSON(o.file(submittedFile), o.at)
+}
+
+type runPipelineRef struct {
+	Op  string `json:"op"`
+	Run string `json:"run,omitempty"`
+}
+
+func (o *pipelineOp) ref() runPipelineRef { return runPipelineRef{Op: o.req.OpID, Run: o.at.ID} }
+
+// failed is a run that ended badly.
+func (o *pipelineOp) failed(err error) error {
+	return &providers.RunError{Err: fmt.Errorf("%s: %w", o.req.Address, err), Ref: o.ref()}
+}
+
+// Apply implements providers.Typed.
+func (d *pipelineDriver) Apply(ctx context.Context, spec config.Pipeline, req providers.ApplyRequest) (providers.Result, error) {
+	o, err := d.op(req)
+	if err != nil {
+		return providers.Result{}, err
+	}
+	var end finished
+	known, err := durable.ReadJSON(o.file(finishedFile), &end)
+	if err != nil {
+		return providers.Result{}, err
+	}
+	if !known {
+		if err := o.submit(ctx, spec); err != nil {
+			return providers.Result{}, err
+		}
+		r, err := o.await(ctx, spec.Timeout)
+		if err != nil {
+			return providers.Result{}, err
+		}
+		end = finished{ID: r.ID, Tasks: r.Details.Tasks}
+		if err := durable.WriteJSON(o.file(finishedFile), end); err != nil {
+			return providers.Result{}, err
+		}
+	}
+	return providers.Result{
+		Outputs: config.PipelineOutputs{Address: req.Address.String(), Run: end.ID, Tasks: len(end.Tasks)},
+		Ref:     runPipelineRef{Op: req.OpID, Run: end.ID}, Detail: end, Message: fmt.Sprintf("run %s, %d tasks", end.ID, len(end.Tasks)),
+	}, nil
+}
+
+// submit makes the run, unless it is made.
+func (o *pipelineOp) submit(ctx context.Context, spec config.Pipeline) error {
+	begun := o.at.Name != ""
+	if o.at.ID != "" {
+		return nil
+	}
+	if o.req.Adopt && !begun {
+		return fmt.Errorf("%s: operation %s: %w", o.req.Address, o.req.OpID, providers.ErrAbsent)
+	}
+	if cancelled, err := exists(o.file(cancelledFile)); err != nil || cancelled {
+		if err == nil {
+			err = o.failed(providers.ErrCancelled)
+		}
+		return err
+	}
+	var run map[string]any
+	if !o.req.Adopt {
+		var err error
+		if run, err = o.run(ctx, spec); err != nil {
+			return err
+		}
+		if !begun {
+			o.at.Name = runName(o.req)
+			if err := o.note(); err != nil {
+				return err
+			}
+		}
+		run["display_name"] = o.at.Name
+	}
+	r, err := o.findOrMake(ctx, run)
+	if err != nil {
+		return err
+	}
+	o.at.ID = r.ID
+	return o.note()
+}
+
+// runName holds the operation's id; the address in front is for people.
+func runName(req providers.ApplyRequest) string {
+	return req.Address.Slug() + "-" + strings.ToLower(req.OpID)
+}
+
+// findOrMake looks for the run, and makes it when it is not there; run nil only looks.
+func (o *pipelineOp) findOrMake(ctx context.Context, run map[string]any) (*pipelineRun, error) {
+	r, err := retried(ctx, o.every, func() (*pipelineRun, error) { return o.api.find(ctx, o.at.Name) })
+	if err != nil {
+		return nil, o.open(ctx, err)
+	}
+	if r != nil {
+		return r, nil
+	}
+	if run == nil {
+		return nil, fmt.Errorf("%s: operation %s: %w", o.req.Address, o.req.OpID, providers.ErrAbsent)
+	}
+	r, err = o.api.create(ctx, run)
+	if err == nil {
+		return r, nil
+	}
+	if passes(err) || ctx.Err() != nil {
+		// It may have been made all the same. To make it again would be to run it twice, so the next look decides.
+		return nil, o.open(ctx, err)
+	}
+	return nil, o.failed(err)
+}
+
+// open is an error after which nobody knows how the run ends.
+func (o *pipelineOp) open(ctx context.Context, err error) error {
+	err = fmt.Errorf("%s: %w", o.req.Address, err)
+	if ctx.Err() != nil || !passes(err) {
+		return err
+	}
+	return &providers.OpenError{Err: fmt.Errorf("%w; apply again to look for it", err)}
+}
+
+// retried repeats what only looks, for as long as a run may go unseen.
+func retried[T any](ctx context.Context, every time.Duration, look func() (T, error)) (T, error) {
+	end := time.NewTimer(unseen)
+	defer end.Stop()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		v, err := look()
+		if err == nil || !passes(err) {
+			return v, err
+		}
+		select {
+		case <-ctx.Done():
+			return v, context.Cause(ctx)
+		case <-end.C:
+			return v, err
+		case <-tick.C:
+		}
+	}
+}
+
+// run is the request for a run.
+func (o *pipelineOp) run(ctx context.Context, spec config.Pipeline) (map[string]any, error) {
+	not := func(err error) (map[string]any, error) {
+		return nil, &providers.NotStartedError{Err: fmt.Errorf("%s: %w", o.req.Address, err)}
+	}
+	p, err := o.read(spec.Package)
+	if err != nil {
+		return nil, o.failed(fmt.Errorf("package: %w", err))
+	}
+	if err := o.env.Work.Unmoved(o.req, config.Exec{Sources: []string{spec.Package}}); err != nil {
+		return nil, o.failed(err)
+	}
+	values, ok := spec.Params.(map[string]any)
+	if !ok && spec.Params != nil {
+		return nil, o.failed(fmt.Errorf("params: is %T; write an object such as params = { epochs = 300 }", spec.Params))
+	}
+	if err := p.check(values); err != nil {
+		return nil, o.failed(err)
+	}
+	if !spec.Cache {
+		p.withoutCache()
+	}
+	experiment, err := retried(ctx, o.every, func() (string, error) { return o.api.experiment(ctx, spec.Experiment) })
+	if err != nil {
+		return not(err)
+	}
+	config := map[string]any{}
+	if len(values) > 0 {
+		config["parameters"] = maps.Clone(values)
+	}
+	if spec.Root != "" {
+		config["pipeline_root"] = spec.Root
+	}
+	out := map[string]any{
+		"description": fmt.Sprintf("%s, run %s of ml", o.req.Address, o.req.OpID), "experiment_id": experiment, "pipeline_spec": p.source(), "runtime_config": config,
+	}
+	if b := nestedPipeline(o.req.Spec); b.ServiceAccount != "" {
+		out["service_account"] = b.ServiceAccount
+	}
+	return out, nil
+}
+
+// pipelineBlock is the block `kubeflow { … }` of a pipeline.
+type pipelineBlock struct {
+	ServiceAccount string `ml:"service_account,policy" doc:"Service account of the pipeline's pods. Default: the installation's."`
+}
+
+func nestedPipeline(spec cty.Value) pipelineBlock {
+	var w struct {
+		Kubeflow *pipelineBlock `ml:"kubeflow,block"`
+	}
+	if err := resource.Decode(spec, &w); err != nil || w.Kubeflow == nil {
+		return pipelineBlock{}
+	}
+	return *w.Kubeflow
+}
+
+// await looks at the run until it is over.
+func (o *pipelineOp) await(ctx context.Context, timeout time.Duration) (*pipelineRun, error) {
+	seen := map[string]string{}
+	late := false
+	tick := time.NewTicker(o.every)
+	defer tick.Stop()
+	for {
+		r, err := retried(ctx, o.every, func() (*pipelineRun, error) { return o.api.get(ctx, o.at.ID) })
+		if err != nil {
+			return nil, o.lost(ctx, err)
+		}
+		o.tell(seen, r)
+		switch over, err := o.judge(r, late, timeout); {
+		case err != nil:
+			return nil, err
+		case over:
+			return r, nil
+		}
+		if timeout > 0 && !late && !r.Created.IsZero() && o.now().Sub(r.Created) > timeout {
+			late = true
+			if err := o.api.terminate(ctx, o.at.ID); err != nil && !passes(err) {
+				return nil, o.failed(fmt.Errorf("it took longer than %s, and could not be ended: %w", timeout, err))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// lost tells a run that nobody can look at from one that is no more.
+func (o *pipelineOp) lost(ctx context.Context, err error) error {
+	var answer *apiError
+	if errors.As(err, &answer) && answer.status == 404 {
+		return o.failed(fmt.Errorf("was lost: run %s is gone: somebody deleted it", o.at.ID))
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	return &providers.OpenError{Err: fmt.Errorf("%s: run %s goes on, but cannot be followed; apply again to collect it: %w", o.req.Address, o.at.ID, err)}
+}
+
+// judge reports whether the run has ended well; it errs when it has ended otherwise.
+func (o *pipelineOp) judge(r *pipelineRun, late bool, timeout time.Duration) (bool, error) {
+	switch strings.ToUpper(r.State) {
+	case "SUCCEEDED", "SKIPPED":
+		return true, nil
+	case "CANCELED":
+		if late {
+			return false, o.failed(fmt.Errorf("was ended: it took longer than %s", timeout))
+		}
+		return false, o.failed(providers.ErrCancelled)
+	case "FAILED":
+		return false, o.failed(errors.New(whyFailed(r)))
+	}
+	return false, nil
+}
+
+// whyFailed is a failed run in one line.
+func whyFailed(r *pipelineRun) string {
+	var parts []string
+	for _, t := range r.Details.Tasks {
+		if t.State == "FAILED" {
+			parts = append(parts, "task "+t.Name+": "+or(t.Error.text(), "failed without a word; its log is in the pipeline's own pages"))
+		}
+	}
+	if text := r.Error.text(); text != "" {
+		parts = append(parts, text)
+	}
+	return fmt.Sprintf("run %s failed: %s", r.ID, or(strings.Join(parts, "; "), "the API says no more"))
+}
+
+// tell reports the tasks whose state is another than at the last look.
+func (o *pipelineOp) tell(seen map[string]string, r *pipelineRun) {
+	done := 0
+	for _, t := range r.Details.Tasks {
+		if slices.Contains([]string{"SUCCEEDED", "SKIPPED"}, t.State) {
+			done++
+		}
+	}
+	for _, t := range r.Details.Tasks {
+		if t.State == "" || seen[t.Name] == t.State {
+			continue
+		}
+		seen[t.Name] = t.State
+		o.req.Emit(resource.Event{
+			Time: o.now(), Type: resource.EventProgress, Address: o.req.Address.String(), Action: o.req.Action,
+			Message: fmt.Sprintf("task %s: %s", t.Name, strings.ToLower(t.State)), Step: float64(done), Of: float64(len(r.Details.Tasks)),
+		})
+	}
+}
+
+// Cancel implements providers.Canceller.
+func (d *pipelineDriver) Cancel(ctx context.Context, addr resource.Address, opID string) error {
+	o, err := d.op(providers.ApplyRequest{Address: addr, OpID: opID, Emit: func(resource.Event) {}})
+	if err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(o.dir, 0o755); err != nil {
+		return err
+	}
+	if err := durable.WriteJSON(o.file(cancelledFile), d.now().UTC()); err != nil {
+		return err
+	}
+	if o.at.Name == "" {
+		return nil
+	}
+	if o.at.ID == "" {
+		r, err := o.api.find(ctx, o.at.Name)
+		if err != nil || r == nil {
+			return err
+		}
+		o.at.ID = r.ID
+	}
+	return o.end(ctx)
+}
+
+// end terminates the run and returns when it is over.
+func (o *pipelineOp) end(ctx context.Context) error {
+	late := time.NewTimer(endsWithin)
+	defer late.Stop()
+	tick := time.NewTicker(o.every)
+	defer tick.Stop()
+	for told := false; ; {
+		r, err := o.api.get(ctx, o.at.ID)
+		var answer *apiError
+		switch {
+		case errors.As(err, &answer) && answer.status == 404:
+			return nil
+		case err != nil && !passes(err):
+			return fmt.Errorf("%s: %w", o.req.Address, err)
+		case err == nil && slices.Contains([]string{"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"}, strings.ToUpper(r.State)):
+			return nil
+		case err == nil && !told:
+			if err := o.api.terminate(ctx, o.at.ID); err != nil && !passes(err) {
+				return fmt.Errorf("%s: %w", o.req.Address, err)
+			} else if err == nil {
+				told = true
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-late.C:
+			return fmt.Errorf("%s: run %s was told to end %s ago, and still goes on", o.req.Address, o.at.ID, endsWithin)
+		case <-tick.C:
+		}
+	}
+}
+
+// Logs implements providers.Logger: the API has the state of each task and what it says of its end, and no log.
+func (d *pipelineDriver) Logs(ctx context.Context, req providers.LogRequest, w io.Writer) error {
+	id := req.OpID
+	switch {
+	case req.Run != nil:
+		id = req.Run.ID
+	case id == "" && req.Record != nil:
+		id = req.Record.Run
+	}
+	if id == "" {
+		return errors.New("there is no log: nothing has run yet")
+	}
+	o, err := d.op(providers.ApplyRequest{OpID: id})
+	if err != nil {
+		return err
+	}
+	if o.at.ID == "" {
+		return fmt.Errorf("run %s was not made", id)
+	}
+	r, err := o.api.get(ctx, o.at.ID)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(w, "run %s (%s): %s\n", r.Name, r.ID, strings.ToLower(r.State)); err != nil {
+		return err
+	}
+	for _, t := range r.Details.Tasks {
+		line := "task " + t.Name + ": " + strings.ToLower(t.State)
+		if text := t.Error.text(); text != "" {
+			line += ": " + text
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
