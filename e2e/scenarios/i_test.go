@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +21,7 @@ apiVersion: apps/v1
 kind: Deployment
 metadata: {name: legacy, labels: {app: legacy}}
 spec:
+  replicas: 2
   selector: {matchLabels: {app: legacy}}
   template:
     metadata: {labels: {app: legacy}}
@@ -54,10 +57,18 @@ func TestI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config = append(config, "\ndeployment \"legacy\" {\n  model   = validation.t.model\n  command = [\"python3\", \"serve.py\"]\n  sources = [\"serve.py\"]\n}\n"...)
-	if err := os.WriteFile(filepath.Join(w.dir, "kills.ml.hcl"), config, 0o600); err != nil {
-		t.Fatal(err)
+	block := "\ndeployment \"legacy\" {\n  model   = validation.t.model\n  command = [\"python3\", \"serve.py\"]\n  sources = [\"serve.py\"]\n%s}\n"
+	write := func(more string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(w.dir, "kills.ml.hcl"), fmt.Appendf(slices.Clone(config), block, more), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
+	write("")
+	if out, err := w.run(t.Context(), "import", "deployment.legacy", "legacy"); err == nil || !strings.Contains(out, "set replicas = 2") {
+		t.Errorf("a block that says something else is taken for it: %v\n%s", err, out)
+	}
+	write("  replicas = 2\n")
 	w.ml("import", "deployment.legacy", "legacy")
 	w.unchanged()
 	if now := w.generation("legacy"); now != before {
@@ -75,7 +86,7 @@ func TestI(t *testing.T) {
 	if err != nil || resp.Body.Close() != nil || string(text) != "r2,0" {
 		t.Errorf("behind its Service answers %q, %v", text, err)
 	}
-	w.kubectl("scale", "deployment/legacy", "--replicas=2")
+	w.kubectl("scale", "deployment/legacy", "--replicas=1")
 	if got := w.plan()["deployment.legacy"]; got != "update live_changed" {
 		t.Errorf("a change by hand is planned as %q", got)
 	}

@@ -95,6 +95,9 @@ func (d *deployment) adopt(ctx context.Context, id string, spec deploymentSpec, 
 	if err != nil {
 		return providers.Result{}, err
 	}
+	if n := live.Spec.Replicas; n != nil && int(*n) != spec.Replicas {
+		return providers.Result{}, fmt.Errorf("it has %d replicas, and the block says %d, to which the next change would set it: set replicas = %d", *n, spec.Replicas, *n)
+	}
 	if ref.Endpoint, err = d.service(ctx, c, live, cmp.Or(nest.ClusterDomain, "cluster.local")); err != nil {
 		return providers.Result{}, err
 	}

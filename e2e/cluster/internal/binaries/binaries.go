@@ -89,7 +89,11 @@ func (b Builder) Build(ctx context.Context, m Module) (string, error) {
 	}
 	args := []string{"build", "-trimpath", "-ldflags", strings.TrimSpace("-s -w " + m.LDFlags), "-o", tmp + "/"}
 	if len(m.Adds) > 0 {
-		modfile, err := b.completed(ctx, m, dir+".src")
+		from, err := b.Files(ctx, m)
+		if err != nil {
+			return "", err
+		}
+		modfile, err := b.completed(m, from, dir+".src")
 		if err != nil {
 			return "", err
 		}
@@ -107,12 +111,8 @@ func (b Builder) Build(ctx context.Context, m Module) (string, error) {
 	return dir, nil
 }
 
-// completed copies the module that is built to a folder, with what it lacks, and returns a go.mod that builds from there.
-func (b Builder) completed(ctx context.Context, m Module, to string) (string, error) {
-	from, err := b.Files(ctx, m)
-	if err != nil {
-		return "", err
-	}
+// completed copies the source of the module that is built to a folder, with what it lacks, and returns a go.mod that builds from there.
+func (b Builder) completed(m Module, from, to string) (string, error) {
 	if err := errors.Join(os.RemoveAll(to), os.MkdirAll(to, 0o755)); err != nil {
 		return "", fmt.Errorf("build %s: %w", m.Name, err)
 	}
