@@ -214,7 +214,7 @@ func explainAzure(a address, err error) error {
 	var via *url.Error
 	switch {
 	case errors.As(err, &login):
-		return kinded{ErrDenied, fmt.Errorf("Azure refuses the credentials: %w; run az login again, or set AZURE_STORAGE_KEY", err)}
+		return kinded{ErrDenied, fmt.Errorf("the credentials are refused by Azure: %w; run az login again, or set AZURE_STORAGE_KEY", err)}
 	case strings.HasPrefix(err.Error(), "DefaultAzureCredential: "):
 		return &Error{Place: a.text, Err: kinded{ErrDenied, errors.New("no credentials were found")}, Next: "run az login, set AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN, or write ?anonymous=true behind the address of a public container"}
 	case !errors.As(err, &answer):

@@ -125,7 +125,7 @@ func (p *gsPlace) do(ctx context.Context, a address, name string, query url.Valu
 		var refused *oauth2.RetrieveError
 		switch {
 		case errors.As(err, &refused):
-			return nil, kinded{ErrDenied, fmt.Errorf("Google refuses the credentials: %s; log in again (gcloud auth application-default login)", cmp.Or(refused.ErrorDescription, refused.ErrorCode, refused.Response.Status))}
+			return nil, kinded{ErrDenied, fmt.Errorf("the credentials are refused by Google: %s; log in again (gcloud auth application-default login)", cmp.Or(refused.ErrorDescription, refused.ErrorCode, refused.Response.Status))}
 		case errors.As(err, &via):
 			err = via.Err
 		}
