@@ -66,7 +66,7 @@ func (d *deployment) Read(ctx context.Context, req providers.ReadRequest) (provi
 	if err != nil {
 		return providers.Object{}, err
 	}
-	return all[0], nil
+	return all[0], all[0].Err
 }
 
 // ReadAll implements providers.BatchReader: one LIST per kind and namespace.
@@ -82,7 +82,7 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 		}
 	}
 	parts := d.parts()
-	there, err := parts.List(ctx, c, fronts...)
+	there, err := parts.List(ctx, c.Reads(providers.LookOf(reqs)), fronts...)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 			out[i], err = parts.Read(ctx, c, there, fronts[i], req)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", req.Address, err)
+			out[i].Err = fmt.Errorf("%s: %w", req.Address, err)
 		}
 	}
 	return out, nil

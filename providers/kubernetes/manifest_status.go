@@ -31,11 +31,7 @@ func (m *manifests) ReadAll(ctx context.Context, reqs []providers.ReadRequest) (
 	if err != nil {
 		return nil, err
 	}
-	var look kube.Shared
-	if len(reqs) > 0 && reqs[0].Look != nil {
-		look = reqs[0].Look
-	}
-	reads := c.Reads(look)
+	reads := c.Reads(providers.LookOf(reqs))
 	out := make([]providers.Object, len(reqs))
 	refs := make([]manifestRef, len(reqs))
 	var all []kube.Ref
@@ -129,10 +125,19 @@ func drifts(ctx context.Context, reads *kube.Reads, spec json.RawMessage, ref ma
 					continue
 				}
 			}
-			out = append(out, providers.Drift{Path: held.Key + ":" + c.Path, Old: c.Old, New: c.New, By: c.By})
+			out = append(out, providers.Drift{Path: held.Key + ":" + c.Path, Old: plainText(c.Old), New: plainText(c.New), By: c.By})
 		}
 	}
 	return out, nil
+}
+
+// plainText is a value as people write it: a text without its quotes.
+func plainText(value string) string {
+	var text string
+	if json.Unmarshal([]byte(value), &text) == nil {
+		return text
+	}
+	return value
 }
 
 // scalersOf finds the autoscalers of the namespaces in which a manifest has objects.

@@ -97,8 +97,9 @@ func ownerKey(namespace string, labels map[string]string) string {
 	return namespace + "\x00" + labels[pods.LabelProject] + "\x00" + labels[pods.LabelAddress]
 }
 
-// List reads the namespaces of these: one LIST for each kind and namespace, whatever the number of deployments in it.
-func (p Parts) List(ctx context.Context, c *kube.Client, fronts ...Front) (*Index, error) {
+// List reads the namespaces of these: one LIST for each kind and namespace, whatever the number of deployments in it and of drivers
+// that look. The objects are others', too, and stay as they are.
+func (p Parts) List(ctx context.Context, reads *kube.Reads, fronts ...Front) (*Index, error) {
 	x := &Index{owned: map[string]Objects{}, all: map[string]Objects{}}
 	routed := slices.ContainsFunc(fronts, func(f Front) bool { return f.Route != nil })
 	for _, f := range fronts {
@@ -108,11 +109,7 @@ func (p Parts) List(ctx context.Context, c *kube.Client, fronts ...Front) (*Inde
 		}
 		x.all[namespace] = Objects{}
 		for _, k := range p.kinds(routed) {
-			sel := k.selector(kube.ManagedBy + "=" + kube.FieldManager)
-			if k.All {
-				sel = kube.Selector{}
-			}
-			list, err := c.List(ctx, k.GroupVersionKind, namespace, sel)
+			list, err := k.list(ctx, reads, namespace)
 			var missing *kube.MissingKindError
 			if errors.As(err, &missing) {
 				continue // what defines the kind was removed, and its objects with it
@@ -135,6 +132,21 @@ func (p Parts) kinds(routed bool) []Kind {
 		out = append(out, Kind{GroupVersionKind: gvkRoute, Part: PartRouter})
 	}
 	return append(out, p.Kinds...)
+}
+
+func (k Kind) list(ctx context.Context, reads *kube.Reads, namespace string) ([]*unstructured.Unstructured, error) {
+	if k.All {
+		return reads.List(ctx, k.GroupVersionKind, namespace, kube.Selector{})
+	}
+	// All of ours, and not only those of this kind of part: then it is the list that others read as well.
+	list, err := reads.Owned(ctx, k.GroupVersionKind, namespace)
+	var out []*unstructured.Unstructured
+	for _, u := range list {
+		if part, ok := u.GetLabels()[LabelPart]; ok && (k.Part == "" || k.Part == part) {
+			out = append(out, u)
+		}
+	}
+	return out, err
 }
 
 func (x *Index) put(namespace string, u *unstructured.Unstructured) {
