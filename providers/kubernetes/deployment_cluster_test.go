@@ -356,11 +356,7 @@ func (s *site) shadowed() {
 	})
 	load := s.traffic(2)
 	killed := make(chan error, 1)
-	go func() {
-		<-time.After(3 * time.Second)
-		cmd := exec.Command(os.Getenv("ML_E2E_KUBECTL"), "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.Namespace, "delete", "pod", "--wait=false", "-l", rollout.LabelPart+"="+rollout.PartRouter, "--field-selector", "status.phase=Running")
-		killed <- cmd.Run()
-	}()
+	go func() { killed <- s.killRouter() }()
 	res := s.Must(spec)
 	if err := <-killed; err != nil {
 		t.Fatal(err)
@@ -378,6 +374,27 @@ func (s *site) shadowed() {
 		t.Errorf("a shadow that is taken: %+v", res)
 	}
 	s.Logs()
+}
+
+// killRouter deletes one of two routers, when both are ready.
+func (s *site) killRouter() error {
+	kubectl := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(s.T.Context(), os.Getenv("ML_E2E_KUBECTL"), append([]string{"--kubeconfig", s.Kubeconfig, "-n", s.Namespace}, args...)...).CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("kubectl %v: %w: %s", args, err, out)
+		}
+		return string(out), err
+	}
+	if _, err := kubectl("wait", "deployment/tumors", "--for=jsonpath={.status.readyReplicas}=2", "--timeout=2m"); err != nil {
+		return err
+	}
+	names, err := kubectl("get", "pods", "-l", rollout.LabelPart+"="+rollout.PartRouter, "-o", "name")
+	if err != nil {
+		return err
+	}
+	first, _, _ := strings.Cut(names, "\n")
+	_, err = kubectl("delete", first, "--wait=false")
+	return err
 }
 
 func TestADeploymentOnAClusterKeepsTheContract(t *testing.T) {

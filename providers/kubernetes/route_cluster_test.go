@@ -4,6 +4,7 @@ package kubernetes
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/continuo-ml/continuo/internal/gateway/capture"
 	"github.com/continuo-ml/continuo/internal/kube"
@@ -150,15 +152,6 @@ func TestADeploymentBehindAGateway(t *testing.T) {
 	}
 	s.captured("2")
 
-	t.Log("a Gateway that is not there")
-	_, err := s.Apply(t.Context(), s.spec(2, func(d *deploymentSpec) {
-		routed(d)
-		d.Kubernetes.Route.Gateway = "nobodys"
-	}), false)
-	if err == nil || !strings.Contains(err.Error(), "is not accepted by Gateway") || !strings.Contains(err.Error(), "not found") {
-		t.Errorf("%v", err)
-	}
-
 	t.Log("without the block the route is gone")
 	s.Must(s.spec(2, nil))
 	if left := s.Left("continuo.dev/part=router", "httproutes"); len(left) > 0 {
@@ -168,6 +161,44 @@ func TestADeploymentBehindAGateway(t *testing.T) {
 	s.httpRoute()
 	s.Remove()
 	s.NothingLeft("httproutes")
+}
+
+// TestARouteThatNoControllerTakes: with the weights in it, and an error that says so; without the Gateway API that is what is said. What
+// serves inside of the cluster does so all the same.
+func TestARouteThatNoControllerTakes(t *testing.T) {
+	s := newSite(t)
+	has, err := s.client.Has(t.Context(), schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Must(s.spec(1, nil))
+	_, err = s.Apply(t.Context(), s.spec(1, func(d *deploymentSpec) {
+		d.Kubernetes = &serverSettings{Route: &routeSettings{Gateway: "nobodys", Path: "/"}}
+	}), false)
+	if !has {
+		if err == nil || !strings.Contains(err.Error(), "the cluster has no Gateway API") {
+			t.Errorf("%v", err)
+		}
+	} else {
+		if err == nil || !strings.Contains(err.Error(), "is not accepted by Gateway") || !strings.Contains(err.Error(), "not found") {
+			t.Errorf("%v", err)
+		}
+		text, err := json.Marshal(s.httpRoute().Object["spec"])
+		if want := `"port":8082,"weight":100},{"group":"","kind":"Service","name":"tumors","port":8083,"weight":0}`; err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("the route is %s, %v; want %s", text, err, want)
+		}
+	}
+	if v, err := ask(http.DefaultClient, s.url()); err != nil || v != "1" {
+		t.Errorf("the Service is answered by version %q, %v", v, err)
+	}
+	s.Must(s.spec(1, nil))
+	if o := s.Read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("without the block: %+v", o)
+	}
+	s.Remove()
+	if has {
+		s.NothingLeft("httproutes")
+	}
 }
 
 // readRouted reads a deployment whose record has the spec of its block.
