@@ -75,15 +75,14 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 	if err != nil {
 		return nil, err
 	}
-	fronts, refs, namespaces := make([]rollout.Front, len(reqs)), make([]deploymentRef, len(reqs)), make([]string, len(reqs))
+	fronts, refs := make([]rollout.Front, len(reqs)), make([]deploymentRef, len(reqs))
 	for i, req := range reqs {
 		if fronts[i], refs[i], err = d.recorded(c, req.Address, req.Record); err != nil {
 			return nil, err
 		}
-		namespaces[i] = fronts[i].Namespace
 	}
 	parts := d.parts()
-	there, err := parts.List(ctx, c.Reads(providers.LookOf(reqs)), namespaces...)
+	there, err := parts.List(ctx, c.Reads(providers.LookOf(reqs)), fronts...)
 	if err != nil {
 		return nil, err
 	}
