@@ -255,7 +255,7 @@ func (a *application) execute(ctx context.Context, st *planner.Step, f *planner.
 		return a.judge(ctx, w)
 	}
 	a.s.e.emit(resource.Event{Type: resource.EventStepStart, Address: st.Address.String(), Action: f.Action, Message: startWord(f.Action), Of: st.Exec.Estimate})
-	if f.Action == resource.Replace {
+	if f.Action == resource.Replace && f.Exec.DeleteFirst {
 		if err := a.s.removeOld(ctx, w); err != nil {
 			return planner.Outcome{}, "", err
 		}

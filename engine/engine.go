@@ -220,13 +220,21 @@ func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions
 		in.Live = live
 	}
 	p := planner.Build(in)
+	var standing []planner.Diagnostic
+	if !o.NoRefresh {
+		var fixed map[resource.Address][]planner.Immutable
+		if standing, fixed = e.preflight(ctx, p, snap); len(fixed) > 0 {
+			in.Live.Immutable = fixed
+			p = planner.Build(in)
+		}
+	}
 	if p.Commit != "" && e.Dirty != nil && p.Summary.Acts() && e.Dirty() {
 		p.Commit += dirtySuffix
 	}
 	p.Diagnostics = append(p.Diagnostics, e.venvWarnings(p)...)
 	if !o.NoRefresh {
 		p.Diagnostics = append(p.Diagnostics, e.cannotImport(ctx, p)...)
-		p.Diagnostics = append(p.Diagnostics, e.preflight(ctx, p, snap)...)
+		p.Diagnostics = append(p.Diagnostics, standing...)
 	}
 	return &Planned{Plan: p, Input: in}, nil
 }

@@ -49,6 +49,7 @@ type world struct {
 	asked    []providers.PreflightRequest   // of whom it was asked what stands in the way
 	findings map[string][]providers.Finding // what does, by address
 	blind    map[string]error               // why that is not known
+	reasons  map[string][]resource.Reason   // with which each address was last applied
 }
 
 func newWorld() *world {
@@ -56,6 +57,7 @@ func newWorld() *world {
 		sources: map[string]string{}, objects: map[string]string{}, ops: map[string]bool{},
 		bad: map[string]string{}, fail: map[string]error{}, signals: map[string]int64{}, holds: map[string]chan struct{}{}, refuse: map[string]bool{}, specs: map[string]cty.Value{},
 		unrecordable: map[string]bool{}, nan: map[string]bool{}, sees: map[string]resource.SignalState{}, deaf: map[string]bool{},
+		reasons: map[string][]resource.Reason{},
 	}
 }
 
@@ -177,7 +179,7 @@ func (d *fakeDriver) Apply(ctx context.Context, req providers.ApplyRequest) (pro
 		d.w.calls = append(d.w.calls, string(req.Action)+" "+addr)
 	}
 	d.w.ops[req.OpID] = true
-	d.w.specs[addr] = req.Spec
+	d.w.specs[addr], d.w.reasons[addr] = req.Spec, req.Reasons
 	hook := d.w.onApply
 	d.w.mu.Unlock()
 	if hook != nil {

@@ -73,3 +73,28 @@ func TestOnlyObjectsThatChangeAreAskedFor(t *testing.T) {
 	}
 	b.plan(planner.Options{Destroy: true})
 }
+
+func TestAPartThatCannotBeChangedInPlaceIsInThePlanAndTheDriverIsTold(t *testing.T) {
+	b := loopBench(t)
+	b.apply()
+	b.w.took()
+	b.w.asked = nil
+	b.w.sources["d.csv"] = "two!"
+	b.w.findings = map[string][]providers.Finding{"monitor.m": {{Immutable: "Job/j:spec.template", Summary: "Job/j is made anew"}}}
+	b.wantPlan("update dataset.d data_changed", "run training.m data_changed", "run validation.m upstream_changed",
+		"update deployment.m upstream_changed", "replace monitor.m data_changed,immutable")
+	for _, r := range b.w.asked {
+		if r.Of != 1 || r.Look == nil || len(r.Needs) == 0 && r.Address.Kind != "dataset" {
+			t.Errorf("%s was asked without what there is to know: %+v", r.Address, r)
+		}
+	}
+	b.apply()
+	b.wantCalls("update dataset.d", "run training.m", "run validation.m", "update deployment.m", "replace monitor.m") // and nothing is deleted before
+	var told []string
+	for _, r := range b.w.reasons["monitor.m"] {
+		told = append(told, string(r.Code)+" "+r.Path)
+	}
+	if got := strings.Join(told, ", "); !strings.Contains(got, "immutable Job/j:spec.template") {
+		t.Errorf("the driver was told %q", got)
+	}
+}

@@ -46,7 +46,7 @@ func (w *work) request(s *Session, adopt bool) providers.ApplyRequest {
 	return providers.ApplyRequest{
 		OpID: w.intent.OpID, Address: w.intent.Address, Action: w.intent.Action,
 		Spec: w.spec, Prior: w.prior, State: s.now.view(w.intent.Address, w.intent.Deps), Inputs: w.intent.Inputs, Probed: w.intent.Probes,
-		Adopt: adopt, Force: s.force,
+		Reasons: w.intent.Reasons, Adopt: adopt, Force: s.force,
 		Emit: func(ev resource.Event) {
 			ev.Address = w.intent.Address.String()
 			if ev.Type == resource.EventLog {

@@ -65,7 +65,12 @@ func (b *builder) changedObject(d *decision, s *subject) {
 		action = resource.Update
 		reasons = append(reasons, resource.Reason{Code: resource.ReasonFailedBefore, Message: "its last apply failed: " + cmpOr(s.rec.Message, s.live.Message)})
 	}
-	if why := b.replacement(s); len(why) > 0 {
+	why := b.replacement(s)
+	whole := len(why) > 0
+	if !whole && action == resource.Update {
+		why = b.anewInPart(s)
+	}
+	if len(why) > 0 {
 		action = resource.Replace
 		reasons = append(reasons, why...)
 	}
@@ -74,6 +79,18 @@ func (b *builder) changedObject(d *decision, s *subject) {
 		return
 	}
 	b.object(d, s, action, reasons...)
+	if d.step != nil {
+		d.step.Exec.DeleteFirst = whole
+	}
+}
+
+// anewInPart says which parts of an object cannot be changed in place. The others stay.
+func (b *builder) anewInPart(s *subject) []resource.Reason {
+	var why []resource.Reason
+	for _, part := range b.in.Live.Immutable[s.blk.Addr] {
+		why = append(why, resource.Reason{Code: resource.ReasonImmutable, Path: part.Path, Message: part.Message})
+	}
+	return why
 }
 
 // replacement says why the object must be made anew, if it must.
@@ -132,7 +149,6 @@ func (b *builder) object(d *decision, s *subject, action resource.Action, reason
 		d.diags = append(d.diags, diagnostic(s.blk, "This block must not be destroyed", fmt.Sprintf("%s has lifecycle { prevent_destroy = true }, and the change needs a replacement. Take the change back, or remove prevent_destroy first.", s.blk.Addr)))
 		return
 	}
-	st.Exec.DeleteFirst = action == resource.Replace
 	st.Value = unmarked(s.value)
 	d.step = st
 	d.outputs = b.planned(s)

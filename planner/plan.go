@@ -101,7 +101,7 @@ type Exec struct {
 	RecordOnly bool   `json:"record_only,omitempty"`
 	AdoptRun   string `json:"adopt_run,omitempty"` // the earlier run that becomes current again
 	ImportID   string `json:"import_id,omitempty"` // the outside system's name of what an import takes over
-	// DeleteFirst: a replace removes the old object before it makes the new one.
+	// DeleteFirst: a replace removes the old object before it makes the new one. Without it, the driver makes parts of it anew.
 	DeleteFirst bool    `json:"delete_first,omitempty"`
 	Estimate    float64 `json:"estimate,omitempty"` // seconds that earlier runs took, median; 0 = unknown
 }
@@ -144,6 +144,8 @@ type Live struct {
 	Probes map[resource.Address]Probe
 	// Signals are those that refresh would record, by monitor.
 	Signals map[resource.Address][]*state.Signal
+	// Immutable lists, of objects that would be updated, the parts that cannot be changed in place: those are made anew.
+	Immutable map[resource.Address][]Immutable
 	// Commit is the git commit of the project folder.
 	Commit string
 	// AsOf is when live state was read; older than the plan when it was recorded before.
@@ -160,6 +162,9 @@ type Object struct {
 	Quarantined []state.Quarantine
 	Err         string // reading failed: the plan says so, and leaves the address alone
 }
+
+// Immutable is a part of an object that has to be made anew for a change, and why.
+type Immutable struct{ Path, Message string }
 
 // Probe is what reading a block's declared sources found.
 type Probe struct {

@@ -134,6 +134,9 @@ type ApplyRequest struct {
 	// driver reads must have them, or it errors: the source moved.
 	Probed map[string]string
 	Adopt  bool
+	// Reasons say why the step is there, as it was approved. A part of an object is made anew only if one of them, with the code
+	// immutable, names it.
+	Reasons []resource.Reason
 	// Force skips rollout steps and quarantine: a rollback acts at once.
 	Force bool
 	// Emit takes progress and log events; never nil.
@@ -250,6 +253,13 @@ type PreflightRequest struct {
 	Spec  cty.Value
 	Prior *state.Record // nil for a new address
 	State *state.Snapshot
+	// Needs are the steps that come before this one: what they make is not there yet.
+	Needs []resource.Address
+	// Of is how many steps of this kind and provider the plan has, this one included: a driver that asks for each of ten looks at a
+	// thousand together.
+	Of int
+	// Look, when not nil, is shared by all that are asked about one plan.
+	Look *Look
 }
 
 // Finding is one thing that stands in the way of a planned step, or, as a warning, that whoever approves it should know. Summary is a
@@ -257,6 +267,9 @@ type PreflightRequest struct {
 type Finding struct {
 	Warning         bool
 	Summary, Detail string
+	// Immutable, when not "", names a part of the object that cannot be changed in place. Nothing stands in the way then: the step becomes
+	// a replacement of that part, for which Summary is the reason, and Apply may make it anew.
+	Immutable string
 }
 
 // Preflighter is implemented by drivers of objects that can tell before anything changes what the outside system would refuse, pass

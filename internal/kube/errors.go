@@ -10,6 +10,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -99,8 +100,57 @@ type MissingKindError struct{ Kind schema.GroupVersionKind }
 
 // Error implements error.
 func (e *MissingKindError) Error() string {
-	return fmt.Sprintf("the cluster has no kind %s in %s: install what brings its CustomResourceDefinition, or choose another provider",
-		e.Kind.Kind, e.Kind.GroupVersion())
+	crds, _ := meta.UnsafeGuessKindToResource(e.Kind)
+	by := "install what brings it"
+	if from := bringer(e.Kind.Group); from != "" {
+		by = "it comes with " + from
+	}
+	return fmt.Sprintf("the cluster has no kind %s in %s: the CustomResourceDefinition %s.%s, or this version of it, is not installed; %s, or choose another provider",
+		e.Kind.Kind, e.Kind.GroupVersion(), crds.Resource, e.Kind.Group, by)
+}
+
+// bringer is what installs the kinds of an API group that people meet around models.
+func bringer(group string) string {
+	switch group {
+	case "serving.kserve.io":
+		return "KServe"
+	case "trainer.kubeflow.org":
+		return "Kubeflow Trainer"
+	case "kubeflow.org":
+		return "Kubeflow's training operator or Katib"
+	case "jobset.x-k8s.io":
+		return "JobSet"
+	case "kueue.x-k8s.io":
+		return "Kueue"
+	case "serving.knative.dev", "networking.internal.knative.dev":
+		return "Knative Serving"
+	case "gateway.networking.k8s.io":
+		return "the Gateway API"
+	case "networking.istio.io", "security.istio.io":
+		return "Istio"
+	case "cert-manager.io":
+		return "cert-manager"
+	case "monitoring.coreos.com":
+		return "the Prometheus Operator"
+	case "keda.sh":
+		return "KEDA"
+	case "external-secrets.io":
+		return "the External Secrets Operator"
+	case "ray.io":
+		return "KubeRay"
+	}
+	return ""
+}
+
+// MissingNamespaceError says that a namespace does not exist.
+type MissingNamespaceError struct {
+	Namespace string
+	doing     call
+}
+
+// Error implements error.
+func (e *MissingNamespaceError) Error() string {
+	return fmt.Sprintf("%s: namespace %s does not exist: kubectl create namespace %s", e.doing, e.Namespace, e.Namespace)
 }
 
 // ForbiddenError is a right that the user lacks.
@@ -171,7 +221,7 @@ func (c *Client) explain(q call, err *apierrors.StatusError) error {
 		return forbidden(q, err)
 	case apierrors.IsNotFound(err):
 		if d := status.Details; d != nil && d.Kind == "namespaces" && q.resource.Resource != "namespaces" {
-			return fmt.Errorf("%s: namespace %s does not exist: kubectl create namespace %s", q, d.Name, d.Name)
+			return &MissingNamespaceError{Namespace: d.Name, doing: q}
 		}
 		if q.resource.Resource != "" && (status.Details == nil || status.Details.Name == "") {
 			c.forget(q.resource.GroupVersion()) // the path itself is unknown: the kind was served, and is no more

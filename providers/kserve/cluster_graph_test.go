@@ -3,12 +3,15 @@
 package kserve
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/gateway"
@@ -33,6 +36,7 @@ func TestAGraphAnswersInTheVersionsPlace(t *testing.T) {
 	s := newSite(t, "chain")
 	s.Must(s.format(1, chooses))
 	s.chained(3, 7)
+	s.asksAPod(s.format(1, chooses))
 	if o := s.Read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
 		t.Errorf("it reads %+v", o)
 	}
@@ -59,6 +63,46 @@ func TestAGraphAnswersInTheVersionsPlace(t *testing.T) {
 	s.Must(s.format(2, chooses))
 	s.Remove()
 	s.NothingLeft("inferenceservices.serving.kserve.io", "inferencegraphs.serving.kserve.io")
+}
+
+// asksAPod sends the golden request past the Service, as it must be with Knative.
+func (s *site) asksAPod(spec deploymentSpec) {
+	s.T.Helper()
+	front, _, err := s.d.front(s.Client(), spec, s.Request("none", false))
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	state, err := s.Client().Get(s.T.Context(), kube.Ref{Version: "v1", Kind: "ConfigMap", Namespace: front.Namespace, Name: front.Name})
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	text, _, err := unstructured.NestedString(state.Object, "data", "rollout.json")
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	var kept struct{ Resolved json.RawMessage }
+	if err := json.Unmarshal([]byte(text), &kept); err != nil {
+		s.T.Fatal(err)
+	}
+	rel, err := releaseOf(front, spec, spec.nest(s.d.settings, front.Namespace), kept.Resolved, "")
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	f, err := newFleet(s.Client(), rel)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	at, err := f.pod(s.T.Context())
+	if err != nil || at.Service || at.Name == "" {
+		s.T.Fatalf("%+v, %v", at, err)
+	}
+	if err := f.ask(s.T.Context(), at); err != nil {
+		s.T.Errorf("its pod answers otherwise: %v", err)
+	}
+	f.nested.Golden.Answer = `{"predictions": [-1]}`
+	if err := f.ask(s.T.Context(), at); err == nil {
+		s.T.Error("any answer will do")
+	}
 }
 
 // chained wants a and b for the two rows of s.predicts, as the graph of chooses answers.
@@ -140,6 +184,51 @@ func TestACanaryBySplitter(t *testing.T) {
 	s.NothingLeft("inferenceservices.serving.kserve.io", "inferencegraphs.serving.kserve.io")
 }
 
+// fickle answers as it should once.
+const fickle = `
+import http.server, json, os
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    asked = 0
+    def do_GET(self):
+        if self.path != "/healthz":
+            H.asked += 1
+        data = json.dumps({"value": os.environ["VALUE"] if H.asked < 2 else "other"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), H).serve_forever()
+`
+
+// TestASplitterLeadsBackFromABadVersion: one that answers otherwise by the time that it gets requests is taken back, with model and image.
+func TestASplitterLeadsBackFromABadVersion(t *testing.T) {
+	s := newSite(t, "fickle")
+	split := func(d *deploymentSpec) {
+		d.KServe = &nested{Canary: bySplitter, Golden: &golden{Path: "/", Answer: fmt.Sprintf(`{"value": %q}`, d.Env["VALUE"])}}
+		d.Rollout = &config.Rollout{Strategy: "canary", Steps: []int{50, 100}, Interval: 5 * time.Second}
+	}
+	s.Must(s.own(1, split))
+	before := s.served("fickle-v1")
+	res := s.Must(s.own(2, func(d *deploymentSpec) {
+		split(d)
+		d.Command = []string{"python3", "-u", "-c", fickle}
+	}))
+	if !res.Verdict.Bad() || len(res.Quarantined) != 1 || !strings.Contains(res.Message, `the golden request got {"value": "other"}`) {
+		t.Errorf("a version that answers otherwise: %+v", res)
+	}
+	if out := s.Kubectl("", "get", "inferencegraph", "fickle", "-o", "jsonpath={.spec.nodes.root.steps[*].weight} {.spec.nodes.root.steps[*].serviceUrl}"); !strings.HasPrefix(out, "100 http://fickle-v1-predictor.") {
+		t.Errorf("the splitter leads to %s", out)
+	}
+	s.versions(1)
+	if after := s.served("fickle-v1"); after != before {
+		t.Errorf("the pods served %s, and after the abort %s", before, after)
+	}
+	if o := s.Read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+		t.Errorf("it reads %+v", o)
+	}
+}
+
 // transform doubles what it gets on its way to the predictor.
 const transform = `
 import http.server, json, os, urllib.request
@@ -162,9 +251,12 @@ const keeper = `
 import http.server
 class H(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
-        print(self.headers["Ce-Type"], self.rfile.read(int(self.headers["Content-Length"])).decode(), flush=True)
+        told = self.headers["Ce-Type"] + " " + self.rfile.read(int(self.headers["Content-Length"])).decode().strip()
+        print(told + "\n", end="", flush=True) # in one piece
         self.send_response(200)
         self.end_headers()
+    def log_message(self, *args):
+        pass
 http.server.ThreadingHTTPServer(("", 8080), H).serve_forever()
 `
 
@@ -284,24 +376,24 @@ func (s *site) dry(name string, change func(*release)) {
 	s.T.Helper()
 	r := example(change)
 	r.Namespace = s.Namespace
-	f, err := newFleet(s.client, r)
+	f, err := newFleet(s.Client(), r)
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	if _, err := s.client.Apply(s.T.Context(), f.object, kube.ApplyOptions{DryRun: true}); err != nil {
+	if _, err := s.Client().Apply(s.T.Context(), f.object, kube.ApplyOptions{DryRun: true}); err != nil {
 		s.T.Errorf("%s: %v", name, err)
 	}
 	u, err := f.splitter(gateway.Routes{Current: backend(2), Candidate: backend(3), Weight: 20})
 	if err != nil {
 		s.T.Fatal(err)
 	}
-	if _, err := s.client.Apply(s.T.Context(), u, kube.ApplyOptions{DryRun: true}); err != nil {
+	if _, err := s.Client().Apply(s.T.Context(), u, kube.ApplyOptions{DryRun: true}); err != nil {
 		s.T.Errorf("%s: its splitter: %v", name, err)
 	}
 	if f.graph == nil {
 		return
 	}
-	if _, err := s.client.Apply(s.T.Context(), f.graph, kube.ApplyOptions{DryRun: true}); err != nil {
+	if _, err := s.Client().Apply(s.T.Context(), f.graph, kube.ApplyOptions{DryRun: true}); err != nil {
 		s.T.Errorf("%s: %v", name, err)
 	}
 }

@@ -28,6 +28,8 @@ type application struct {
 	spec    config.Manifest
 	req     providers.ApplyRequest
 	project string
+	shared  *providers.Look // of a plan's preflight; nil while applying
+	many    bool            // so many blocks are looked at that all objects of a type are listed once
 	prior   manifestRef
 	wanted  []*object        // in the order of their making
 	leaving []manifestObject // no longer asked for, and still there as far as is known
@@ -49,7 +51,7 @@ func (a *application) prepare(ctx context.Context) error {
 	if a.wanted, err = a.objects(ctx); err != nil {
 		return err
 	}
-	if err := a.look(ctx); err != nil {
+	if err := a.compareAll(ctx); err != nil {
 		return err
 	}
 	for _, o := range a.prior.Objects {
@@ -60,9 +62,9 @@ func (a *application) prepare(ctx context.Context) error {
 	return nil
 }
 
-// look reads what is there of it.
-func (a *application) look(ctx context.Context) error {
-	reads := a.client.Reads(nil)
+// compareAll reads what is there of it.
+func (a *application) compareAll(ctx context.Context) error {
+	reads := a.client.Reads(a.shared)
 	var refs []kube.Ref
 	var asked []*object
 	for _, w := range a.wanted {
@@ -71,7 +73,7 @@ func (a *application) look(ctx context.Context) error {
 		}
 	}
 	var failed []error
-	for i, f := range reads.Find(ctx, refs) {
+	for i, f := range a.find(ctx, reads, refs) {
 		w := asked[i]
 		if f.Err != nil && !kube.Absent(f.Err) {
 			failed = append(failed, f.Err)
@@ -97,6 +99,24 @@ func (a *application) look(ctx context.Context) error {
 		a.compare(w, scaled)
 	}
 	return nil
+}
+
+// find looks for objects by their names, whoever made them.
+func (a *application) find(ctx context.Context, reads *kube.Reads, refs []kube.Ref) []kube.Found {
+	if !a.many {
+		return reads.Find(ctx, refs)
+	}
+	out := make([]kube.Found, len(refs))
+	for i, r := range refs {
+		all, err := reads.List(ctx, r.GVK(), r.Namespace, kube.Selector{})
+		out[i].Err = err
+		for _, u := range all {
+			if u.GetName() == r.Name {
+				out[i].Object = u
+			}
+		}
+	}
+	return out
 }
 
 // settle finds out which objects have to wait for a namespace that this block makes.
@@ -226,8 +246,13 @@ func (a *application) try(ctx context.Context) error {
 	return nil
 }
 
+// dry tries one object. That it has to be made anew is no failure where the approved plan says so, nor to a plan that is being made.
 func (a *application) dry(ctx context.Context, w *object) error {
 	_, err := a.client.Apply(ctx, w.object, kube.ApplyOptions{DryRun: true, Force: w.force})
+	if fixed := (*kube.ImmutableError)(nil); errors.As(err, &fixed) && !w.found && (a.req.OpID == "" || a.anew(w)) {
+		w.fixed = fixed
+		return nil
+	}
 	return a.explain(w, err)
 }
 
@@ -243,7 +268,7 @@ func (a *application) explain(w *object, err error) error {
 		}
 		return fmt.Errorf("%s: %s: leave it to them, or take it over with force = [%q]: %w", w.at, strings.Join(parts, ", "), w.key+":"+conflict.Conflicts[0].Path, errConflict)
 	case errors.As(err, &fixed):
-		return fmt.Errorf("%w; give it another name, or make all of the block anew with -replace %s", err, a.req.Address)
+		return fmt.Errorf("%w: plan again, and the plan will say that it is made anew", err)
 	}
 	return err
 }
@@ -279,23 +304,30 @@ func (a *application) halfway(failed []error) error {
 			done = append(done, w.at.String())
 		}
 	}
+	all := &several{text: lines(failed), all: failed}
 	if len(done) == 0 {
-		return lines(failed)
+		return all
 	}
 	if len(done) > 5 {
 		done = append(done[:5], fmt.Sprintf("%d more", len(done)-5))
 	}
-	return fmt.Errorf("%w (applied by then: %s; the next apply goes on)", lines(failed), strings.Join(done, ", "))
+	return fmt.Errorf("%w (applied by then: %s; the next apply goes on)", all, strings.Join(done, ", "))
 }
 
 func (a *application) apply(ctx context.Context, w *object) error {
-	if w.live != nil && w.live.GetDeletionTimestamp() != nil { // what is applied to it would go with it
+	going := w.live != nil && w.live.GetDeletionTimestamp() != nil // what is applied to it would go with it
+	if going {
 		a.say("waiting until %s is gone, which is being deleted", w.at)
+	} else if w.fixed != nil {
+		a.say("removing %s, which is made anew: %s cannot be changed in place", w.at, strings.Join(w.fixed.Fields, ", "))
+	}
+	a.changed.Store(true) // even if no answer comes
+	if going || w.fixed != nil {
 		if err := a.client.Delete(ctx, w.at, kube.DeleteOptions{Within: a.within()}); err != nil {
 			return err
 		}
+		w.force = nil // nobody owns anything of what is made
 	}
-	a.changed.Store(true) // even if no answer comes
 	made, err := a.client.Apply(ctx, w.object, kube.ApplyOptions{Force: w.force})
 	if err != nil {
 		return a.explain(w, err)

@@ -40,6 +40,14 @@ type manifestPlace struct {
 func manifestOnCluster(t *testing.T) *manifestPlace {
 	t.Helper()
 	m := &manifestPlace{place: inNamespace(t)}
+	as, err := kube.Connect(context.WithoutCancel(t.Context()), kube.Config{Kubeconfig: m.settings.Kubeconfig, Namespace: m.namespace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	providertest.WaitFor(t, func() bool { // an API server takes a moment to read a new role
+		_, err := as.List(t.Context(), kube.Ref{Version: "v1", Kind: "ConfigMap"}.GVK(), m.namespace, kube.Selector{})
+		return err == nil
+	})
 	m.connect(m.through(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		m.requests.Add(1)
 		if (r.Method == http.MethodPatch || r.Method == http.MethodDelete) && r.URL.Query().Get("dryRun") == "" {
@@ -113,29 +121,55 @@ func (m *manifestPlace) apply(op string, spec config.Manifest) (providers.Result
 	if errors.As(err, &run) {
 		ref = run.Ref
 	}
-	rec := &state.Record{Address: resource.Address{Kind: "manifest", Name: "m"}, Phase: resource.PhaseReady}
+	if err == nil {
+		m.keep(ref, spec)
+		return res, nil
+	}
+	rec := &state.Record{Address: m.request("", spec).Address}
 	if m.record != nil {
 		c := *m.record
 		rec = &c
 	}
+	rec.Phase = resource.PhaseFailed
 	if ref != nil {
-		raw, jerr := json.Marshal(ref)
-		if jerr != nil {
-			m.T.Fatal(jerr)
-		}
-		rec.Ref = raw
-	}
-	if err == nil {
-		raw, jerr := state.EncodeValue(providertest.Encoded(m.T, hashedSecrets(spec)))
-		if jerr != nil {
-			m.T.Fatal(jerr)
-		}
-		rec.Spec, rec.Phase = raw, resource.PhaseReady
-	} else {
-		rec.Phase = resource.PhaseFailed
+		rec.Ref = encoded(m.T, ref)
 	}
 	m.record = rec
 	return res, err
+}
+
+// keep records that a block was applied.
+func (m *manifestPlace) keep(ref any, spec config.Manifest) {
+	m.T.Helper()
+	raw, err := state.EncodeValue(providertest.Encoded(m.T, hashedSecrets(spec)))
+	if err != nil {
+		m.T.Fatal(err)
+	}
+	m.record = &state.Record{Address: m.request("", spec).Address, Phase: resource.PhaseReady, Ref: encoded(m.T, ref), Spec: raw}
+}
+
+func encoded(t *testing.T, v any) json.RawMessage {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// preflight asks what the plan of a block would say.
+func (m *manifestPlace) preflight(spec config.Manifest) []providers.Finding {
+	m.T.Helper()
+	req := m.request("", spec)
+	p, ok := providers.As[providers.Preflighter](m.driver)
+	if !ok {
+		m.T.Fatal("the driver has no Preflight")
+	}
+	found, err := p.Preflight(providertest.Within(m.T), providers.PreflightRequest{Address: req.Address, Action: req.Action, Spec: req.Spec, Prior: req.Prior, State: req.State})
+	if err != nil {
+		m.T.Fatal(err)
+	}
+	return found
 }
 
 func hashedSecrets(spec config.Manifest) config.Manifest {
@@ -254,7 +288,7 @@ func TestOnAClusterAManifestIsMendedWhereOthersChangedIt(t *testing.T) {
 	}
 	m.kubectl("patch", "configmap/c", "-p", `{"data":{"one":"9","other":"x"}}`, "--field-manager=kubectl-edit")
 	m.kubectl("patch", "secret/s", "-p", `{"stringData":{"password":"correcthorse"}}`, "--field-manager=kubectl-edit")
-	want := "ConfigMap/c:data.one \"1\"→\"9\" kubectl-edit\nSecret/s:data.password (secret)→(secret) kubectl-edit"
+	want := "ConfigMap/c:data.one 1→9 kubectl-edit\nSecret/s:data.password (secret)→(secret) kubectl-edit"
 	if d := cmp.Diff(want, driftText(m.read())); d != "" {
 		t.Error(d)
 	}
@@ -301,6 +335,10 @@ metadata: {name: nothing}
 	if err == nil || !strings.Contains(err.Error(), "the cluster has no kind Nothing in example.com/v1") {
 		t.Errorf("error %v", err)
 	}
+	if found := m.preflight(block(t, "{apiVersion: serving.kserve.io/v9, kind: InferenceService, metadata: {name: i}}")); len(found) != 1 || found[0].Summary != "The cluster lacks a kind" ||
+		!strings.Contains(found[0].Detail, "the CustomResourceDefinition inferenceservices.serving.kserve.io, or this version of it, is not installed; it comes with KServe") {
+		t.Errorf("the plan is told %+v", found)
+	}
 	_, err = m.apply("op2", block(t, configs+`---
 apiVersion: v1
 kind: Service
@@ -327,9 +365,13 @@ func TestOnAClusterWhatOthersOwnIsTakenOnlyIfItIsNamed(t *testing.T) {
 	m.kubectl("create", "configmap", "c", "--from-literal=one=theirs", "--from-literal=two=theirs", "--from-literal=three=3")
 	spec := block(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {one: ours, two: ours}}")
 	_, err := m.apply("op1", spec)
+	found := m.preflight(spec)
+	if len(found) != 1 || found[0].Warning || found[0].Summary != "A field belongs to somebody else" {
+		t.Fatalf("the plan is told %+v", found)
+	}
 	for _, want := range []string{`data.one belongs to "kubectl-create", data.two belongs to "kubectl-create"`, `force = ["ConfigMap/c:data.one"]`} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("the error does not say %q: %v", want, err)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(found[0].Detail, want) {
+			t.Errorf("the error does not say %q: %v\n%s", want, err, found[0].Detail)
 		}
 	}
 	spec.Force = []string{"ConfigMap/c:data.one"}
@@ -341,6 +383,9 @@ func TestOnAClusterWhatOthersOwnIsTakenOnlyIfItIsNamed(t *testing.T) {
 	}
 	spec = block(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {one: ours}}")
 	spec.Force = []string{"ConfigMap/c:data.one"}
+	if found := m.preflight(spec); len(found) > 0 {
+		t.Errorf("forced, and the plan is told %+v", found)
+	}
 	m.mustApply("op3", spec)
 	if got := m.kubectl("get", "configmap/c", "-o", "jsonpath={.data}"); got != `{"one":"ours","three":"3","two":"theirs"}` {
 		t.Errorf("forced: %s", got)
@@ -506,7 +551,7 @@ spec:
 	if m.record.Phase != resource.PhaseFailed || len(m.record.Ref) == 0 {
 		t.Errorf("of what was made nothing is kept: %+v", m.record)
 	}
-	// A field that cannot be changed is told as such, and nothing is done for it.
+	// A field that cannot be changed is told as such, and without a plan that says so nothing is done for it.
 	spec = block(t, `
 apiVersion: batch/v1
 kind: Job
@@ -516,12 +561,20 @@ spec:
   template: {spec: {restartPolicy: Never, containers: [{name: main, image: "`+image+`", command: ["true"]}]}}
 `)
 	_, err = m.apply("op2", spec)
-	if err == nil || !strings.Contains(err.Error(), "spec.template cannot be changed in place") || !strings.Contains(err.Error(), "-replace manifest.m") || len(err.Error()) > 300 {
+	if err == nil || !strings.Contains(err.Error(), "spec.template cannot be changed in place") || !strings.Contains(err.Error(), "plan again") || len(err.Error()) > 300 {
 		t.Errorf("error %v", err)
 	}
-	m.delete()
-	m.record = nil
-	m.mustApply("op3", spec) // waits until it has completed
+	found := m.preflight(spec)
+	if len(found) != 1 || found[0].Immutable != "Job.batch/j:spec.template" || found[0].Summary != "Job.batch/j is made anew, and the rest stays: spec.template cannot be changed in place" {
+		t.Fatalf("the plan is told %+v", found)
+	}
+	req := m.request("op3", spec)
+	req.Reasons = []resource.Reason{{Code: resource.ReasonImmutable, Path: found[0].Immutable}}
+	res, err := m.driver.Apply(providertest.Within(t), req) // waits until it has completed
+	if err != nil || res.Message != "1 made" {
+		t.Fatalf("%q, %v", res.Message, err)
+	}
+	m.keep(res.Ref, spec)
 	if o := m.read(); o.Phase != resource.PhaseReady {
 		t.Errorf("%+v", o)
 	}
@@ -583,6 +636,7 @@ func TestOnAClusterManyManifestsAreReadWithOneListForEachType(t *testing.T) {
 		}
 		reqs = append(reqs, providers.ReadRequest{Address: req.Address, Record: &state.Record{Address: req.Address, Phase: resource.PhaseReady, Ref: ref, Spec: spec}})
 	}
+	m.manyAtOnce()
 	m.kubectl("patch", "configmap/c7", "-p", `{"data":{"k":"w"}}`)
 	m.kubectl("delete", "configmap/c8")
 	n := m.requests.Load()
@@ -601,5 +655,24 @@ func TestOnAClusterManyManifestsAreReadWithOneListForEachType(t *testing.T) {
 		if o.Phase != want || (len(o.Drift) > 0) != (i == 7) || o.Err != nil {
 			t.Errorf("%s: %+v", reqs[i].Address, o)
 		}
+	}
+}
+
+// manyAtOnce plans a thousand new blocks with the requests of a few.
+func (m *manifestPlace) manyAtOnce() {
+	m.T.Helper()
+	p, _ := providers.As[providers.Preflighter](m.driver)
+	look := &providers.Look{}
+	n := m.requests.Load()
+	for i := range 100 {
+		m.record = nil
+		req := m.request("", block(m.T, fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: new%d}, data: {k: v}}", i)))
+		found, err := p.Preflight(providertest.Within(m.T), providers.PreflightRequest{Address: req.Address, Action: req.Action, Spec: req.Spec, State: req.State, Of: 1000, Look: look})
+		if err != nil || len(found) > 0 {
+			m.T.Fatalf("%+v, %v", found, err)
+		}
+	}
+	if got := m.requests.Load() - n; got != 1 {
+		m.T.Errorf("%d requests", got)
 	}
 }

@@ -38,6 +38,7 @@ type object struct {
 	found             bool
 	same              bool // nothing is to be done
 	created           bool
+	fixed             *kube.ImmutableError // what makes it necessary to make the object anew
 }
 
 // later reports whether it can only be tried once something else of the block is there.
@@ -85,23 +86,20 @@ func (a *application) objects(ctx context.Context) ([]*object, error) {
 
 // refused is the error of objects that were refused before anything was changed.
 func (a *application) refused(failed []error, all int) error {
-	if len(failed) == 1 && all == 1 {
-		return failed[0]
+	if all == 1 {
+		return &several{text: failed[0].Error(), all: failed}
 	}
-	return fmt.Errorf("%d of %d objects are refused, and none was changed: %w", len(failed), all, lines(failed))
+	return &several{text: fmt.Sprintf("%d of %d objects are refused, and none was changed: %s", len(failed), all, lines(failed)), all: failed}
 }
 
-// lines joins errors so that each stands whole in a line of its own where a person reads it.
-func lines(list []error) error {
-	if len(list) == 1 {
-		return list[0]
-	}
+// lines joins what errors say, in an order that does not move.
+func lines(list []error) string {
 	text := make([]string, len(list))
 	for i, err := range list {
 		text[i] = err.Error()
 	}
 	slices.Sort(text)
-	return &several{text: strings.Join(slices.Compact(text), "; "), all: list}
+	return strings.Join(slices.Compact(text), "; ")
 }
 
 // several are errors of which each keeps its type.

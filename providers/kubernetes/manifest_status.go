@@ -125,10 +125,19 @@ func drifts(ctx context.Context, reads *kube.Reads, spec json.RawMessage, ref ma
 					continue
 				}
 			}
-			out = append(out, providers.Drift{Path: held.Key + ":" + c.Path, Old: c.Old, New: c.New, By: c.By})
+			out = append(out, providers.Drift{Path: held.Key + ":" + c.Path, Old: plainText(c.Old), New: plainText(c.New), By: c.By})
 		}
 	}
 	return out, nil
+}
+
+// plainText is a value as people write it: a text without its quotes.
+func plainText(value string) string {
+	var text string
+	if json.Unmarshal([]byte(value), &text) == nil {
+		return text
+	}
+	return value
 }
 
 // scalersOf finds the autoscalers of the namespaces in which a manifest has objects.

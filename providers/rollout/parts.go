@@ -97,8 +97,8 @@ func ownerKey(namespace string, labels map[string]string) string {
 	return namespace + "\x00" + labels[pods.LabelProject] + "\x00" + labels[pods.LabelAddress]
 }
 
-// List reads the namespaces of these: one LIST for each kind and namespace, whatever the number of deployments in it and of drivers that
-// look. The objects are others', too, and stay as they are.
+// List reads the namespaces of these: one LIST for each kind and namespace, whatever the number of deployments in it and of drivers
+// that look. The objects are others', too, and stay as they are.
 func (p Parts) List(ctx context.Context, reads *kube.Reads, fronts ...Front) (*Index, error) {
 	x := &Index{owned: map[string]Objects{}, all: map[string]Objects{}}
 	routed := slices.ContainsFunc(fronts, func(f Front) bool { return f.Route != nil })
@@ -125,6 +125,15 @@ func (p Parts) List(ctx context.Context, reads *kube.Reads, fronts ...Front) (*I
 	return x, nil
 }
 
+// kinds are all that a deployment has, in the order in which they are deleted but for the ConfigMap.
+func (p Parts) kinds(routed bool) []Kind {
+	out := []Kind{{GroupVersionKind: gvkConfigMap, Part: PartRouter}}
+	if routed {
+		out = append(out, Kind{GroupVersionKind: gvkRoute, Part: PartRouter})
+	}
+	return append(out, p.Kinds...)
+}
+
 func (k Kind) list(ctx context.Context, reads *kube.Reads, namespace string) ([]*unstructured.Unstructured, error) {
 	if k.All {
 		return reads.List(ctx, k.GroupVersionKind, namespace, kube.Selector{})
@@ -138,15 +147,6 @@ func (k Kind) list(ctx context.Context, reads *kube.Reads, namespace string) ([]
 		}
 	}
 	return out, err
-}
-
-// kinds are all that a deployment has, in the order in which they are deleted but for the ConfigMap.
-func (p Parts) kinds(routed bool) []Kind {
-	out := []Kind{{GroupVersionKind: gvkConfigMap, Part: PartRouter}}
-	if routed {
-		out = append(out, Kind{GroupVersionKind: gvkRoute, Part: PartRouter})
-	}
-	return append(out, p.Kinds...)
 }
 
 func (x *Index) put(namespace string, u *unstructured.Unstructured) {
