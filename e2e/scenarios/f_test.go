@@ -4,6 +4,7 @@ package scenarios
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,7 +29,7 @@ func TestF(t *testing.T) {
 	w := newWorldOf(t, os.DirFS(filepath.Join("testdata", "many")), "kubernetes")
 	w.env = append(w.env, fmt.Sprintf("ML_VAR_configs=%d", n-deploymentsOf), fmt.Sprintf("ML_VAR_deployments=%d", deploymentsOf))
 	began := time.Now()
-	w.ml("apply", "-auto-approve", "-parallelism=50")
+	w.many("apply")
 	t.Logf("%d objects applied in %.1f s", n, time.Since(began).Seconds())
 	if there := w.objects(); there != n {
 		t.Fatalf("%d objects are there, want %d", there, n)
@@ -67,9 +68,23 @@ func TestF(t *testing.T) {
 		t.Errorf("an object that only lost its label is planned as %q", got)
 	}
 	began = time.Now()
-	w.ml("destroy", "-auto-approve", "-parallelism=50")
+	w.many("destroy")
 	t.Logf("%d objects destroyed in %.1f s", n, time.Since(began).Seconds())
 	w.gone()
+}
+
+// many runs a command over all objects, which on a busy machine takes longer than any other scenario's.
+func (w *world) many(command string) {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.Context(), 30*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, here.bin, command, "-auto-approve", "-parallelism=50")
+	cmd.Dir, cmd.Env = w.dir, w.env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		lines := strings.Split(string(out), "\n")
+		w.Fatalf("ml %s: %v\n%s", command, err, strings.Join(lines[max(0, len(lines)-30):], "\n"))
+	}
 }
 
 // objects counts what ml made and nobody else, of the types of this scenario.

@@ -73,7 +73,11 @@ func (e *executor) abandon(ctx context.Context, c *kube.Client, f folder, k know
 	// An admission that is out of order refuses an object with an error that could pass; as long as nothing is there, this is an answer. One
 	// that never came is none: the object may still be made.
 	if errors.As(cause, &again) && (again.Unknown || !none || !errors.Is(cause, errRefused)) {
-		return &providers.OpenError{Err: fmt.Errorf("%s has not begun yet; apply again to go on with it: %w", k.placed.Job, cause)}
+		what := "%s has not begun yet; apply again to go on with it: %w"
+		if again.Unknown {
+			what = "nobody knows whether %s was made; apply again to go on with it: %w"
+		}
+		return &providers.OpenError{Err: fmt.Errorf(what, k.placed.Job, cause)}
 	}
 	switch {
 	case none:
