@@ -49,7 +49,7 @@ func checkPipeline(v cty.Value) []Problem {
 	case name == "" || path.IsAbs(name) || strings.HasPrefix(path.Clean(name), ".."):
 		return []Problem{{"package", "This file is not in the project", "Write its path in the project, such as \"pipelines/train.yaml\"."}}
 	case strings.HasSuffix(name, ".py"):
-		return []Problem{{"package", "This is no compiled pipeline", "Compile it first, with a check for example: kfp dsl compile --py PIPELINE.py --output PIPELINE.yaml."}}
+		return []Problem{{"package", "This is no compiled pipeline", "Compile it first, and name what that wrote: kfp dsl compile --py PIPELINE.py --output PIPELINE.yaml."}}
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ func (p RetryPolicy) withDefaults() RetryPolicy {
 
 // retry calls fn again while it fails with a RetryableError, waiting longer
 // each time, with jitter of ±20 % so that many callers do not come back at once.
+// Who asks for more time than the longest wait is believed, and not waited for.
 // tell is told of each wait.
 func retry(ctx context.Context, p RetryPolicy, tell func(err error, wait time.Duration), fn func() error) error {
 	p = p.withDefaults()
@@ -38,7 +39,7 @@ func retry(ctx context.Context, p RetryPolicy, tell func(err error, wait time.Du
 	for attempt := 1; ; attempt++ {
 		err := fn()
 		var again *providers.RetryableError
-		if err == nil || attempt >= p.Attempts || !errors.As(err, &again) {
+		if err == nil || attempt >= p.Attempts || !errors.As(err, &again) || again.After > p.Max {
 			return err
 		}
 		pause := time.Duration(float64(wait) * (0.8 + 0.4*rand.Float64()))

@@ -40,7 +40,7 @@ var floors = []struct {
 	{`^(engine|report|internal/forge)$`, 3},
 	{`^daemon$`, 4},
 	{`^(cmd/ml|internal/docgen|internal/mutate|internal)$`, 5},
-	{`^e2e/cluster/internal/\w+$`, 5.5},
+	{`^e2e/(cluster/)?internal/\w+$`, 5.5},
 	{`^(e2e|bench|examples)(/.*)?$`, 6},
 }
 

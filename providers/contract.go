@@ -54,6 +54,8 @@ type Definition struct {
 type Env struct {
 	// Root is the project folder, absolute; Dir its `.ml` folder.
 	Root, Dir string
+	// Version is this program's, for outside systems that note who asks.
+	Version string
 	// Exe is the command line that starts this program, for detached helpers.
 	Exe []string
 	// Key is the project's own secret, 32 random bytes; nil before the first state. What only commands of this project may do

@@ -27,3 +27,11 @@ func (l *Look) Once(key any, make func() any) any {
 	}
 	return v
 }
+
+// LookOf is the look that a batch of reads belongs to; nil for none.
+func LookOf(reqs []ReadRequest) *Look {
+	if len(reqs) == 0 {
+		return nil
+	}
+	return reqs[0].Look
+}

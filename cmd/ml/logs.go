@@ -65,8 +65,9 @@ func (a *app) importCmd() *cobra.Command {
 		Use: "import ADDR ID", Short: "Take an existing object or model under management", Args: cobra.ExactArgs(2),
 		Long: `import takes an existing object under management. For a local training, ID is a folder
 with a model's files: it becomes version 1, so that a model trained before ml can be
-validated and served.`,
-		Example:           "  ml import training.churn ./old-model",
+validated and served. A training of kubeflow takes trainjob/NAME, too: a TrainJob that
+has ended well and whose annotation continuo.dev/model names its model.`,
+		Example:           "  ml import training.churn ./old-model\n  ml import training.churn trainjob/churn-nightly",
 		ValidArgsFunction: a.completeAddresses(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := resource.ParseAddress(args[0])

@@ -218,7 +218,7 @@ func (p *project) connect(ctx context.Context, name string, cfg config.ProviderC
 
 func (p *project) env() providers.Env {
 	return providers.Env{
-		Root: p.root, Dir: p.dir, Exe: []string{exe()}, Key: p.key, Artifacts: p.conf.Settings.Artifacts,
+		Root: p.root, Dir: p.dir, Version: toolVersion(), Exe: []string{exe()}, Key: p.key, Artifacts: p.conf.Settings.Artifacts,
 		Now: time.Now, LookupEnv: os.LookupEnv, Environ: environ,
 	}
 }

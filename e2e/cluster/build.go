@@ -27,6 +27,8 @@ var (
 	coredns = binaries.Module{Name: "coredns", Path: "github.com/coredns/coredns", Tools: []string{"coredns"}}
 	kserve  = binaries.Module{Name: "kserve", Path: "github.com/kserve/kserve", Tools: []string{"manager", "agent", "router"}}
 	trainer = binaries.Module{Name: "trainer", Path: "github.com/kubeflow/trainer/v2", Tools: []string{"trainer-controller-manager"}}
+	// Its dashboard is built by others than Go, and not published.
+	traefik = binaries.Module{Name: "traefik", Path: "github.com/traefik/traefik/v3", Tools: []string{"traefik"}, Adds: map[string]string{"webui/static/index.html": "no dashboard\n"}}
 	jobset  = binaries.Module{Name: "jobset", Path: "sigs.k8s.io/jobset", Tools: []string{"jobset"}}
 )
 
@@ -73,33 +75,35 @@ func missing(uid int, all []need, there func(file string) bool) error {
 
 // build makes programs and images that are not in the cache, and finds those that are.
 func (c *cluster) build(ctx context.Context, base bool) error {
-	for _, m := range modules(base) {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.buildModules(gctx, modules(base)...) })
+	g.Go(func() error { return c.makeLayers(gctx) })
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	c.say("programs and images are there")
+	return nil
+}
+
+func (c *cluster) buildModules(ctx context.Context, all ...binaries.Module) error {
+	for _, m := range all {
 		if built, err := c.builder.Built(m); err != nil {
 			return err
 		} else if !built {
 			c.say("building %s from %s, which takes minutes and is done once", strings.Join(m.Tools, ", "), m.Path)
 		}
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		for _, m := range modules(base) {
-			dir, err := c.builder.Build(gctx, m)
-			if err != nil {
-				return err
-			}
-			for _, t := range m.Tools {
-				c.bin[t] = filepath.Join(dir, t)
-			}
-			if c.files[m.Name], err = c.builder.Files(gctx, m); err != nil {
-				return err
-			}
+	for _, m := range all {
+		dir, err := c.builder.Build(ctx, m)
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	g.Go(func() error { return c.makeLayers(gctx) })
-	if err := g.Wait(); err != nil {
-		return err
+		for _, t := range m.Tools {
+			c.bin[t] = filepath.Join(dir, t)
+		}
+		if c.files[m.Name], err = c.builder.Files(ctx, m); err != nil {
+			return err
+		}
 	}
-	c.say("programs and images are there")
 	return nil
 }

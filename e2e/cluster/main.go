@@ -8,6 +8,7 @@
 //	go run ./e2e/cluster check   run real workloads on it
 //	go run ./e2e/cluster env     print where it is, as NAME=VALUE
 //	go run ./e2e/cluster build   build programs and images only
+//	go run ./e2e/cluster gateway add the Gateway API and a controller for it to a cluster that runs
 //
 // Every component is a process of this machine with its own pid file and log in one folder (ML_E2E_DIR). Pods hang on a bridge of their
 // own, 10.88.0.0/16. Its gateway 10.88.0.1 is the node's address: API server, kubelet, DNS and registry listen there or on loopback and
@@ -37,7 +38,7 @@ func main() {
 	}
 }
 
-const usage = `usage: cluster up [-base] | down | check [NAME...] | env | build | restart COMPONENT | registry -listen HOST:PORT -dir DIR`
+const usage = `usage: cluster up [-base] | down | check [NAME...] | env | build | gateway | restart COMPONENT | registry -listen HOST:PORT -dir DIR`
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
@@ -74,6 +75,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			return err
 		}
 		return c.build(ctx, *base)
+	case "gateway":
+		return c.gatewayUp(ctx)
 	case "restart":
 		if flags.NArg() != 1 {
 			return fmt.Errorf("name one component\n%s", usage)

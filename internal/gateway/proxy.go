@@ -52,6 +52,7 @@ type exchange struct {
 	entry   *capture.Entry
 	u       *upstream
 	route   *route
+	side    side
 	start   time.Time
 	latency time.Duration
 	wrote   bool // the answer's head is out
@@ -63,9 +64,12 @@ type exchange struct {
 
 // ServeHTTP passes one request on. Whatever goes wrong in here ends this
 // request only.
-func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.pass(w, r, byWeight) }
+
+// pass is ServeHTTP for a request of which the version may be decided.
+func (p *proxy) pass(w http.ResponseWriter, r *http.Request, to side) {
 	cfg := p.config.Load()
-	x := exchange{p: p, cfg: cfg, w: w, r: r, start: time.Now(), entry: p.entries.Get()}
+	x := exchange{p: p, cfg: cfg, w: w, r: r, side: to, start: time.Now(), entry: p.entries.Get()}
 	x.entry.ID = predictionID(r)
 	if why := p.busy(cfg); why != "" {
 		x.refuse(http.StatusServiceUnavailable, why)
@@ -236,7 +240,7 @@ func (x *exchange) forward(m *message) (k *call, ok bool) {
 	var tried []*upstream
 	x.start = time.Now() // a slow upload is not the model's latency
 	for range maxAttempts {
-		u, route := x.p.router.acquire(tried)
+		u, route := x.p.router.acquire(tried, x.side)
 		if u == nil {
 			break
 		}

@@ -39,17 +39,26 @@ func newRouter() *router {
 	return rt
 }
 
+// side says who has decided between the versions.
+type side int
+
+const (
+	byWeight    side = iota // nobody: the route's weight does
+	toCurrent               // whoever stands before the router
+	toCandidate             // likewise; without a candidate that takes requests it is the current version
+)
+
 // acquire chooses a server that is ready and not in tried, and enters it. It
 // returns nil when there is none. A candidate without a ready server counts
 // as a failed request of the candidate, and the current version answers.
-func (rt *router) acquire(tried []*upstream) (*upstream, *route) {
+func (rt *router) acquire(tried []*upstream, to side) (*upstream, *route) {
 	for {
 		t := rt.route.Load()
 		first, second := t.current, t.candidate
 		if t.weight <= 0 {
 			second = nil
 		}
-		if len(tried) == 0 && t.toCandidate() {
+		if len(tried) == 0 && second != nil && (to == toCandidate || to == byWeight && t.toCandidate()) {
 			first, second = second, first
 		}
 		for _, r := range []*release{first, second} {

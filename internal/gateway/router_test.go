@@ -26,7 +26,7 @@ func TestNoRequestEntersADrainedServer(t *testing.T) {
 					return
 				default:
 				}
-				u, _ := rt.acquire(nil)
+				u, _ := rt.acquire(nil, byWeight)
 				if u == nil {
 					none.Add(1)
 					continue

@@ -42,6 +42,7 @@ type dataPlane struct {
 	admin    *http.Server
 	door     door
 	traffic  net.Listener
+	sides    [2]sideDoor
 	control  net.Listener
 	leaving  atomic.Bool // told to stop
 	seen     os.FileInfo // of the routes file; only tick looks at it
@@ -54,6 +55,13 @@ type dataPlane struct {
 	before   map[int]Histogram
 	mirror   *mirror
 	shadow   *Comparison // of a mirror that is closed
+}
+
+// sideDoor is a port whose requests are for one of the versions.
+type sideDoor struct {
+	listener net.Listener // nil = none
+	port     int
+	to       side
 }
 
 // openPlane opens folder, captured answers and listeners, and takes the newest
@@ -104,7 +112,28 @@ func (d *dataPlane) listen() error {
 	if d.control, err = net.Listen("tcp", d.o.Admin); err != nil {
 		return errors.Join(fmt.Errorf("listen for the admin port: %w", err), d.traffic.Close())
 	}
+	for i, s := range []struct {
+		at string
+		to side
+	}{{d.o.Current, toCurrent}, {d.o.Candidate, toCandidate}} {
+		if s.at == "" {
+			continue
+		}
+		l, err := net.Listen("tcp", s.at)
+		if err != nil {
+			return errors.Join(fmt.Errorf("listen for one of the versions: %w", err), d.traffic.Close(), d.control.Close())
+		}
+		d.sides[i] = sideDoor{listener: l, port: portOf(l.Addr()), to: s.to}
+	}
 	return nil
+}
+
+func portOf(a net.Addr) int {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return 0
+	}
+	return tcp.Port
 }
 
 // pass hands a request to the proxy. While the router leaves, every answer
@@ -113,7 +142,25 @@ func (d *dataPlane) pass(w http.ResponseWriter, r *http.Request) {
 	if d.leaving.Load() {
 		w.Header()["Connection"] = []string{"close"}
 	}
-	d.proxy.ServeHTTP(w, r)
+	d.proxy.pass(w, r, d.side(r))
+}
+
+// side is that of the port at which a request came in.
+func (d *dataPlane) side(r *http.Request) side {
+	if d.sides[0].listener == nil && d.sides[1].listener == nil {
+		return byWeight
+	}
+	at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return byWeight
+	}
+	port := portOf(at)
+	for _, s := range d.sides {
+		if s.listener != nil && s.port == port {
+			return s.to
+		}
+	}
+	return byWeight
 }
 
 // resume takes the routes that it followed before a restart, or newer ones of
@@ -327,13 +374,18 @@ func (d *dataPlane) tick(now time.Time) {
 
 // serve answers until ctx ends, and then as long as the options say.
 func (d *dataPlane) serve(ctx context.Context) error {
-	failed := make(chan error, 2)
+	failed := make(chan error, 2+len(d.sides))
 	serve := func(s *http.Server, l net.Listener) {
 		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			failed <- fmt.Errorf("listen on %s: %w", l.Addr(), err)
 		}
 	}
 	go serve(d.main, d.door.guard(d.traffic))
+	for _, s := range d.sides {
+		if s.listener != nil {
+			go serve(d.main, d.door.guard(s.listener))
+		}
+	}
 	go serve(d.admin, d.control)
 	tick := time.NewTicker(quietTick)
 	defer tick.Stop()

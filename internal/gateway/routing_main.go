@@ -23,6 +23,9 @@ type RouteOptions struct {
 	File string
 	// Traffic and Admin are the addresses to listen on, such as ":8080".
 	Traffic, Admin string
+	// Current and Candidate are further addresses, at which whoever stands
+	// before the router has decided between the versions; "" = none.
+	Current, Candidate string
 	// TokenFile holds what the header ML-Router-Token must be for /routes,
 	// /stats and /capture; "" leaves them open to all who reach the port.
 	TokenFile string
@@ -33,10 +36,12 @@ type RouteOptions struct {
 
 // Ports of a router and what its requests may take at its end, unless told otherwise.
 const (
-	RouterPort      = 8080
-	RouterAdminPort = 8081
-	defaultLameDuck = 5 * time.Second
-	defaultDrain    = 30 * time.Second
+	RouterPort          = 8080
+	RouterAdminPort     = 8081
+	RouterCurrentPort   = 8082
+	RouterCandidatePort = 8083
+	defaultLameDuck     = 5 * time.Second
+	defaultDrain        = 30 * time.Second
 )
 
 // RouteMain is the command line of a router: "ml gateway route" with args. It
@@ -68,6 +73,8 @@ func routeFlags(args []string, stderr io.Writer) (RouteOptions, error) {
 	set.SetOutput(stderr)
 	port := set.Int("port", RouterPort, "port for requests")
 	admin := set.Int("admin-port", RouterAdminPort, "port for routes, stats, metrics and captured answers")
+	current := set.Int("current-port", 0, "further port, whose requests are for the current version; 0 is none")
+	candidate := set.Int("candidate-port", 0, "further port, whose requests are for the candidate while there is one; 0 is none")
 	host := set.String("host", "", "address to listen on; empty is all")
 	set.StringVar(&o.Dir, "dir", "", "folder for captured answers (required)")
 	set.StringVar(&o.File, "routes", "", "JSON file with the routes")
@@ -80,7 +87,11 @@ func routeFlags(args []string, stderr io.Writer) (RouteOptions, error) {
 	if o.Dir == "" || set.NArg() > 0 {
 		return o, fmt.Errorf("route: -dir is required, and nothing beside flags is taken (got %q)", set.Args())
 	}
-	o.Traffic, o.Admin = fmt.Sprintf("%s:%d", *host, *port), fmt.Sprintf("%s:%d", *host, *admin)
+	for port, to := range map[*int]*string{port: &o.Traffic, admin: &o.Admin, current: &o.Current, candidate: &o.Candidate} {
+		if *port != 0 || to == &o.Traffic || to == &o.Admin {
+			*to = fmt.Sprintf("%s:%d", *host, *port)
+		}
+	}
 	return o, nil
 }
 

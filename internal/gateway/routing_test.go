@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -129,8 +130,10 @@ func (p *plane) stats() Stats {
 }
 
 // ask sends one request and returns the version that answered.
-func (p *plane) ask(id string) (string, error) {
-	req, err := http.NewRequest(http.MethodPost, "http://"+p.d.traffic.Addr().String()+"/v1/models/m:predict", strings.NewReader(`{"instances":[[1]]}`))
+func (p *plane) ask(id string) (string, error) { return p.askAt(p.d.traffic, id) }
+
+func (p *plane) askAt(l net.Listener, id string) (string, error) {
+	req, err := http.NewRequest(http.MethodPost, "http://"+l.Addr().String()+"/v1/models/m:predict", strings.NewReader(`{"instances":[[1]]}`))
 	if err != nil {
 		return "", err
 	}
@@ -218,6 +221,35 @@ func TestARouterFollowsItsRoutes(t *testing.T) {
 			t.Errorf("metrics lack %s", want)
 		}
 	}
+}
+
+func TestWhoeverStandsBeforeARouterMayDecideBetweenTheVersions(t *testing.T) {
+	p := newPlane(t, func(o *RouteOptions) { o.Current, o.Candidate = "127.0.0.1:0", "127.0.0.1:0" })
+	one, two := version(t, 1, nil), version(t, 2, nil)
+	atBoth := func(current, candidate string) {
+		t.Helper()
+		for i, want := range []string{current, candidate} {
+			for range 10 {
+				if got, err := p.askAt(p.d.sides[i].listener, ""); err != nil || got != want {
+					t.Errorf("port %d is answered by version %q (%v), want %s", i, got, err, want)
+				}
+			}
+		}
+	}
+	p.put(Routes{Generation: 1, Current: one})
+	atBoth("1", "1")
+	p.put(Routes{Generation: 2, Current: one, Candidate: two, Weight: 10})
+	atBoth("1", "2")
+	if s := p.stats(); s.Of(1).Requests != 10 || s.Of(2).Requests != 10 {
+		t.Errorf("what came by the ports is not counted: %+v", s)
+	}
+	if got := p.askAll(100); got["2"] != 10 {
+		t.Errorf("where nobody decided the weight does: %v", got)
+	}
+	p.put(Routes{Generation: 3, Current: one, Candidate: two, Mirror: true})
+	atBoth("1", "1") // a shadow answers nobody
+	p.put(Routes{Generation: 4, Current: two})
+	atBoth("2", "2")
 }
 
 func TestOnlyNewerRoutesAreTaken(t *testing.T) {

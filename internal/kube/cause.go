@@ -240,10 +240,14 @@ func podEvents(e evidence) (Cause, bool) {
 
 var missingConfig = regexp.MustCompile(`(?i)(secret|configmap) "[^"]*" not found|references non-existent (secret|config) key`)
 
+// trainerFailed is Kubeflow Trainer's event of a TrainJob whose JobSet is refused.
+const trainerFailed = "TrainJobResourcesCreationFailed"
+
 // creation looks at why a controller could not make pods.
 func creation(e evidence) (Cause, bool) {
 	for _, ev := range e.events {
-		if ev.Reason != "FailedCreate" || old(ev, e.now) || !e.concerns(ev) {
+		// What Trainer could not make does not say that it was made since; pods do.
+		if ev.Reason != "FailedCreate" && (ev.Reason != trainerFailed || len(e.pods) > 0) || old(ev, e.now) || !e.concerns(ev) {
 			continue
 		}
 		return refusal(strings.ToLower(ev.InvolvedObject.Kind)+" "+ev.InvolvedObject.Name, ev.Message), true
@@ -259,6 +263,7 @@ func creation(e evidence) (Cause, bool) {
 // refusal sorts the API server's reasons for not taking a pod.
 func refusal(on, message string) Cause {
 	message = strings.TrimPrefix(strings.TrimPrefix(message, "(combined from similar events): "), "Error creating: ")
+	message = strings.TrimPrefix(message, "TrainJob resources reconciliation failed: ")
 	c := Cause{Code: CauseForbidden, On: on, Message: message, Patience: 20 * time.Second}
 	switch {
 	case strings.Contains(message, "being terminated"):

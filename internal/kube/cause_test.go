@@ -82,6 +82,10 @@ func TestACauseIsToldInOneLine(t *testing.T) {
 		{name: "a failed probe", code: CauseProbe, want: []string{"Readiness probe failed: 503"}, pods: []string{running},
 			events: []corev1.Event{event("Unhealthy", "Pod", "x-1", "pod-uid", "Readiness probe failed: 503", time.Second)}},
 		{name: "nothing wrong", pods: []string{running}},
+		{name: "what Trainer is refused", code: CauseForbidden, want: []string{"trainjob x: admission webhook \"vjobset.kb.io\" denied the request: JobSet name is too long"},
+			events: []corev1.Event{event(trainerFailed, "TrainJob", "x", "u", `TrainJob resources reconciliation failed: admission webhook "vjobset.kb.io" denied the request: JobSet name is too long`, time.Second)}},
+		{name: "what Trainer was refused before there were pods", pods: []string{running},
+			events: []corev1.Event{event(trainerFailed, "TrainJob", "x", "u", "TrainJob resources reconciliation failed: not in the cache yet", time.Second)}},
 		{name: "an old event says nothing", events: []corev1.Event{event("FailedCreate", "ReplicaSet", "x-abc", "rs", "exceeded quota", time.Hour)}},
 		{name: "nor does another object's", events: []corev1.Event{event("FailedCreate", "ReplicaSet", "y-abc", "other", "exceeded quota", time.Second)}},
 		{name: "nor does a pod that goes", pods: []string{

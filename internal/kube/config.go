@@ -23,8 +23,9 @@ import (
 )
 
 const (
-	queriesPerSecond = 50
-	queryBurst       = 100
+	// The server's own priority and fairness decides who waits, and says so by 429; these are a bound for what would be a mistake here.
+	queriesPerSecond = 200
+	queryBurst       = 400
 	// AllNamespaces in Config.Allowed lifts the limit, also for objects that belong to no namespace.
 	AllNamespaces = "*"
 	defaultRetry  = 20 * time.Second

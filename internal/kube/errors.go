@@ -19,10 +19,12 @@ import (
 var ErrNotFound = errors.New("not found")
 
 // Retryable marks what is worth another try by itself: 429, 5xx, a reset, no answer in time. After is the least wait that the
-// server asked for, 0 if it did not.
+// server asked for, 0 if it did not. Unknown says that no answer came to at least one of the tries: what was asked for may have been done,
+// or may still be.
 type Retryable struct {
-	Err   error
-	After time.Duration
+	Err     error
+	After   time.Duration
+	Unknown bool
 }
 
 // Error implements error.

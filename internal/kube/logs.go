@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -51,25 +52,50 @@ func (c *Client) PodLogs(ctx context.Context, namespace, pod, container string, 
 	q := call{verb: "get", resource: m.resource.GroupVersion().WithResource("pods/log"), ref: ref}
 	r := request{call: q, method: http.MethodGet, path: m.path(namespace, pod) + "/log", query: query, accept: "*/*"}
 	var body io.ReadCloser
-	err := c.repeat(ctx, func() error {
-		resp, err := c.send(ctx, r)
-		if err != nil {
-			return c.unreachable(ctx, q, err)
-		}
-		if resp.StatusCode < 300 {
-			body = resp.Body
-			return nil
-		}
-		text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-		if err := resp.Body.Close(); err != nil {
-			return c.unreachable(ctx, q, err)
-		}
-		if err != nil {
-			return c.unreachable(ctx, q, err)
-		}
-		return c.refused(q, resp, text)
+	err := c.repeat(ctx, func() (err error) {
+		body, err = c.open(ctx, r)
+		return err
 	})
 	return body, err
+}
+
+// open begins a stream. Only the answer's beginning must come in time: a container may say nothing for hours.
+func (c *Client) open(ctx context.Context, r request) (io.ReadCloser, error) {
+	within, cancel := context.WithCancelCause(ctx)
+	late := time.AfterFunc(c.within, func() { cancel(context.DeadlineExceeded) })
+	defer late.Stop()
+	failed := func(err error) error {
+		if errors.Is(context.Cause(within), context.DeadlineExceeded) {
+			err = context.DeadlineExceeded
+		}
+		cancel(nil)
+		return c.unreachable(ctx, r.call, err)
+	}
+	resp, err := c.send(within, r)
+	if err != nil {
+		return nil, failed(err)
+	}
+	if resp.StatusCode < 300 {
+		return &stream{ReadCloser: resp.Body, end: cancel}, nil
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return nil, failed(err)
+	}
+	cancel(nil)
+	return nil, c.refused(r.call, resp, text)
+}
+
+// stream is an answer without an end of its own.
+type stream struct {
+	io.ReadCloser
+	end context.CancelCauseFunc
+}
+
+// Close implements io.Closer.
+func (s *stream) Close() error {
+	defer s.end(nil)
+	return s.ReadCloser.Close()
 }
 
 // Target is what a Proxy reaches: a pod or a service.

@@ -79,8 +79,12 @@ func TestADeletionMeansOneObjectAndWaitsForItsEnd(t *testing.T) {
 	}
 	other := fails(409, "Conflict", "something else", "")
 	f = newServer(t, other)
-	if err := connect(t, f.URL, nil).Delete(ctx, ref, DeleteOptions{}); err == nil {
+	if err := connect(t, f.URL, func(c *Config) { c.RetryFor = -1 }).Delete(ctx, ref, DeleteOptions{}); err == nil {
 		t.Error("any other conflict is an error")
+	}
+	f = newServer(t, nil, other, returns("{}"), gone)
+	if err := connect(t, f.URL, nil).Delete(ctx, ref, DeleteOptions{}); err != nil || f.count() != 3 {
+		t.Errorf("somebody wrote meanwhile: %v after %d requests", err, f.count())
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,6 +23,7 @@ const (
 	maxBody      = 256 << 20 // one page of 500 objects of at most 1.5 MB stays far below in practice
 	firstBackoff = 100 * time.Millisecond
 	maxBackoff   = 5 * time.Second
+	readyWithin  = 3 * time.Second
 )
 
 // request is one HTTP request. All that this package sends can be sent twice.
@@ -54,7 +56,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	var denied *ForbiddenError
 	var again *Retryable
 	if errors.As(err, &denied) && errors.As(err, &again) {
-		return a, again.Err // it did not pass
+		return a, denied // it did not pass
 	}
 	return a, err
 }
@@ -74,18 +76,25 @@ func (c *Client) mayPass(q call) bool {
 	return away != 0 && time.Since(time.Unix(0, away)) < c.retryFor
 }
 
-// repeat calls f until it ends with something else than a Retryable, its time is over, or the server wants more time than there is.
+// repeat calls f until it ends with something else than a Retryable, its time is over, or the server wants more time than there is. The time
+// begins with the first failure: a first answer that took long leaves room for a second try.
 func (c *Client) repeat(ctx context.Context, f func() error) error {
-	end := time.Now().Add(c.retryFor)
-	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
+	var end time.Time
+	unknown := false
+	for tried, backoff := 1, firstBackoff; ; tried, backoff = tried+1, min(2*backoff, maxBackoff) {
 		err := f()
 		var again *Retryable
 		if !errors.As(err, &again) {
 			return err
 		}
-		wait := max(again.After, backoff/2+rand.N(backoff/2))
+		unknown = unknown || again.Unknown
+		if end.IsZero() {
+			end = time.Now().Add(c.retryFor)
+		}
+		// What the server asks for is the least; all who were sent away at once must not come back at once.
+		wait := max(backoff/2, again.After) + rand.N(backoff/2)
 		if time.Now().Add(wait).After(end) {
-			return err
+			return given(again, tried, unknown)
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -95,6 +104,18 @@ func (c *Client) repeat(ctx context.Context, f func() error) error {
 		case <-timer.C:
 		}
 	}
+}
+
+// given is the error of what was given up.
+func given(r *Retryable, tried int, unknown bool) error {
+	how := "try again later"
+	if tried > 1 {
+		how = fmt.Sprintf("tried %d times; %s", tried, how)
+	}
+	if r.After > 0 {
+		how = fmt.Sprintf("it asks to wait %s; try again then", r.After)
+	}
+	return &Retryable{Err: fmt.Errorf("%w (%s)", r.Err, how), After: r.After, Unknown: unknown}
 }
 
 // once sends a request and reads the whole answer.
@@ -116,7 +137,7 @@ func (c *Client) once(ctx context.Context, r request) (answer, error) {
 	case len(body) > maxBody:
 		return answer{}, fmt.Errorf("%s: the answer is larger than %d bytes", r.call, maxBody)
 	case resp.StatusCode >= 300:
-		return answer{}, c.refused(r.call, resp, body)
+		return answer{}, c.doubt(ctx, c.refused(r.call, resp, body))
 	}
 	return answer{code: resp.StatusCode, body: body}, nil
 }
@@ -156,7 +177,7 @@ func (c *Client) unreachable(ctx context.Context, q call, err error) error {
 		err = fmt.Errorf("no answer within %s", c.within)
 	}
 	c.away.Store(time.Now().UnixNano())
-	return &Retryable{Err: fmt.Errorf("%s: reach the API server %s: %w", q, c.host.Host, err)}
+	return &Retryable{Err: fmt.Errorf("%s: reach the API server %s: %w", q, c.host.Host, err), Unknown: !errors.Is(err, syscall.ECONNREFUSED)}
 }
 
 // refused makes an error of an answer that is none of success.
@@ -175,7 +196,8 @@ func (c *Client) refused(q call, resp *http.Response, body []byte) error {
 	case ofObject(status):
 		return fmt.Errorf("%s: the API server does not take the object: %s", q, status.Message)
 	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented:
-		return &Retryable{After: after, Err: fmt.Errorf("%s: the API server answers %d: %s", q, resp.StatusCode, status.Message)}
+		return &Retryable{After: after, Err: fmt.Errorf("%s: the API server answers %d: %s", q, resp.StatusCode, status.Message),
+			Unknown: resp.StatusCode == http.StatusGatewayTimeout || resp.StatusCode == http.StatusBadGateway}
 	case q.verb == "patch" && resp.StatusCode == http.StatusConflict && len(conflicts(status)) == 0:
 		if q.moved {
 			return fmt.Errorf("%s: %w", q, errMoved)
@@ -184,11 +206,35 @@ func (c *Client) refused(q call, resp *http.Response, body []byte) error {
 		return &Retryable{After: after, Err: c.explain(q, err)}
 	}
 	told := c.explain(q, err)
+	if q.verb == "delete" && resp.StatusCode == http.StatusConflict && !isOther(err) {
+		return &Retryable{After: after, Err: told} // somebody wrote at the same moment; the precondition is the UID, and that holds
+	}
 	var denied *ForbiddenError // and not a quota, or a namespace that is going
 	if errors.As(told, &denied) && c.mayPass(q) {
 		return &Retryable{After: after, Err: told}
 	}
 	return told
+}
+
+// doubt asks an API server that lacks a right whether it has come up at all: before that it knows nobody's.
+func (c *Client) doubt(ctx context.Context, err error) error {
+	var denied *ForbiddenError
+	var again *Retryable
+	if !errors.As(err, &denied) || errors.As(err, &again) {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	resp, rerr := c.send(within, request{method: http.MethodGet, path: "/readyz", accept: "*/*"})
+	if rerr == nil {
+		_, rerr = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
+		rerr = errors.Join(rerr, resp.Body.Close())
+	}
+	if rerr == nil && resp.StatusCode < http.StatusInternalServerError {
+		return err // it is ready, or does not say
+	}
+	c.away.Store(time.Now().UnixNano())
+	return &Retryable{Err: err}
 }
 
 // ofObject reports whether an answer that looks like trouble of the server's own says that it does not know a field of the object, or not in

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -187,6 +188,16 @@ func TestARefusalIsWaitedOutWhereTheRightWasUsedOrTheServerWasAway(t *testing.T)
 	}
 }
 
+func TestARefusalOfAServerThatIsNotReadyIsWaitedOut(t *testing.T) {
+	alone(t)
+	denied := fails(403, "Forbidden", "deployments.apps \"x\" is forbidden: User \"u\" cannot get resource \"deployments\" in API group \"apps\" in the namespace \"ns\"", "")
+	f := newServer(t, returns(deployment), denied, denied)
+	f.starting.Store(true)
+	if _, err := connect(t, f.URL, nil).Get(context.Background(), deploymentRef); err != nil || f.count() != 3 {
+		t.Errorf("%d requests, %v", f.count(), err)
+	}
+}
+
 // One that was never allowed is told at once, and one that was taken away is told in the end, as what it is.
 func TestARightThatIsMissingIsToldAsSuch(t *testing.T) {
 	denied := fails(403, "Forbidden", "deployments.apps \"x\" is forbidden: User \"u\" cannot get resource \"deployments\" in API group \"apps\" in the namespace \"ns\"", "")
@@ -205,5 +216,33 @@ func TestARightThatIsMissingIsToldAsSuch(t *testing.T) {
 	}
 	if _, err := c.Get(context.Background(), deploymentRef); !errors.As(err, &missing) || errors.As(err, &again) || f.count() < 3 {
 		t.Errorf("%d requests, %v", f.count(), err)
+	}
+}
+
+// silent answers after the client has given up.
+func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+func TestAFirstAnswerThatNeverCameLeavesTimeForASecondTry(t *testing.T) {
+	alone(t)
+	short := func(c *Config) { c.AnswerWithin, c.RetryFor = 400*time.Millisecond, 300*time.Millisecond }
+	f := newServer(t, returns(deployment), silent)
+	if _, err := connect(t, f.URL, short).Get(context.Background(), deploymentRef); err != nil || f.count() != 2 {
+		t.Errorf("%d requests, %v", f.count(), err)
+	}
+	f = newServer(t, returns("a line\n"), silent)
+	log, err := connect(t, f.URL, short).PodLogs(context.Background(), "ns", "x", "main", LogOptions{Follow: true})
+	if err != nil || f.count() != 2 {
+		t.Fatalf("%d requests, %v", f.count(), err)
+	}
+	text, err := io.ReadAll(log)
+	if err != nil || string(text) != "a line\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if err := log.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err = connect(t, newServer(t, silent).URL, short).Get(context.Background(), deploymentRef)
+	if err == nil || !strings.Contains(err.Error(), "no answer within 400ms (try again later)") && !strings.Contains(err.Error(), "no answer within 400ms (tried 2 times; try again later)") {
+		t.Errorf("%v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,8 @@ type fakeServer struct {
 	script []http.HandlerFunc
 	answer http.HandlerFunc
 	served int
+	// starting: it is not ready, and says so.
+	starting atomic.Bool
 }
 
 func newServer(t *testing.T, answer http.HandlerFunc, script ...http.HandlerFunc) *fakeServer {
@@ -46,6 +49,11 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case "/api/v1":
 		resources(w, "pods/Pod/true", "events/Event/true", "configmaps/ConfigMap/true", "secrets/Secret/true", "nodes/Node/false")
+		return
+	case "/readyz":
+		if f.starting.Load() {
+			http.Error(w, "[-]informer-sync failed", http.StatusInternalServerError)
+		}
 		return
 	case "/apis/gone/v1":
 		status(w, 404, "NotFound", "the server could not find the requested resource", "")

@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/continuo-ml/continuo/config"
 )
 
 // The schemes of addresses.
@@ -203,6 +205,9 @@ func isHex(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789ab
 // name is what a single object is called as a file.
 func (a address) name() string {
 	at := a.key
+	if g, err := config.ParseGitData(a.key, true); a.scheme == schemeGit && err == nil {
+		at = g.File()
+	}
 	if u, err := url.Parse(a.key); err == nil && (a.scheme == schemeHTTPS || a.scheme == schemeHTTP) {
 		at = u.Path
 	}

@@ -46,10 +46,12 @@ func (r *Reader) open(a address) (any, error) {
 		return r.gs, nil
 	case schemeAzure:
 		return r.azure, nil
+	case schemeGit:
+		return repository{local: r.opt.localGit}, nil
 	case schemeOCI:
 		return registry{r.opt.OCI}, nil
 	}
-	return nil, fmt.Errorf("source %s: nothing here reads %s yet; %s", a.text, a.scheme, known)
+	return nil, fmt.Errorf("source %s: only pods of the cluster reach a claim, and a plan must know the data's digest before; copy it to a bucket or a registry and name that (kubectl cp, or oci://)", a.text)
 }
 
 // look finds what an address holds now, and has all of it in the cache, or known by identity, when it returns.
@@ -121,14 +123,17 @@ func choose(a address, found []object) ([]object, error) {
 	out := make([]object, 0, len(found))
 	for _, o := range found {
 		rel, ok := strings.CutPrefix(o.Key, base)
-		if !ok || rel == "" || ignored(rel) {
-			continue // a folder's own marker, or what a folder of the project would leave out, too
+		if !ok || rel == "" || strings.HasSuffix(rel, "/") {
+			continue // a folder's own marker
 		}
 		if a.glob && path.Clean(o.Key) == o.Key && !glob.Match(o.Key) {
 			continue
 		}
 		if err := checkName(rel); err != nil {
 			return nil, err
+		}
+		if ignored(rel) {
+			continue // as a folder of the project would
 		}
 		o.Path = rel
 		out = append(out, o)

@@ -60,7 +60,7 @@ func (p *s3Place) client(ctx context.Context, a address, region string) (*s3Clie
 func (p *s3Place) connect(ctx context.Context, a address, region string) (*s3Client, error) {
 	opt := p.r.opt
 	load := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(&http.Client{Transport: p.r.transport(nil)}),
+		config.WithHTTPClient(p.httpClient()),
 		config.WithLogger(logging.Nop{}),
 		config.WithRetryer(func() aws.Retryer {
 			// Two, for the second time corrects the clock; attempts are made by us, and must not multiply.
@@ -99,6 +99,17 @@ func (p *s3Place) connect(ctx context.Context, a address, region string) (*s3Cli
 	})
 	c.region = cfg.Region
 	return c, nil
+}
+
+// httpClient is one of the library's own kind where it may be, for only those take AWS_CA_BUNDLE.
+func (p *s3Place) httpClient() config.HTTPClient {
+	if t := p.r.opt.Transport; t != nil {
+		return &http.Client{Transport: t}
+	}
+	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		tune(t)
+		p.r.closes(t)
+	})
 }
 
 // configured reports whether somebody means requests to be signed.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +35,8 @@ type Options struct {
 	MaxObjects int
 	// Parallel is how many objects are fetched at a time; 0 means 8.
 	Parallel int
+
+	localGit bool // file:// repositories, for tests
 }
 
 // Version is the content that a source has.
@@ -110,10 +111,15 @@ func (r *Reader) transport(allow func(host string, ip netip.Addr) error) http.Ro
 		return r.opt.Transport
 	}
 	t := newTransport(allow)
+	r.closes(t)
+	return t
+}
+
+// closes has Close end the idle connections of t.
+func (r *Reader) closes(t *http.Transport) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.made = append(r.made, t)
-	return t
 }
 
 // Name returns what the file is called that a source of one object stands for; its extension says what it is.
@@ -312,12 +318,12 @@ func checkName(p string) error {
 	return nil
 }
 
-// ignored reports whether the files of a folder never include p.
+// ignored reports whether the files of a folder never include p, a clean slash path.
 func ignored(p string) bool {
 	for at := p; at != "."; at = path.Dir(at) {
 		if files.AlwaysIgnored(path.Base(at), at != p) {
 			return true
 		}
 	}
-	return strings.HasSuffix(p, "/")
+	return false
 }

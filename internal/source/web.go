@@ -77,10 +77,7 @@ func proxyOf(text string) string {
 // newTransport makes connections for which allow, called with the name and the address that it was resolved to, has no error.
 func newTransport(allow func(host string, ip netip.Addr) error) *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.DisableCompression = true // the bytes that are digested are those of the file
-	t.ResponseHeaderTimeout = time.Minute
-	t.MaxIdleConnsPerHost = 16
-	t.IdleConnTimeout = 30 * time.Second
+	tune(t)
 	if allow == nil {
 		return t
 	}
@@ -99,6 +96,14 @@ func newTransport(allow func(host string, ip netip.Addr) error) *http.Transport 
 		return d.DialContext(ctx, network, addr)
 	}
 	return t
+}
+
+// tune sets what all places have in common.
+func tune(t *http.Transport) {
+	t.DisableCompression = true // the bytes that are digested are those of the file
+	t.ResponseHeaderTimeout = time.Minute
+	t.MaxIdleConnsPerHost = 16
+	t.IdleConnTimeout = 30 * time.Second
 }
 
 func (w *web) request(ctx context.Context, method string, a address, header map[string]string) (*http.Response, error) {

@@ -346,3 +346,100 @@ func TestAServerCannotSendUsAnywhere(t *testing.T) {
 		}
 	}
 }
+
+func TestPruneKeepsWhatAVersionIsMadeOf(t *testing.T) {
+	s := newSite(t, "one")
+	s.want("one")
+	s.set("three", `"3"`)
+	s.want("three")
+	if _, err := s.freeze(s.URL+"/f.csv", sum("three")); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(s.dir, "cache")
+	for _, dry := range []bool{true, false} {
+		removed, n, err := Prune(t.Context(), dir, map[string]bool{sum("three"): true}, dry)
+		if err != nil || n != 3 || len(removed) != 1 || removed[0] != "sha256:"+sum("one") {
+			t.Errorf("dry %v: %v, %d bytes, %v", dry, removed, n, err)
+		}
+	}
+	if removed, n, err := Prune(t.Context(), dir, nil, false); err != nil || n != 0 || len(removed) != 1 {
+		t.Errorf("shared with the frozen file: %v, %d bytes, %v", removed, n, err)
+	}
+	gets := s.gets
+	s.want("three")
+	if s.gets != gets {
+		t.Error("after pruning, what did not move was downloaded")
+	}
+}
+
+func TestWhatADeadProcessLeftIsRemoved(t *testing.T) {
+	s := newSite(t, "one")
+	dead := filepath.Join(s.dir, "cache", "tmp", "get-1")
+	if err := errors.Join(os.MkdirAll(dead, 0o755), os.WriteFile(filepath.Join(dead, "part-1"), []byte("x"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	alive := s.reader()
+	here, err := alive.store.scratch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.want("one")
+	if _, err := os.Stat(dead); err == nil {
+		t.Error("it is still there")
+	}
+	if _, err := os.Stat(here); err != nil {
+		t.Errorf("that of a process that lives is gone: %v", err)
+	}
+}
+
+func TestAddressesThatCannotBeReadAreRefused(t *testing.T) {
+	for source, text := range map[string]string{
+		"ftp://h/x":                              "known are s3://",
+		"http://example.com/x.csv":               "plain http is for this machine only",
+		"https://u:p@h/x.csv":                    "no user and password",
+		"https://h/":                             "stands for one file",
+		"https://h/x.csv#part":                   "is not sha256=",
+		"https://h/x.csv#sha256=12":              "64 digits",
+		"s3://":                                  "names no bucket",
+		"s3://b/../x":                            "no clean path",
+		"s3://b//x":                              "no clean path",
+		"s3://b/x?what=1":                        `there is no option "what"`,
+		"s3://b/x?.csv":                          "write *",
+		"s3://b/x?endpoint=http://example.com":   "write https://, or set AWS_ENDPOINT_URL",
+		"s3://b/x?endpoint=nonsense":             "no address such as",
+		"s3://b/x/?sha256=" + sum("x"):           "for one file",
+		"gs://b/x?endpoint=https://evil.example": `there is no option "endpoint"`,
+		"azure://c/x?endpoint=https://evil":      `there is no option "endpoint"`,
+		"pvc://claim/x":                          "only pods of the cluster reach a claim",
+		"s3://b/" + strings.Repeat("x", 9000):    "too long",
+		"s3://b/x\ny":                            "control characters",
+	} {
+		if err := Check(source); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%.60s: %v, want %q", source, err, text)
+		}
+		if err := Check(source); err != nil && strings.Contains(err.Error(), "u:p") {
+			t.Errorf("it shows the password: %v", err)
+		}
+	}
+	for _, source := range []string{"s3://b/x.csv", "s3://b", "s3://b/a/**/*.csv?region=eu-west-1&endpoint=https://s3.example.com", "gs://b/x", "azure://c/x?account=abc", "https://h/x.csv?a=b", "http://127.0.0.1:1/x", "oci://h/r:t//data"} {
+		if err := Check(source); err != nil {
+			t.Errorf("%s: %v", source, err)
+		}
+	}
+}
+
+func TestKeysThatAreNoFileNamesAreRefused(t *testing.T) {
+	a, err := parse("s3://b/x/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range [][]string{{"x/a/../../b"}, {"x//b"}, {`x/a\b`}, {"x/a\nb"}, {"x/" + strings.Repeat("n", 300)}, {"x/a", "x/a/b"}, {"x/\xff"}} {
+		var found []object
+		for _, k := range bad {
+			found = append(found, object{Key: k})
+		}
+		if got, err := choose(a, found); !errors.Is(err, ErrHostile) {
+			t.Errorf("%q: %v, %v", bad, got, err)
+		}
+	}
+}

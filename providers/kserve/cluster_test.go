@@ -12,7 +12,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,129 +37,68 @@ import (
 	"github.com/continuo-ml/continuo/state"
 )
 
-// site is a deployment on a real cluster: ML_E2E_KUBECONFIG and ML_E2E_REGISTRY name it, ML_E2E_NAMESPACE the namespace.
+// site is a deployment on a real cluster, in a namespace of its own.
 type site struct {
-	t        *testing.T
-	client   *kube.Client
-	d        *deployment
-	addr     resource.Address
-	registry string
-	base     string
-	record   *state.Record
-	ops      int
-
-	mu  sync.Mutex
-	log []string
+	*providertest.Site[deploymentSpec]
+	client *kube.Client
+	d      *deployment
+	base   string
 }
 
 func newSite(t *testing.T, name string) *site {
 	t.Helper()
-	registry, namespace := os.Getenv("ML_E2E_REGISTRY"), os.Getenv("ML_E2E_NAMESPACE")
-	if namespace == "" {
-		namespace = "kserve-drivers"
-	}
-	if registry == "" || os.Getenv("ML_E2E_KUBECONFIG") == "" {
-		t.Fatal("ML_E2E_KUBECONFIG and ML_E2E_REGISTRY name no cluster")
-	}
-	connect := func(allowed ...string) func() (*kube.Client, error) {
-		return sync.OnceValues(func() (*kube.Client, error) {
-			return kube.Connect(context.WithoutCancel(t.Context()), kube.Config{Kubeconfig: os.Getenv("ML_E2E_KUBECONFIG"), Namespace: namespace, Allowed: allowed})
-		})
-	}
-	images := oci.New(oci.Options{Insecure: []string{registry}})
-	s := &site{t: t, registry: registry, base: registry + "/" + namespace, addr: resource.Address{Kind: "deployment", Name: name}}
-	root := t.TempDir()
-	work, err := runs.NewWorkspace(providers.Env{Root: root, Dir: filepath.Join(root, ".ml"), Now: time.Now, Key: []byte("a key for tests"), LookupEnv: os.LookupEnv, Environ: os.Environ}, 0)
+	c := providertest.OnCluster(t, "kserve-test")
+	client, images := c.Client(), oci.New(oci.Options{Insecure: []string{c.Registry}})
+	base := c.Registry + "/kserve-drivers"
+	store := pods.Store{URI: oci.Scheme + base, Client: images}
+	work, err := runs.NewWorkspace(providertest.Env(t.TempDir()), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	runner := s.program(images)
-	s.d = &deployment{settings: settings{SystemNamespace: "kserve", ModelcarBase: registry + "/busybox:1"}, artifacts: pods.Store{URI: oci.Scheme + s.base, Client: images}, work: work,
-		now: time.Now, cluster: connect(), system: connect(kube.AllNamespaces), runner: func(context.Context) (string, error) { return runner, nil }}
-	if s.client, err = s.d.cluster(); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(kubectl(), "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "create", "namespace", namespace).CombinedOutput(); err != nil && !strings.Contains(string(out), "AlreadyExists") {
-		t.Fatalf("create namespace %s: %v\n%s", namespace, err, out)
-	}
+	runner := &pods.Runner{Store: store, Given: c.Image(images, base+"/runner", providertest.Program(t), nil)}
+	d := &deployment{settings: settings{SystemNamespace: "kserve", ModelcarBase: c.Registry + "/busybox:1"}, artifacts: store, work: work, now: time.Now, runner: runner.Image,
+		cluster: func() (*kube.Client, error) { return client, nil }, system: func() (*kube.Client, error) { return c.Admin, nil }}
+	s := &site{client: client, d: d, base: base,
+		Site: &providertest.Site[deploymentSpec]{Cluster: c, Driver: d, Provider: "kserve", Addr: resource.Address{Kind: "deployment", Name: name}}}
 	s.runtime()
-	t.Cleanup(func() {
-		if s.record != nil {
-			s.remove()
-		}
-		if t.Failed() {
-			t.Log(strings.Join(s.log, "\n"))
-		}
-	})
+	s.Cleaned()
 	return s
 }
 
-// program pushes this program as an image for the routers.
-func (s *site) program(c *oci.Client) string {
-	s.t.Helper()
-	dir := s.t.TempDir()
-	if at := os.Getenv("ML_E2E_PROGRAM"); at != "" { // a binary that was built before
-		data, err := os.ReadFile(at)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "ml"), data, 0o755); err != nil {
-			s.t.Fatal(err)
-		}
-	} else {
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "ml"), "../../cmd/ml")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			s.t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	img, err := c.Build(s.t.Context(), oci.BuildRequest{Layers: []oci.Layer{{Dir: dir}}, Entrypoint: []string{"/ml"}, Repo: s.base + "/runner", Tags: []string{"test"}})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return strings.TrimPrefix(img.Ref, oci.Scheme)
-}
-
-// kubectl is the program that people have.
-func kubectl() string {
-	if p := os.Getenv("ML_E2E_KUBECTL"); p != "" {
-		return p
-	}
-	return "kubectl"
-}
+func TestMain(m *testing.M) { providertest.Main(m) }
 
 // runtime gives the namespace a serving runtime for scikit-learn.
 func (s *site) runtime() {
-	s.t.Helper()
+	s.T.Helper()
 	text, err := os.ReadFile("../../e2e/testdata/kserve/sklearn-runtime.yaml")
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	u := &unstructured.Unstructured{}
-	if err := yaml.Unmarshal(bytes.ReplaceAll(text, []byte("IMAGE"), []byte(s.registry+"/python-sklearn:12")), &u.Object); err != nil {
-		s.t.Fatal(err)
+	if err := yaml.Unmarshal(bytes.ReplaceAll(text, []byte("IMAGE"), []byte(s.Registry+"/python-sklearn:12")), &u.Object); err != nil {
+		s.T.Fatal(err)
 	}
-	u.SetNamespace(s.client.Namespace())
-	if _, err := s.client.Apply(s.t.Context(), u, kube.ApplyOptions{}); err != nil {
-		s.t.Fatal(err)
+	u.SetNamespace(s.Namespace)
+	if _, err := s.client.Apply(s.T.Context(), u, kube.ApplyOptions{}); err != nil {
+		s.T.Fatal(err)
 	}
 }
 
 // model stores version n of a model that multiplies the sum of a row by n, as a training in a pod does.
 func (s *site) model(n int) *config.Model {
-	s.t.Helper()
-	dir := s.t.TempDir()
+	s.T.Helper()
+	dir := s.T.TempDir()
 	pickle := fmt.Sprintf("(dp0\nVfactor\np1\nI%d\ns.", n)
 	if err := os.WriteFile(filepath.Join(dir, "model.joblib"), []byte(pickle), 0o644); err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	m, err := pod.PushModel(s.t.Context(), s.d.artifacts.Client, pod.ModelPlace{Repo: s.base + "/models/training.tumors"}, dir)
+	m, err := pod.PushModel(s.T.Context(), s.d.artifacts.Client, pod.ModelPlace{Repo: s.base + "/models/training.tumors"}, dir)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	digest, _, err := files.DigestDir(dir)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return &config.Model{Name: "tumors", Address: "training.tumors", Version: n, Digest: "sha256:" + digest, URI: m.Ref}
 }
@@ -169,7 +107,7 @@ func (s *site) model(n int) *config.Model {
 func (s *site) format(n int, change func(*deploymentSpec)) deploymentSpec {
 	spec := deploymentSpec{}
 	spec.Model, spec.Format, spec.Replicas, spec.Drain = s.model(n), "sklearn", 1, 10*time.Second
-	spec.KServe = &nested{Golden: &golden{Path: "/v1/models/" + s.addr.Name + ":predict", Body: `{"instances": [[1, 2]]}`, Answer: fmt.Sprintf(`{"predictions": [%d]}`, 3*n)}}
+	spec.KServe = &nested{Golden: &golden{Path: "/v1/models/" + s.Addr.Name + ":predict", Body: `{"instances": [[1, 2]]}`, Answer: fmt.Sprintf(`{"predictions": [%d]}`, 3*n)}}
 	if change != nil {
 		change(&spec)
 	}
@@ -179,7 +117,7 @@ func (s *site) format(n int, change func(*deploymentSpec)) deploymentSpec {
 // own is a deployment with a server of its own: it answers with VALUE, the first byte of the model and the name of its pod.
 func (s *site) own(n int, change func(*deploymentSpec)) deploymentSpec {
 	spec := deploymentSpec{}
-	spec.Model, spec.Image, spec.Replicas, spec.Drain = s.model(n), s.registry+"/python-sklearn:12", 1, 10*time.Second
+	spec.Model, spec.Image, spec.Replicas, spec.Drain = s.model(n), s.Registry+"/python-sklearn:12", 1, 10*time.Second
 	spec.Command = []string{"python3", "-u", "-c", server}
 	spec.Env = map[string]string{"VALUE": fmt.Sprintf("v%d", n)}
 	spec.Readiness = &config.Readiness{Path: "/healthz", Timeout: time.Minute}
@@ -205,71 +143,13 @@ class H(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), H).serve_forever()
 `
 
-func (s *site) request(op string, force bool) providers.ApplyRequest {
-	return providers.ApplyRequest{OpID: op, Address: s.addr, Action: resource.Update, Prior: s.record, State: &state.Snapshot{Lineage: "kserve-dev-test"}, Force: force,
-		Emit: func(e resource.Event) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.log = append(s.log, e.Time.Format("15:04:05.000 ")+e.Message)
-		}}
-}
-
-func (s *site) apply(ctx context.Context, spec deploymentSpec, force bool) (providers.Result, error) {
-	s.ops++
-	res, err := s.d.Apply(ctx, spec, s.request(fmt.Sprintf("op-%d-%d", os.Getpid(), s.ops), force))
-	ref, outputs := res.Ref, res.Outputs
-	var failed *providers.RunError
-	if errors.As(err, &failed) {
-		ref = failed.Ref
-	}
-	if ref != nil {
-		rec := &state.Record{Address: s.addr, Phase: resource.PhaseReady, Provider: "kserve", Updated: time.Now()}
-		var e1, e2 error
-		rec.Ref, e1 = json.Marshal(ref)
-		rec.Outputs, e2 = json.Marshal(outputs)
-		if err := errors.Join(e1, e2); err != nil {
-			s.t.Fatal(err)
-		}
-		s.record = rec
-	}
-	return res, err
-}
-
-func (s *site) must(spec deploymentSpec) providers.Result {
-	s.t.Helper()
-	res, err := s.apply(s.t.Context(), spec, false)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return res
-}
-
-func (s *site) read() providers.Object {
-	s.t.Helper()
-	o, err := s.d.Read(s.t.Context(), providers.ReadRequest{Address: s.addr, Record: s.record})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return o
-}
-
-func (s *site) remove() {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 3*time.Minute)
-	defer cancel()
-	if err := s.d.Delete(ctx, providers.DeleteRequest{Address: s.addr, Record: s.record, Emit: func(resource.Event) {}}); err != nil {
-		s.t.Error(err)
-	}
-	s.record = nil
-}
-
 // call sends a request to the deployment's Service.
 func (s *site) call(method, path, body string) (int, string, error) {
-	rt, base, err := s.client.Proxy(s.client.Namespace(), kube.Target{Service: true, Name: s.addr.Name, Port: "80"})
+	rt, base, err := s.client.Proxy(s.Namespace, kube.Target{Service: true, Name: s.Addr.Name, Port: "80"})
 	if err != nil {
 		return 0, "", err
 	}
-	req, err := http.NewRequestWithContext(s.t.Context(), method, strings.TrimSuffix(base.String(), "/")+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(s.T.Context(), method, strings.TrimSuffix(base.String(), "/")+path, strings.NewReader(body))
 	if err != nil {
 		return 0, "", err
 	}
@@ -282,35 +162,35 @@ func (s *site) call(method, path, body string) (int, string, error) {
 }
 
 func (s *site) predicts(want string) {
-	s.t.Helper()
-	status, got, err := s.call(http.MethodPost, "/v1/models/"+s.addr.Name+":predict", `{"instances": [[1, 2], [3, 4]]}`)
+	s.T.Helper()
+	status, got, err := s.call(http.MethodPost, "/v1/models/"+s.Addr.Name+":predict", `{"instances": [[1, 2], [3, 4]]}`)
 	if err != nil || status != http.StatusOK || got != want {
-		s.t.Errorf("it answers %d %s (%v), want %s", status, got, err, want)
+		s.T.Errorf("it answers %d %s (%v), want %s", status, got, err, want)
 	}
 }
 
 // TestAFormatIsServedByARuntime: the first version comes up and answers, the second takes over in place of it, nothing is left.
 func TestAFormatIsServedByARuntime(t *testing.T) {
 	s := newSite(t, "sklearn")
-	res := s.must(s.format(1, nil))
+	res := s.Must(s.format(1, nil))
 	s.predicts(`{"predictions": [3.0, 7.0]}`)
 	if out := res.Outputs.(config.DeploymentOutputs); out.Version != 1 || !strings.HasPrefix(out.Endpoint, "http://sklearn.") {
 		t.Errorf("outputs %+v", out)
 	}
-	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 || o.Outputs != nil {
+	if o := s.Read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 || o.Outputs != nil {
 		t.Errorf("it reads %+v", o)
 	}
-	s.must(s.format(2, nil))
+	s.Must(s.format(2, nil))
 	s.predicts(`{"predictions": [6.0, 14.0]}`)
-	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+	if o := s.Read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
 		t.Errorf("it reads %+v", o)
 	}
-	_, err := s.apply(t.Context(), s.format(3, func(d *deploymentSpec) { d.Format = "onnx" }), false)
+	_, err := s.Apply(t.Context(), s.format(3, func(d *deploymentSpec) { d.Format = "onnx" }), false)
 	if err == nil || !strings.Contains(err.Error(), "continuo-sklearn (sklearn:1*)") {
 		t.Errorf("a format that nobody serves: %v", err)
 	}
 	s.predicts(`{"predictions": [6.0, 14.0]}`)
-	got, err := s.d.Captured(t.Context(), s.addr, s.record)
+	got, err := s.d.Captured(t.Context(), s.Addr, s.Record)
 	if err != nil || got.Version != 2 {
 		t.Errorf("captured: %+v, %v", got, err)
 	}
@@ -327,28 +207,17 @@ func TestAFormatIsServedByARuntime(t *testing.T) {
 		t.Error("no request of version 2 was captured")
 	}
 	var log bytes.Buffer
-	if err := s.d.Logs(t.Context(), providers.LogRequest{Record: s.record}, &log); err != nil {
+	if err := s.d.Logs(t.Context(), providers.LogRequest{Record: s.Record}, &log); err != nil {
 		t.Errorf("logs: %v", err)
 	}
-	s.remove()
-	s.nothingLeft()
-}
-
-// nothingLeft looks for objects of the deployment, whoever made them.
-func (s *site) nothingLeft() {
-	s.t.Helper()
-	for _, kind := range []string{"inferenceservices.serving.kserve.io", "inferencegraphs.serving.kserve.io", "deployments", "services", "configmaps", "secrets", "horizontalpodautoscalers"} {
-		out, err := exec.Command(kubectl(), "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "get", kind, "-l", "continuo.dev/address=deployment."+s.addr.Name, "-o", "name").Output()
-		if err != nil || len(bytes.TrimSpace(out)) > 0 {
-			s.t.Errorf("left behind: %s (%v)", bytes.Fields(out), err)
-		}
-	}
+	s.Remove()
+	s.NothingLeft("inferenceservices.serving.kserve.io")
 }
 
 // TestAServerOfItsOwn: the container finds its model, and its variables.
 func TestAServerOfItsOwn(t *testing.T) {
 	s := newSite(t, "own")
-	s.must(s.own(1, nil))
+	s.Must(s.own(1, nil))
 	status, got, err := s.call(http.MethodGet, "/", "")
 	if err != nil || status != http.StatusOK || got != `{"value": "v1", "model": "(dp"}` {
 		t.Errorf("it answers %d %s (%v)", status, got, err)
@@ -364,11 +233,11 @@ func TestARolloutMovesWeightsAndGoesBack(t *testing.T) {
 		d.Rollout = &config.Rollout{Strategy: "canary", Steps: []int{50, 100}, Interval: 3 * time.Second, MaxWait: time.Minute,
 			Abort: &config.Abort{ErrorRate: &rate, MinRequests: 10}}
 	}
-	s.must(s.own(1, canary))
+	s.Must(s.own(1, canary))
 	before := s.served("canary-v1")
 	stop := s.traffic()
 	defer stop()
-	res := s.must(s.own(2, func(d *deploymentSpec) { canary(d); d.Env["FAIL"] = "1" }))
+	res := s.Must(s.own(2, func(d *deploymentSpec) { canary(d); d.Env["FAIL"] = "1" }))
 	if !res.Verdict.Bad() || len(res.Quarantined) != 1 || res.Outputs.(config.DeploymentOutputs).Version != 1 {
 		t.Fatalf("a version that fails: %+v", res)
 	}
@@ -377,13 +246,13 @@ func TestARolloutMovesWeightsAndGoesBack(t *testing.T) {
 	if after := s.served("canary-v1"); after != before {
 		t.Errorf("the pods served %s, and after the abort %s", before, after)
 	}
-	if res = s.must(s.own(3, canary)); res.Verdict.Bad() || res.Held || res.Outputs.(config.DeploymentOutputs).Version != 3 {
+	if res = s.Must(s.own(3, canary)); res.Verdict.Bad() || res.Held || res.Outputs.(config.DeploymentOutputs).Version != 3 {
 		t.Fatalf("a version that works: %+v", res)
 	}
 	s.answersOnly("v3")
 	s.versions(3)
 	start := time.Now()
-	res, err := s.apply(t.Context(), s.own(1, canary), true)
+	res, err := s.Apply(t.Context(), s.own(1, canary), true)
 	if err != nil || res.Outputs.(config.DeploymentOutputs).Version != 1 {
 		t.Fatalf("a rollback: %+v, %v", res, err)
 	}
@@ -400,9 +269,9 @@ func TestAnApplyThatWasCutOffGoesOn(t *testing.T) {
 	canary := func(d *deploymentSpec) {
 		d.Rollout = &config.Rollout{Strategy: "canary", Steps: []int{50, 100}, Interval: 3 * time.Second, MaxWait: time.Minute, Abort: &config.Abort{MinRequests: 5}}
 	}
-	s.must(s.own(1, canary))
+	s.Must(s.own(1, canary))
 	ctx, cut := context.WithCancel(t.Context())
-	req := s.request("cut-off", false)
+	req := s.Request("cut-off", false)
 	emit := req.Emit
 	req.Emit = func(e resource.Event) {
 		emit(e)
@@ -426,7 +295,7 @@ func TestAnApplyThatWasCutOffGoesOn(t *testing.T) {
 	}
 	stop := s.traffic()
 	defer stop()
-	req = s.request("cut-off", false)
+	req = s.Request("cut-off", false)
 	req.Adopt = true
 	res, err := s.d.Apply(t.Context(), s.own(2, canary), req)
 	if err != nil || res.Outputs.(config.DeploymentOutputs).Version != 2 {
@@ -438,7 +307,7 @@ func TestAnApplyThatWasCutOffGoesOn(t *testing.T) {
 
 // traffic sends requests until it is stopped.
 func (s *site) traffic() (stop func()) {
-	ctx, cancel := context.WithCancel(s.t.Context())
+	ctx, cancel := context.WithCancel(s.T.Context())
 	var group sync.WaitGroup
 	group.Go(func() {
 		tick := time.NewTicker(50 * time.Millisecond)
@@ -449,9 +318,7 @@ func (s *site) traffic() (stop func()) {
 				return
 			case <-tick.C:
 				if _, _, err := s.call(http.MethodGet, "/", ""); err != nil && ctx.Err() == nil {
-					s.mu.Lock()
-					s.log = append(s.log, "traffic: "+err.Error())
-					s.mu.Unlock()
+					s.Note("traffic: " + err.Error())
 				}
 			}
 		}
@@ -461,7 +328,7 @@ func (s *site) traffic() (stop func()) {
 
 // served is what the pods of an InferenceService run: image and model, both by digest.
 func (s *site) served(service string) string {
-	s.t.Helper()
+	s.T.Helper()
 	var list struct {
 		Items []struct {
 			Metadata struct{ DeletionTimestamp string }
@@ -473,8 +340,8 @@ func (s *site) served(service string) string {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(s.kubectl("get", "pods", "-l", api.Label+"="+service, "-o", "json")), &list); err != nil {
-		s.t.Fatal(err)
+	if err := json.Unmarshal([]byte(s.Kubectl("", "get", "pods", "-l", api.Label+"="+service, "-o", "json")), &list); err != nil {
+		s.T.Fatal(err)
 	}
 	seen := map[string]bool{}
 	for _, p := range list.Items {
@@ -492,38 +359,38 @@ func (s *site) served(service string) string {
 	}
 	text := strings.Join(slices.Sorted(maps.Keys(seen)), " ")
 	if !strings.Contains(text, "@sha256:") {
-		s.t.Fatalf("the pods of %s name no model by digest: %s", service, text)
+		s.T.Fatalf("the pods of %s name no model by digest: %s", service, text)
 	}
 	return text
 }
 
 func (s *site) answersOnly(value string) {
-	s.t.Helper()
+	s.T.Helper()
 	for range 20 {
 		status, got, err := s.call(http.MethodGet, "/", "")
 		if err != nil || status != http.StatusOK || !strings.Contains(got, value) {
-			s.t.Fatalf("it answers %d %s (%v), want %s", status, got, err, value)
+			s.T.Fatalf("it answers %d %s (%v), want %s", status, got, err, value)
 		}
 	}
 }
 
 // versions looks at which InferenceServices there are.
 func (s *site) versions(n int) {
-	s.t.Helper()
-	list, err := s.client.List(s.t.Context(), api.Kind, s.client.Namespace(), kube.Selector{Labels: "continuo.dev/address=deployment." + s.addr.Name})
+	s.T.Helper()
+	list, err := s.client.List(s.T.Context(), api.Kind, s.Namespace, kube.Selector{Labels: "continuo.dev/address=deployment." + s.Addr.Name})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	if len(list) != 1 || list[0].GetName() != fmt.Sprintf("%s-v%d", s.addr.Name, n) {
-		s.t.Errorf("there are %d InferenceServices, the first %s; want version %d alone", len(list), list[0].GetName(), n)
+	if len(list) != 1 || list[0].GetName() != fmt.Sprintf("%s-v%d", s.Addr.Name, n) {
+		s.T.Errorf("there are %d InferenceServices, the first %s; want version %d alone", len(list), list[0].GetName(), n)
 	}
 }
 
 // TestACrashLoopEndsWithItsCause: in one line, with the version before untouched.
 func TestACrashLoopEndsWithItsCause(t *testing.T) {
 	s := newSite(t, "crash")
-	s.must(s.own(1, nil))
-	res := s.must(s.own(2, func(d *deploymentSpec) {
+	s.Must(s.own(1, nil))
+	res := s.Must(s.own(2, func(d *deploymentSpec) {
 		d.Command = []string{"python3", "-c", "import sys; sys.exit('no such feature: age')"}
 	}))
 	if !res.Verdict.Bad() || !strings.Contains(res.Message, "no such feature: age") || strings.Contains(res.Message, "\n") {
@@ -537,13 +404,13 @@ func TestACrashLoopEndsWithItsCause(t *testing.T) {
 // TestAChangeOfTheSameVersionGoesBackWhenItFails: new servers under the same number replace the old ones only when they are ready.
 func TestAChangeOfTheSameVersionGoesBackWhenItFails(t *testing.T) {
 	s := newSite(t, "same")
-	s.must(s.own(1, nil))
-	s.must(s.own(1, func(d *deploymentSpec) { d.Env["VALUE"] = "again" }))
+	s.Must(s.own(1, nil))
+	s.Must(s.own(1, func(d *deploymentSpec) { d.Env["VALUE"] = "again" }))
 	s.answersOnly("again")
 	before := s.served("same-v1")
 	// The old pods serve on, and with them the InferenceService calls itself ready: that is not believed.
-	_, err := s.apply(t.Context(), s.own(1, func(d *deploymentSpec) {
-		d.Image = s.registry + "/python-torch:12"
+	_, err := s.Apply(t.Context(), s.own(1, func(d *deploymentSpec) {
+		d.Image = s.Registry + "/python-torch:12"
 		d.Command = []string{"python3", "-c", "import sys; sys.exit('broken')"}
 	}), false)
 	if err == nil || !strings.Contains(err.Error(), "broken") {
@@ -553,7 +420,7 @@ func TestAChangeOfTheSameVersionGoesBackWhenItFails(t *testing.T) {
 		t.Errorf("the pods served %s, and after going back %s", before, after)
 	}
 	s.answersOnly("again")
-	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+	if o := s.Read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
 		t.Errorf("it reads %+v", o)
 	}
 }
@@ -562,31 +429,22 @@ func TestAChangeOfTheSameVersionGoesBackWhenItFails(t *testing.T) {
 func TestWhatOthersChangeIsDrift(t *testing.T) {
 	s := newSite(t, "drift")
 	spec := s.own(1, nil)
-	s.must(spec)
-	s.kubectl("patch", "inferenceservice", "drift-v1", "--type=merge", "-p", `{"spec":{"predictor":{"minReplicas":2,"maxReplicas":2}}}`)
-	o := s.read()
+	s.Must(spec)
+	s.Kubectl("", "patch", "inferenceservice", "drift-v1", "--type=merge", "-p", `{"spec":{"predictor":{"minReplicas":2,"maxReplicas":2}}}`)
+	o := s.Read()
 	if len(o.Drift) == 0 || !strings.HasPrefix(o.Drift[0].Path, "InferenceService/drift-v1:spec.predictor.maxReplicas") || !strings.HasPrefix(o.Drift[0].By, "kubectl") {
 		t.Errorf("drift %+v", o.Drift)
 	}
-	s.must(spec)
-	if o := s.read(); len(o.Drift) != 0 || o.Phase != resource.PhaseReady {
+	s.Must(spec)
+	if o := s.Read(); len(o.Drift) != 0 || o.Phase != resource.PhaseReady {
 		t.Errorf("after an apply it reads %+v", o)
 	}
-	s.kubectl("delete", "inferenceservice", "drift-v1", "--wait=true")
-	if o := s.read(); o.Phase != resource.PhaseMissing {
+	s.Kubectl("", "delete", "inferenceservice", "drift-v1", "--wait=true")
+	if o := s.Read(); o.Phase != resource.PhaseMissing {
 		t.Errorf("without its InferenceService it reads %+v", o)
 	}
-	s.must(spec)
+	s.Must(spec)
 	s.answersOnly("v1")
-}
-
-func (s *site) kubectl(args ...string) string {
-	s.t.Helper()
-	out, err := exec.Command(kubectl(), append([]string{"--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace()}, args...)...).CombinedOutput()
-	if err != nil {
-		s.t.Fatalf("kubectl %v: %v\n%s", args, err, out)
-	}
-	return string(out)
 }
 
 // TestAnInferenceServiceIsImported: nothing changes at first; then it is the block's, under its own name.
@@ -599,9 +457,9 @@ func TestAnInferenceServiceIsImported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := s.request("import", false)
+	req := s.Request("import", false)
 	req.Spec = body
-	res, err := s.d.Import(t.Context(), s.client.Namespace()+"/legacy", req)
+	res, err := s.d.Import(t.Context(), s.Namespace+"/legacy", req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -609,43 +467,39 @@ func TestAnInferenceServiceIsImported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.record = &state.Record{Address: s.addr, Phase: resource.PhaseReady, Ref: ref}
-	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+	s.Record = &state.Record{Address: s.Addr, Phase: resource.PhaseReady, Ref: ref}
+	if o := s.Read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
 		t.Errorf("it reads %+v", o)
 	}
 	if now, err := s.client.Get(t.Context(), kube.RefOf(u)); err != nil || now.GetGeneration() != before || len(now.GetLabels()) > 0 {
 		t.Errorf("the import changed it: %v, %v", now, err)
 	}
-	if _, err := s.apply(t.Context(), s.own(2, func(d *deploymentSpec) { d.Rollout = &config.Rollout{Strategy: "canary"} }), false); err == nil {
+	if _, err := s.Apply(t.Context(), s.own(2, func(d *deploymentSpec) { d.Rollout = &config.Rollout{Strategy: "canary"} }), false); err == nil {
 		t.Error("a canary without a router")
 	}
-	if res = s.must(s.own(2, nil)); res.Outputs.(config.DeploymentOutputs).Version != 2 {
+	if res = s.Must(s.own(2, nil)); res.Outputs.(config.DeploymentOutputs).Version != 2 {
 		t.Errorf("outputs %+v", res.Outputs)
 	}
-	if o := s.read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
+	if o := s.Read(); o.Phase != resource.PhaseReady || len(o.Drift) > 0 {
 		t.Errorf("after a change it reads %+v", o)
 	}
 }
 
 // foreign makes an InferenceService with a server of its own, by somebody else.
 func (s *site) foreign(name string) *unstructured.Unstructured {
-	s.t.Helper()
-	image, err := s.d.artifacts.Client.Resolve(s.t.Context(), s.registry+"/python-sklearn:12")
+	s.T.Helper()
+	image, err := s.d.artifacts.Client.Resolve(s.T.Context(), s.Registry+"/python-sklearn:12")
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	manifest := fmt.Sprintf(`{"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": %q}, "spec": {"predictor": {"containers": [
 		{"name": "kserve-container", "image": %q, "command": ["python3", "-m", "http.server", "8080"]}]}}}`, name, strings.TrimPrefix(image.Ref, oci.Scheme))
-	cmd := exec.Command(kubectl(), "--kubeconfig", os.Getenv("ML_E2E_KUBECONFIG"), "-n", s.client.Namespace(), "create", "-f", "-")
-	cmd.Stdin = strings.NewReader(manifest)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		s.t.Fatalf("%v\n%s", err, out)
-	}
-	s.t.Cleanup(func() { s.kubectl("delete", "inferenceservice", name, "--ignore-not-found") })
-	s.kubectl("wait", "inferenceservice/"+name, "--for=condition=Ready", "--timeout=180s")
-	u, err := s.client.Get(s.t.Context(), kube.Ref{Group: api.Kind.Group, Version: api.Kind.Version, Kind: api.Kind.Kind, Namespace: s.client.Namespace(), Name: name})
+	s.Kubectl(manifest, "create", "-f", "-")
+	s.T.Cleanup(func() { s.Kubectl("", "delete", "inferenceservice", name, "--ignore-not-found") })
+	s.Kubectl("", "wait", "inferenceservice/"+name, "--for=condition=Ready", "--timeout=180s")
+	u, err := s.client.Get(s.T.Context(), kube.Ref{Group: api.Kind.Group, Version: api.Kind.Version, Kind: api.Kind.Kind, Namespace: s.Namespace, Name: name})
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return u
 }

@@ -9,10 +9,15 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
 	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
 	"github.com/continuo-ml/continuo/providers/rollout"
 )
 
@@ -57,6 +62,42 @@ func (f *fleet) ask(ctx context.Context, at kube.Target) error {
 		return &rollout.Unfit{Reason: fmt.Sprintf("the golden request got %d: %s", resp.StatusCode, brief(data))}
 	}
 	return judge(g.Answer, data)
+}
+
+// pod is a server to send the golden request to where no Service leads to one: Knative's name one of its own gateways. It is empty when
+// there is no such request.
+func (f *fleet) pod(ctx context.Context) (kube.Target, error) {
+	if f.nested.Golden == nil || f.forced {
+		return kube.Target{}, nil
+	}
+	label := api.Label + "=" + f.name
+	if f.graph != nil {
+		label = api.GraphLabel + "=" + graphName(f.name)
+	}
+	list, err := f.client.List(ctx, gvkPod, f.Namespace, kube.Selector{Labels: label})
+	if err != nil {
+		return kube.Target{}, err
+	}
+	for _, u := range list {
+		var p corev1.Pod
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &p); err != nil {
+			return kube.Target{}, fmt.Errorf("read pod %s: %w", u.GetName(), err)
+		}
+		if p.DeletionTimestamp == nil && p.Annotations[releaseNote] == f.key && ready(p) && (f.graph != nil || f.part() == "predictor" || p.Labels["component"] == f.part()) {
+			return kube.Target{Name: p.Name, Port: strconv.Itoa(portIn(p))}, nil
+		}
+	}
+	return kube.Target{}, &rollout.Unfit{Reason: "none of its pods is there for the golden request"}
+}
+
+// portIn is where the server of a pod listens: KServe's default unless it says otherwise.
+func portIn(p corev1.Pod) int {
+	for _, c := range p.Spec.Containers {
+		if c.Name == api.Container && len(c.Ports) > 0 {
+			return int(c.Ports[0].ContainerPort)
+		}
+	}
+	return serverPort
 }
 
 // judge compares an answer with the one that is wanted.

@@ -213,7 +213,7 @@ func removeGraph(ctx context.Context, c *kube.Client, u *unstructured.Unstructur
 	defer tick.Stop()
 	for {
 		left := ""
-		for _, gvk := range []schema.GroupVersionKind{gvkDeployment, gvkService, {Version: "v1", Kind: "Pod"}} {
+		for _, gvk := range []schema.GroupVersionKind{gvkDeployment, gvkService, gvkPod} {
 			list, err := c.List(ctx, gvk, u.GetNamespace(), kube.Selector{Labels: api.GraphLabel + "=" + u.GetName()})
 			if err != nil {
 				return err

@@ -1,10 +1,11 @@
 // Package kserve serves deployments by KServe.
 //
 // Each model version is an InferenceService of its own, whose model is an OCI image by digest; routers of our own stand before them and
-// carry the weights of a rollout (providers/rollout). [New] describes the provider; preflight.go says before anything changes what a
-// cluster would not do or would pass over in silence; objects.go builds objects, traffic.go hands what routers captured to monitors, rollout.go brings them up and looks whether they are
-// what was asked for, status.go reads and deletes, import.go takes over an InferenceService that is there. Only internal/api sees
-// KServe's Go types.
+// carry the weights of a rollout (providers/rollout), or an InferenceGraph of KServe's does (split.go). [New] describes the provider;
+// preflight.go knows what a cluster would not do or would pass over in silence, which plan.go says in the plan and deployment.go before
+// anything changes; objects.go and graph.go build objects, rollout.go brings them up and looks whether they are what was asked for,
+// golden.go asks them; traffic.go hands what routers captured to monitors, status.go reads and deletes, import.go takes over an
+// InferenceService that is there. Only internal/api sees KServe's Go types.
 package kserve
 
 import (
@@ -57,7 +58,9 @@ func connect(ctx context.Context, env providers.Env, config cty.Value) (*provide
 	ctx = context.WithoutCancel(ctx)
 	client := func(allowed []string) func() (*kube.Client, error) {
 		return sync.OnceValues(func() (*kube.Client, error) {
-			c, err := kube.Connect(ctx, kube.Config{Kubeconfig: s.Kubeconfig, Context: s.Context, Namespace: s.Namespace, Allowed: allowed})
+			c, err := kube.Connect(ctx, kube.Config{
+				Kubeconfig: s.Kubeconfig, Context: s.Context, Namespace: s.Namespace, Allowed: allowed, AnswerWithin: s.RequestTimeout, Version: env.Version,
+			})
 			if err != nil {
 				return nil, fmt.Errorf("provider kserve: %w", err)
 			}

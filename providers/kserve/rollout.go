@@ -21,6 +21,7 @@ import (
 
 var (
 	gvkDeployment = schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "Deployment"}
+	gvkPod        = schema.GroupVersionKind{Version: "v1", Kind: "Pod"}
 	gvkService    = schema.GroupVersionKind{Version: "v1", Kind: "Service"}
 )
 
@@ -247,7 +248,7 @@ func (f *fleet) await(ctx context.Context, name, key string, graph bool, say fun
 
 // readBack makes sure that what runs is what was asked for: the pods name model and image by digest.
 func (f *fleet) readBack(ctx context.Context) error {
-	pods, err := f.client.List(ctx, schema.GroupVersionKind{Version: "v1", Kind: "Pod"}, f.Namespace, kube.Selector{Labels: api.Label + "=" + f.name})
+	pods, err := f.client.List(ctx, gvkPod, f.Namespace, kube.Selector{Labels: api.Label + "=" + f.name})
 	if err != nil {
 		return err
 	}
@@ -281,7 +282,8 @@ func (f *fleet) door(ctx context.Context) (string, kube.Target, error) {
 		name = graphName(f.name)
 	}
 	if f.Mode == knative {
-		return fmt.Sprintf("http://%s.%s.svc.%s", name, f.Namespace, f.ClusterDomain), kube.Target{}, nil
+		target, err := f.pod(ctx)
+		return fmt.Sprintf("http://%s.%s.svc.%s", name, f.Namespace, f.ClusterDomain), target, err
 	}
 	u, err := f.client.Get(ctx, kube.Ref{Version: "v1", Kind: "Service", Namespace: f.Namespace, Name: name})
 	if err != nil {

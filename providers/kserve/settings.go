@@ -19,17 +19,18 @@ const defaultBase = "docker.io/library/busybox:1.37"
 
 // settings is the `provider "kserve"` block.
 type settings struct {
-	Kubeconfig       string   `ml:"kubeconfig" doc:"Kubeconfig file. Default: KUBECONFIG, then ~/.kube/config, then the pod's service account. One that a project names may not start programs or read tokens from files."`
-	Context          string   `ml:"context" doc:"Context in the kubeconfig. Default: the current one."`
-	Namespace        string   `ml:"namespace" doc:"Namespace of what a block does not put elsewhere. Default: the context's."`
-	Namespaces       []string `ml:"namespaces" doc:"Namespaces that may be changed at all. Default: the one above. What all may read of KServe itself is read besides: its configuration and its runtimes."`
-	SystemNamespace  string   `ml:"system_namespace,default=kserve" doc:"Namespace that KServe itself runs in."`
-	ModelcarBase     string   `ml:"modelcar_base" doc:"Image with sh that a model is put on, so that KServe can mount it. Default: docker.io/library/busybox:1.37."`
-	Image            string   `ml:"image" doc:"Container image of servers whose block has a command and names no image."`
-	RunnerImage      string   `ml:"runner_image" doc:"Image that holds this program as /ml, for the routers. Default: this very executable, pushed to the artifact store."`
-	ServiceAccount   string   `ml:"service_account" doc:"Service account of the servers."`
-	ImagePullSecrets []string `ml:"image_pull_secrets" doc:"Secrets with registry credentials."`
-	InsecureRegistry []string `ml:"insecure_registries" doc:"Registry hosts that are spoken to without TLS. Loopback and private addresses may be anyway."`
+	Kubeconfig       string        `ml:"kubeconfig" doc:"Kubeconfig file. Default: KUBECONFIG, then ~/.kube/config, then the pod's service account. One that a project names may not start programs or read tokens from files."`
+	Context          string        `ml:"context" doc:"Context in the kubeconfig. Default: the current one."`
+	Namespace        string        `ml:"namespace" doc:"Namespace of what a block does not put elsewhere. Default: the context's."`
+	Namespaces       []string      `ml:"namespaces" doc:"Namespaces that may be changed at all. Default: the one above. What all may read of KServe itself is read besides: its configuration and its runtimes."`
+	SystemNamespace  string        `ml:"system_namespace,default=kserve" doc:"Namespace that KServe itself runs in."`
+	ModelcarBase     string        `ml:"modelcar_base" doc:"Image with sh that a model is put on, so that KServe can mount it. Default: docker.io/library/busybox:1.37."`
+	Image            string        `ml:"image" doc:"Container image of servers whose block has a command and names no image."`
+	RunnerImage      string        `ml:"runner_image" doc:"Image that holds this program as /ml, for the routers. Default: this very executable, pushed to the artifact store."`
+	ServiceAccount   string        `ml:"service_account" doc:"Service account of the servers."`
+	ImagePullSecrets []string      `ml:"image_pull_secrets" doc:"Secrets with registry credentials."`
+	InsecureRegistry []string      `ml:"insecure_registries" doc:"Registry hosts that are spoken to without TLS. Loopback and private addresses may be anyway."`
+	RequestTimeout   time.Duration `ml:"request_timeout,default=30s" doc:"How long one answer of the API server may take before the request is sent again. Logs that are followed have no such end."`
 }
 
 // deploymentSpec is a deployment with the block that only this provider understands.

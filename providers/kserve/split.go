@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/kube"
@@ -170,7 +169,7 @@ func (f *fleet) cause(ctx context.Context, why string) string {
 
 // behind says what of the splitter's pods does not have these shares; "" when all that run have them, and no other is left.
 func (f *fleet) behind(ctx context.Context, want map[string]int) (string, error) {
-	list, err := f.client.List(ctx, schema.GroupVersionKind{Version: "v1", Kind: "Pod"}, f.Namespace, kube.Selector{Labels: api.GraphLabel + "=" + f.Name})
+	list, err := f.client.List(ctx, gvkPod, f.Namespace, kube.Selector{Labels: api.GraphLabel + "=" + f.Name})
 	if err != nil {
 		return "", err
 	}

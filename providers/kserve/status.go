@@ -66,7 +66,7 @@ func (d *deployment) Read(ctx context.Context, req providers.ReadRequest) (provi
 	if err != nil {
 		return providers.Object{}, err
 	}
-	return all[0], nil
+	return all[0], all[0].Err
 }
 
 // ReadAll implements providers.BatchReader: one LIST per kind and namespace.
@@ -75,15 +75,14 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 	if err != nil {
 		return nil, err
 	}
-	fronts, refs, namespaces := make([]rollout.Front, len(reqs)), make([]deploymentRef, len(reqs)), make([]string, len(reqs))
+	fronts, refs := make([]rollout.Front, len(reqs)), make([]deploymentRef, len(reqs))
 	for i, req := range reqs {
 		if fronts[i], refs[i], err = d.recorded(c, req.Address, req.Record); err != nil {
 			return nil, err
 		}
-		namespaces[i] = fronts[i].Namespace
 	}
 	parts := d.parts()
-	there, err := parts.List(ctx, c, namespaces...)
+	there, err := parts.List(ctx, c.Reads(providers.LookOf(reqs)), fronts...)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +94,7 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 			out[i], err = parts.Read(ctx, c, there, fronts[i], req)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", req.Address, err)
+			out[i].Err = fmt.Errorf("%s: %w", req.Address, err)
 		}
 	}
 	return out, nil

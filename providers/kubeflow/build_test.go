@@ -174,6 +174,7 @@ func TestARuntimeThatCannotServeIsRefused(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, says string }{
 		"mpi":          {"torch: {}", "mpi: {mpiImplementation: OpenMPI}", "through mpi, which would get neither code nor inputs"},
 		"no trainer":   {"step: trainer", "step: other", "has no job for the command"},
+		"long names":   {"- name: node\n", "- name: a-job-with-a-name-that-is-far-too-long\n", "the name of its job a-job-with-a-name-that-is-far-too-long is "},
 		"no jobs":      {"replicatedJobs:", "others:", "it has no spec.template.spec.replicatedJobs"},
 		"no templates": {"template:\n              spec:", "x:\n              spec:", "its job node has no pod template"},
 	} {

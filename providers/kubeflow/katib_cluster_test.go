@@ -24,6 +24,7 @@ import (
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/providertest"
 )
 
 var crdKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
@@ -355,20 +356,20 @@ func byKatib(t config.Training) any {
 }
 
 func TestOnAClusterKatibSearchesAndTheBestIsTrained(t *testing.T) {
-	p, c := onCluster(t), newCounter(t)
+	p, c := onCluster(t), providertest.NewCounter(t)
 	katibOn(t, p, false)
-	c.open.Store(true)
+	c.Release()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	d := p.env.Drivers("training")["training"]
-	r, err := d.Apply(ctx, p.request("op", byKatib(searched(c.counted(), "loss"))))
+	r, err := d.Apply(ctx, p.request("op", byKatib(searched(c.Counted(), "loss"))))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if v := r.Version; v == nil || fmt.Sprint(v.Params) != "map[base:7 x:3]" || v.Metrics["loss"] != 0 {
 		t.Errorf("made %+v", v)
 	}
-	if n := c.begun.Load(); n != 4 {
+	if n := c.Begun(); n != 4 {
 		t.Errorf("the command began %d times, want three trials and the run that counts", n)
 	}
 	_, err = d.Apply(ctx, p.request("other", byKatib(searched("", "accuracy"))))
@@ -380,25 +381,25 @@ func TestOnAClusterKatibSearchesAndTheBestIsTrained(t *testing.T) {
 }
 
 func TestOnAClusterASearchOfKatibsIsSettledAndCancelled(t *testing.T) {
-	p, c := onCluster(t), newCounter(t)
+	p, c := onCluster(t), providertest.NewCounter(t)
 	katibOn(t, p, false)
 	d := p.env.Drivers("training")["training"]
-	req := p.request("op", byKatib(searched(c.counted()+c.slowly(), "loss")))
-	interrupted := func(req providers.ApplyRequest, begun int64) {
+	req := p.request("op", byKatib(searched(c.Counted()+c.Slowly(), "loss")))
+	interrupted := func(req providers.ApplyRequest, begun int) {
 		ctx, kill := context.WithCancel(t.Context())
 		died := make(chan error, 1)
 		go func() {
 			_, err := d.Apply(ctx, req)
 			died <- err
 		}()
-		waitFor(t, func() bool { return c.begun.Load() == begun })
+		providertest.WaitFor(t, func() bool { return c.Begun() == begun })
 		kill()
 		if err := <-died; err == nil {
 			t.Fatal("it ended although its trials go on")
 		}
 	}
 	interrupted(req, 2)
-	c.open.Store(true)
+	c.Release()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	req.Adopt = true
@@ -406,10 +407,10 @@ func TestOnAClusterASearchOfKatibsIsSettledAndCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := c.begun.Load(); n != 4 || fmt.Sprint(r.Version.Params) != "map[base:7 x:3]" {
+	if n := c.Begun(); n != 4 || fmt.Sprint(r.Version.Params) != "map[base:7 x:3]" {
 		t.Errorf("the command began %d times for %+v", n, r.Version.Params)
 	}
-	c.open.Store(false)
+	c.Hold()
 	req.OpID, req.Adopt = "cancelled", false
 	interrupted(req, 6)
 	stop, ok := providers.As[providers.Canceller](d)

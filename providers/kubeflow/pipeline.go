@@ -141,6 +141,9 @@ func (d *pipelineDriver) read(file string) (_ *compiled, err error) {
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	f, err := root.Open(filepath.FromSlash(file))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("there is no %s; compile the pipeline before it is planned", file)
+	}
 	if err != nil {
 		return nil, err
 	}

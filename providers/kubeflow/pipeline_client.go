@@ -175,7 +175,7 @@ func (a *pipelinesAPI) call(ctx context.Context, what, method, path string, quer
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return a.unreachable(ctx, what, err)
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode/100 != 2 {
 		return refusal(what, resp, text)
 	}
 	if out == nil {

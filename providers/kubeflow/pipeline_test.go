@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zclconf/go-cty/cty"
+
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/pods"
@@ -443,6 +445,61 @@ func TestHowAPipelineEndsBadly(t *testing.T) {
 			t.Errorf("%q, %v", log.String(), err)
 		}
 	})
+}
+
+// Without an endpoint the way leads through the cluster's API server, with its credentials and none of the token's.
+func TestAServiceOfTheClusterIsReachedThroughItsAPIServer(t *testing.T) {
+	there := newInstallation(t, false)
+	var header http.Header
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path, ok := strings.CutPrefix(r.URL.Path, "/api/v1/namespaces/kubeflow/services/ml-pipeline:8888/proxy")
+		if !ok {
+			http.Error(w, "no such path", http.StatusNotFound)
+			return
+		}
+		header = r.Header
+		r.URL.Path = "/pipeline" + path
+		there.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	text, err := os.ReadFile("testdata/pipeline.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := providertest.NewProject(t, map[string]string{"train.yaml": string(text), "kubeconfig": fmt.Sprintf(
+		"{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c, namespace: team, user: u}}], users: [{name: u, user: {token: of-the-cluster}}]}", server.URL)})
+	connected := func(namespaces ...string) (*users, error) {
+		env := providertest.Env(p.Root)
+		env.Now, env.LookupEnv = time.Now, func(name string) (string, bool) { return "secret", name == "KF_PIPELINES_TOKEN" }
+		e, err := pods.Configured(t.Context(), env, pods.Settings{Namespaces: namespaces}, trainJobs{})
+		if err != nil {
+			return nil, err
+		}
+		d, err := newPipelineDriver(e, env, cty.NilVal)
+		if err != nil {
+			return nil, err
+		}
+		d.every = 5 * time.Millisecond
+		return &users{Project: p, there: there, driver: d}, nil
+	}
+	t.Setenv("KUBECONFIG", p.Path("kubeconfig"))
+	u, err := connected("team", "kubeflow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.apply(t.Context(), u.request("OP1", pipelineSpec())); err != nil || there.made() != 1 {
+		t.Fatalf("%d runs, %v", there.made(), err)
+	}
+	if got := header.Get("Authorization"); strings.Contains(got, "secret") {
+		t.Errorf("the API server got %q", got)
+	}
+	// Its namespace must be one that may be touched.
+	if u, err = connected("team"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.apply(t.Context(), u.request("OP2", pipelineSpec())); err == nil || !strings.Contains(err.Error(), "reach the service ml-pipeline in namespace kubeflow (or set pipelines.endpoint)") {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestTheTokenGoesOnlyWhereItBelongs(t *testing.T) {

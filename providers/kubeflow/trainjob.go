@@ -60,10 +60,14 @@ func (trainJobs) GVK() schema.GroupVersionKind { return trainJobKind }
 // Container implements pods.Kind.
 func (trainJobs) Container() string { return trainerName }
 
-// MaxName implements pods.Kind: the pods of thousand nodes are called NAME-node-0-999-abcde, in 63 characters.
+// MaxName implements pods.Kind: pods are called NAME-PART-0-0-abcde, in 63 characters, and the longest usual part is the dataset-initializer.
 func (trainJobs) MaxName() int { return maxName }
 
-const maxName = 46
+const (
+	maxName = 33
+	// maxPod is how long the name of a pod may be, as JobSet counts it.
+	maxPod = 63
+)
 
 // settle is enough for a lost pod to be seen by the Job, and by the JobSet that then ends the others.
 const settle = 30 * time.Second
@@ -186,6 +190,9 @@ func (b builder) build(s pods.Spec, base *unstructured.Unstructured) (pods.Objec
 	if err != nil {
 		return pods.Objects{}, err
 	}
+	if err := fit(s, base, part); err != nil {
+		return pods.Objects{}, err
+	}
 	s.Block.Annotations = withRuntime(s.Block.Annotations, base, part)
 	if err := s.Block.Check(name); err != nil {
 		return pods.Objects{}, err
@@ -201,6 +208,25 @@ func (b builder) build(s pods.Spec, base *unstructured.Unstructured) (pods.Objec
 	}
 	job, err := b.trainJob(s, pod.Containers[0])
 	return pods.Objects{Before: []*unstructured.Unstructured{runtime}, Object: job}, err
+}
+
+// fit errs when a job of the runtime has so long a name that its pods could not be called after it: JobSet would refuse it without end.
+func fit(s pods.Spec, base *unstructured.Unstructured, part string) error {
+	parts, err := partsOf(base.Object)
+	if err != nil {
+		return fmt.Errorf("%s: %w", kube.RefOf(base), err)
+	}
+	for _, p := range parts {
+		name, _ := p["name"].(string)
+		last := 0
+		if name == part {
+			last = max(s.Nodes, 1) - 1
+		}
+		if over := len(fmt.Sprintf("%s-%s-0-%d-abcde", s.Name, name, last)) - maxPod; over > 0 {
+			return fmt.Errorf("%s: the name of its job %s is %d characters too long for the names of its pods", kube.RefOf(base), name, over)
+		}
+	}
+	return nil
 }
 
 // trainJob builds the TrainJob of a stage.

@@ -19,7 +19,7 @@ import (
 // searched is a training whose command reports the square of how far x is from 3.
 func searched(script, metric string) config.Training {
 	return config.Training{
-		Exec:  shell(script + `python3 -c "import json,os;p=json.load(open(os.environ['ML_PARAMS']));json.dump({'loss':(p['x']-3)**2,'tag':p['base']},open(os.environ['ML_METRICS'],'w'))"; echo m > $ML_MODEL_DIR/m`),
+		Exec:  providertest.Shell(script + `python3 -c "import json,os;p=json.load(open(os.environ['ML_PARAMS']));json.dump({'loss':(p['x']-3)**2,'tag':p['base']},open(os.environ['ML_METRICS'],'w'))"; echo m > $ML_MODEL_DIR/m`),
 		Nodes: 1, Params: map[string]any{"base": 7.0},
 		Tuning: &config.Tuning{
 			Method: "grid", Trials: 10, Parallel: 2, Metric: metric, Goal: "minimize", MaxFailed: 0,
@@ -35,19 +35,19 @@ func (p *place) request(id string, spec any) providers.ApplyRequest {
 }
 
 func TestOnAClusterASearchWithoutKatibIsTrainJobs(t *testing.T) {
-	p, c := onCluster(t), newCounter(t)
-	c.open.Store(true)
+	p, c := onCluster(t), providertest.NewCounter(t)
+	c.Release()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	d := p.env.Drivers("training")["training"]
-	r, err := d.Apply(ctx, p.request("op", searched(c.counted(), "loss")))
+	r, err := d.Apply(ctx, p.request("op", searched(c.Counted(), "loss")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if v := r.Version; v == nil || fmt.Sprint(v.Params) != "map[base:7 x:3]" || v.Metrics["loss"] != 0 {
 		t.Errorf("made %+v", v)
 	}
-	if n := c.begun.Load(); n != 4 {
+	if n := c.Begun(); n != 4 {
 		t.Errorf("the command began %d times, want three trials and the run that counts", n)
 	}
 	_, err = d.Apply(ctx, p.request("other", searched("", "accuracy")))
@@ -59,21 +59,21 @@ func TestOnAClusterASearchWithoutKatibIsTrainJobs(t *testing.T) {
 }
 
 func TestOnAClusterASearchGoesOnWhereItWasInterrupted(t *testing.T) {
-	p, c := onCluster(t), newCounter(t)
+	p, c := onCluster(t), providertest.NewCounter(t)
 	d := p.env.Drivers("training")["training"]
-	req := p.request("op", searched(c.counted()+c.slowly(), "loss"))
+	req := p.request("op", searched(c.Counted()+c.Slowly(), "loss"))
 	ctx, kill := context.WithCancel(t.Context())
 	died := make(chan error, 1)
 	go func() {
 		_, err := d.Apply(ctx, req)
 		died <- err
 	}()
-	waitFor(t, func() bool { return c.begun.Load() == 2 })
+	providertest.WaitFor(t, func() bool { return c.Begun() == 2 })
 	kill()
 	if err := <-died; err == nil {
 		t.Fatal("it ended although its trials go on")
 	}
-	c.open.Store(true)
+	c.Release()
 	req.Adopt = true
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -81,7 +81,7 @@ func TestOnAClusterASearchGoesOnWhereItWasInterrupted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := c.begun.Load(); n != 4 || fmt.Sprint(r.Version.Params) != "map[base:7 x:3]" {
+	if n := c.Begun(); n != 4 || fmt.Sprint(r.Version.Params) != "map[base:7 x:3]" {
 		t.Errorf("the command began %d times for %+v", n, r.Version.Params)
 	}
 	p.nothingLeft()

@@ -328,7 +328,7 @@ func TestOnAClusterAJobThatWasDeletedIsLostAndNotMadeAgain(t *testing.T) {
 
 func TestOnAClusterAPodThatIsKilledIsFollowedByAnother(t *testing.T) {
 	p, c := onCluster(t), providertest.NewCounter(t)
-	dir, s := p.stage("op", c.Counted()+`echo hello; if test -e $ML_CHECKPOINT_DIR/half; then echo resumed; else echo half > $ML_CHECKPOINT_DIR/half; `+c.Slowly()+`fi; `+providertest.WritesModel)
+	dir, s := p.stage("op", `echo hello; if test -e $ML_CHECKPOINT_DIR/half; then echo resumed; `+c.Counted()+`else echo half > $ML_CHECKPOINT_DIR/half; `+c.Counted()+c.Slowly()+`fi; `+providertest.WritesModel)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	e := p.executor("")

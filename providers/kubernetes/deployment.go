@@ -40,6 +40,13 @@ func (d *deployment) Probe(_ context.Context, req providers.ProbeRequest) (map[s
 // Apply implements providers.Typed. It returns when the rollout came to rest. A cancelled ctx leaves the weights as they are; the next
 // call goes on from there.
 func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req providers.ApplyRequest) (providers.Result, error) {
+	ref, err := importedBy(req.Prior)
+	if err == nil && ref != nil {
+		return d.direct(ctx, spec, req, ref)
+	}
+	if err != nil {
+		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
+	}
 	r, err := d.rollout(spec, req)
 	if err != nil {
 		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
@@ -72,7 +79,7 @@ func (d *deployment) front(spec deploymentSpec, nest serverSettings, req provide
 	f := rollout.Front{
 		Name: rollout.ObjectName(req.Address, longestName), Namespace: nest.Namespace, Address: req.Address, Port: int32(spec.Port), Drain: spec.Drain,
 		ServiceType: nest.ServiceType, ClusterDomain: nest.ClusterDomain, Routers: rollout.Routers(nest.Router.orNone()),
-		NodeSelector: nest.NodeSelector, Tolerations: tolerations(nest.Tolerations), ImagePullSecrets: nest.ImagePullSecrets,
+		NodeSelector: nest.NodeSelector, Tolerations: tolerations(nest.Tolerations), ImagePullSecrets: nest.ImagePullSecrets, Route: nest.Route.front(),
 	}.WithDefaults()
 	if req.State != nil {
 		f.Project = req.State.Lineage
@@ -176,6 +183,9 @@ func (d *deployment) pushCode(ctx context.Context, list []string) (*pod.Artifact
 func (d *deployment) Captured(ctx context.Context, addr resource.Address, rec *state.Record) (monitors.Captured, error) {
 	if err := rollout.Monitored(addr, rec, name); err != nil {
 		return monitors.Captured{}, err
+	}
+	if ref, err := importedBy(rec); err != nil || ref != nil {
+		return monitors.Captured{}, errors.Join(err, fmt.Errorf("%s: it was imported and has no router before it: nothing of its traffic is captured", addr))
 	}
 	c, front, err := d.recorded(addr, rec)
 	if err != nil {

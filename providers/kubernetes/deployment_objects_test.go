@@ -2,62 +2,19 @@ package kubernetes
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers/pods"
+	"github.com/continuo-ml/continuo/providers/providertest"
 	"github.com/continuo-ml/continuo/providers/rollout"
 	"github.com/continuo-ml/continuo/resource"
 )
-
-// golden compares objects with a file. With ML_UPDATE_GOLDEN=1 it writes the file, for a person to read.
-func golden(t *testing.T, name string, objects ...*unstructured.Unstructured) {
-	t.Helper()
-	var b strings.Builder
-	for _, u := range objects {
-		notes := u.GetAnnotations()
-		if _, ok := notes[kube.AnnotationApplied]; ok {
-			delete(notes, kube.AnnotationApplied) // the same once more
-			u.SetAnnotations(notes)
-		}
-		text, err := json.MarshalIndent(u.Object, "", "  ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.Write(append(text, '\n'))
-	}
-	file := filepath.Join("testdata", "deployment", name+".json")
-	if os.Getenv("ML_UPDATE_GOLDEN") != "" {
-		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), b.String()); d != "" {
-		t.Errorf("%s: %s", file, d)
-	}
-}
-
-func must(t *testing.T) func(*unstructured.Unstructured, error) *unstructured.Unstructured {
-	return func(u *unstructured.Unstructured, err error) *unstructured.Unstructured {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return u
-	}
-}
 
 func exampleVersion(change func(*version)) version {
 	f := rollout.Front{Name: "tumors", Namespace: "ns", Address: resource.Address{Kind: "deployment", Name: "tumors"}, Project: "p1", Drain: 30 * time.Second}.WithDefaults()
@@ -72,7 +29,7 @@ func exampleVersion(change func(*version)) version {
 
 func TestAPlainVersion(t *testing.T) {
 	v := exampleVersion(nil)
-	golden(t, "plain", must(t)(v.service()), must(t)(v.deployment(v.replicas())))
+	providertest.Golden(t, "testdata/deployment/plain.json", providertest.Object(t)(v.service()), providertest.Object(t)(v.deployment(v.replicas())))
 }
 
 func TestAVersionWithEverything(t *testing.T) {
@@ -89,12 +46,12 @@ func TestAVersionWithEverything(t *testing.T) {
 		v.EnvKey = "0123456789"
 	})
 	owner := kube.Ref{Version: "v1", Kind: "Service", Namespace: "other", Name: "tumors-v3", UID: "u1"}
-	golden(t, "everything", must(t)(v.service()), must(t)(v.envSecret(rollout.OwnedBy(owner))), must(t)(v.deployment(v.replicas())), must(t)(v.scaler()))
+	providertest.Golden(t, "testdata/deployment/everything.json", providertest.Object(t)(v.service()), providertest.Object(t)(v.envSecret(rollout.OwnedBy(owner))), providertest.Object(t)(v.deployment(v.replicas())), providertest.Object(t)(v.scaler()))
 }
 
 func TestAnAutoscalersReplicasAreNotApplied(t *testing.T) {
 	v := exampleVersion(func(v *version) { v.Spec.Scale = &config.Scale{Min: 2, Max: 5} })
-	u := must(t)(v.deployment(v.replicas()))
+	u := providertest.Object(t)(v.deployment(v.replicas()))
 	if _, found, err := unstructured.NestedInt64(u.Object, "spec", "replicas"); found || err != nil {
 		t.Errorf("replicas are applied: %v", err)
 	}
@@ -143,7 +100,7 @@ func TestVariablesStandInNoTemplate(t *testing.T) {
 		t.Errorf("the key %q says something to who does not know the secret (%v)", a, err)
 	}
 	v.EnvKey = a
-	text, err := json.Marshal(must(t)(v.deployment(v.replicas())).Object)
+	text, err := json.Marshal(providertest.Object(t)(v.deployment(v.replicas())).Object)
 	if err != nil || strings.Contains(string(text), "hunter2") || !strings.Contains(string(text), v.envName()) {
 		t.Errorf("%v %s", err, text)
 	}
@@ -160,7 +117,11 @@ func TestWhatCannotBeServedHereIsSaidBeforehand(t *testing.T) {
 		"scale by rps":      func(s *deploymentSpec) { s.Scale = &config.Scale{Min: 1, Max: 2, Metric: "rps"} },
 		"less than min":     func(s *deploymentSpec) { s.Scale = &config.Scale{Min: 3, Max: 2} },
 		"resources { cpu }": func(s *deploymentSpec) { s.Scale = &config.Scale{Min: 1, Max: 2} },
-		"use at least 1":    func(s *deploymentSpec) { s.Scale = &config.Scale{Max: 2} },
+		"NAMESPACE/NAME":    func(s *deploymentSpec) { s.Kubernetes = &serverSettings{Route: &routeSettings{Gateway: "a/b/c"}} },
+		"begins with /": func(s *deploymentSpec) {
+			s.Kubernetes = &serverSettings{Route: &routeSettings{Gateway: "a/b", Path: "x"}}
+		},
+		"use at least 1": func(s *deploymentSpec) { s.Scale = &config.Scale{Max: 2} },
 	} {
 		spec := exampleVersion(nil).Spec
 		change(&spec)
@@ -175,7 +136,7 @@ func TestWhatCannotBeServedHereIsSaidBeforehand(t *testing.T) {
 
 func TestTheReplicasOfAnAutoscalerAreNoDrift(t *testing.T) {
 	v := exampleVersion(func(v *version) { v.Spec.Scale = &config.Scale{Min: 1, Max: 9} })
-	u := must(t)(v.deployment(new(int32(2))))
+	u := providertest.Object(t)(v.deployment(new(int32(2))))
 	if err := unstructured.SetNestedField(u.Object, int64(7), "spec", "replicas"); err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +145,7 @@ func TestTheReplicasOfAnAutoscalerAreNoDrift(t *testing.T) {
 	if got, err := drift(o, u); err != nil || len(got) != 1 {
 		t.Errorf("without an autoscaler: %v %v", got, err)
 	}
-	o.Put(must(t)(v.scaler()))
+	o.Put(providertest.Object(t)(v.scaler()))
 	if got, err := drift(o, u); err != nil || len(got) != 0 {
 		t.Errorf("with one: %v %v", got, err)
 	}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/providers/pods"
+	"github.com/continuo-ml/continuo/providers/rollout"
 )
 
 // deploymentSpec is a deployment with the block that only this provider understands.
@@ -33,6 +35,7 @@ type serverSettings struct {
 	ImagePullSecrets []string          `ml:"image_pull_secrets" doc:"Secrets with registry credentials."`
 	EnvFrom          []string          `ml:"env_from" doc:"Secrets whose entries are variables of the server: values that must not stand in a file."`
 	Router           *routerSettings   `ml:"router,block" doc:"The router in front of the versions."`
+	Route            *routeSettings    `ml:"route,block" doc:"A Gateway that takes requests from outside, and divides them by the weights of an HTTPRoute."`
 }
 
 // serverTolerance is a toleration whose change makes new pods: those of a run never move, those of a server do.
@@ -48,6 +51,34 @@ type routerSettings struct {
 	Replicas int    `ml:"replicas,default=1,min=1,max=50" doc:"Number of router pods."`
 	CPU      string `ml:"cpu,default=100m" doc:"CPU that is asked for."`
 	Memory   string `ml:"memory,default=128Mi" doc:"Memory that is asked for; four times as much is the limit."`
+}
+
+// routeSettings say which Gateway takes requests.
+type routeSettings struct {
+	Gateway   string   `ml:"gateway,required" doc:"The Gateway, as NAME or NAMESPACE/NAME."`
+	Listener  string   `ml:"listener" doc:"Name of one of its listeners. Default: all that match."`
+	Hostnames []string `ml:"hostnames" doc:"Names of hosts whose requests are for this deployment. Default: all of the listener."`
+	Path      string   `ml:"path,default=/" doc:"What the paths of its requests begin with."`
+}
+
+// front is r as the rollout has it.
+func (r *routeSettings) front() *rollout.Route {
+	if r == nil {
+		return nil
+	}
+	return (*rollout.Route)(r)
+}
+
+// check says what is wrong with it.
+func (r *routeSettings) check() error {
+	parts := strings.Split(r.Gateway, "/")
+	if len(parts) > 2 || slices.Contains(parts, "") {
+		return fmt.Errorf("kubernetes.route.gateway = %q: write NAME or NAMESPACE/NAME", r.Gateway)
+	}
+	if r.Path != "" && !strings.HasPrefix(r.Path, "/") {
+		return fmt.Errorf("kubernetes.route.path = %q: a path begins with /", r.Path)
+	}
+	return nil
 }
 
 // orNone is r, empty if there is none.
@@ -99,6 +130,11 @@ func (s deploymentSpec) check() error {
 	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
 		if slices.Contains(reserved, name) {
 			return fmt.Errorf("env: %s is set by the runner contract; choose another name", name)
+		}
+	}
+	if s.Kubernetes != nil && s.Kubernetes.Route != nil {
+		if err := s.Kubernetes.Route.check(); err != nil {
+			return err
 		}
 	}
 	return s.checkScale()

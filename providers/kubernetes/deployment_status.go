@@ -53,7 +53,7 @@ func (d *deployment) Read(ctx context.Context, req providers.ReadRequest) (provi
 	if err != nil {
 		return providers.Object{}, err
 	}
-	return all[0], nil
+	return all[0], all[0].Err
 }
 
 // ReadAll implements providers.BatchReader: one LIST per kind and namespace.
@@ -62,22 +62,27 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 	if err != nil {
 		return nil, err
 	}
-	fronts, namespaces := make([]rollout.Front, len(reqs)), make([]string, len(reqs))
+	fronts := make([]rollout.Front, len(reqs))
 	for i, req := range reqs {
 		if _, fronts[i], err = d.recorded(req.Address, req.Record); err != nil {
 			return nil, err
 		}
-		namespaces[i] = fronts[i].Namespace
 	}
 	parts := d.parts()
-	there, err := parts.List(ctx, c, namespaces...)
+	there, err := parts.List(ctx, c.Reads(providers.LookOf(reqs)), fronts...)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]providers.Object, len(reqs))
 	for i, req := range reqs {
-		if out[i], err = parts.Read(ctx, c, there, fronts[i], req); err != nil {
-			return nil, fmt.Errorf("%s: %w", req.Address, err)
+		ref, err := importedBy(req.Record)
+		if err == nil && ref != nil {
+			out[i], err = d.readImported(ctx, c, ref)
+		} else if err == nil {
+			out[i], err = parts.Read(ctx, c, there, fronts[i], req)
+		}
+		if err != nil {
+			out[i].Err = fmt.Errorf("%s: %w", req.Address, err)
 		}
 	}
 	return out, nil
@@ -89,7 +94,14 @@ func (d *deployment) Delete(ctx context.Context, req providers.DeleteRequest) er
 	if err != nil {
 		return err
 	}
-	if err := d.parts().Delete(ctx, c, f, req); err != nil {
+	ref, err := importedBy(req.Record)
+	switch {
+	case err == nil && ref != nil:
+		err = d.removeImported(ctx, c, ref, req)
+	case err == nil:
+		err = d.parts().Delete(ctx, c, f, req)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", req.Address, err)
 	}
 	return nil

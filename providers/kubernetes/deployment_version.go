@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -49,6 +50,8 @@ type version struct {
 	// WorkDir is where the command runs; "" for the image's own.
 	WorkDir    string
 	CodeDigest string
+	// Port is where the server listens; 0 is serverPort.
+	Port int
 	// EnvKey stands for the user's variables: their values are in a Secret, and pods must be made anew when they move.
 	EnvKey string
 }
@@ -159,7 +162,7 @@ func (v version) fetched(p *corev1.PodSpec) {
 
 // containers are the server and, behind it, the predictor when there is a transformer.
 func (v version) containers(res corev1.ResourceRequirements) []corev1.Container {
-	main := v.container("server", v.Spec.Command, serverPort, nil)
+	main := v.container("server", v.Spec.Command, cmp.Or(v.Port, serverPort), nil)
 	main.Resources = res
 	out := []corev1.Container{main}
 	if t := v.Spec.Transformer; t != nil {

@@ -31,11 +31,7 @@ func (m *manifests) ReadAll(ctx context.Context, reqs []providers.ReadRequest) (
 	if err != nil {
 		return nil, err
 	}
-	var look kube.Shared
-	if len(reqs) > 0 && reqs[0].Look != nil {
-		look = reqs[0].Look
-	}
-	reads := c.Reads(look)
+	reads := c.Reads(providers.LookOf(reqs))
 	out := make([]providers.Object, len(reqs))
 	refs := make([]manifestRef, len(reqs))
 	var all []kube.Ref

@@ -102,7 +102,7 @@ func (d *deployment) submit(ctx context.Context, dir string, spec config.Deploym
 	if err := d.Unmoved(req, spec.Exec); err != nil {
 		return nil, err
 	}
-	want, err := d.desired(spec, req)
+	want, err := d.desired(ctx, spec, req)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", req.Address, err)
 	}

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/runs"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -26,7 +28,7 @@ var preloads = []string{"DYLD_INSERT_LIBRARIES", "LD_AUDIT", "LD_PRELOAD"}
 
 // desired is what the gateway shall serve. The model lies in a folder of its own, outside of the cache: whoever empties that must
 // not take the files from under a server.
-func (d *deployment) desired(spec config.Deployment, req providers.ApplyRequest) (gateway.Desired, error) {
+func (d *deployment) desired(ctx context.Context, spec config.Deployment, req providers.ApplyRequest) (gateway.Desired, error) {
 	if len(spec.Command) == 0 {
 		return gateway.Desired{}, errors.New("the local provider serves with a command; add command = [\"python3\", \"serve.py\"], or name a cluster provider for image and format")
 	}
@@ -36,7 +38,7 @@ func (d *deployment) desired(spec config.Deployment, req providers.ApplyRequest)
 	if spec.Model == nil || spec.Model.Digest == "" {
 		return gateway.Desired{}, errors.New("there is no model version to serve yet")
 	}
-	model, err := d.servedModel(resource.Digest(spec.Model.Digest))
+	model, err := d.servedModel(ctx, runs.Made{Digest: resource.Digest(spec.Model.Digest), URI: spec.Model.URI})
 	if err != nil {
 		return gateway.Desired{}, err
 	}
@@ -73,16 +75,16 @@ func (d *deployment) desired(spec config.Deployment, req providers.ApplyRequest)
 }
 
 // servedModel checks a version out, read-only.
-func (d *deployment) servedModel(digest resource.Digest) (string, error) {
-	store, err := d.Store()
-	if err != nil {
-		return "", err
-	}
+func (d *deployment) servedModel(ctx context.Context, m runs.Made) (string, error) {
+	digest := m.Digest
 	dir := filepath.Join(d.Dir, "models", digest.Hex())
 	if err := durable.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", err
 	}
-	err = store.Checkout(digest.Hex(), dir)
+	store, err := d.Models(ctx, m)
+	if err == nil {
+		err = store.Checkout(digest.Hex(), dir)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("model %s is not in the artifact store; was it pruned, or trained elsewhere? Train it again: %w", digest.Short(), err)
 	}

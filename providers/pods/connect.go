@@ -57,7 +57,9 @@ func Configured(ctx context.Context, penv providers.Env, s Settings, kind Kind) 
 	// The context ends with the call that connects, and a client needs none.
 	ctx = context.WithoutCancel(ctx)
 	e.Cluster = sync.OnceValues(func() (*kube.Client, error) {
-		c, err := kube.Connect(ctx, kube.Config{Kubeconfig: s.Kubeconfig, Context: s.Context, Namespace: s.Namespace, Allowed: s.Namespaces})
+		c, err := kube.Connect(ctx, kube.Config{
+			Kubeconfig: s.Kubeconfig, Context: s.Context, Namespace: s.Namespace, Allowed: s.Namespaces, AnswerWithin: s.RequestTimeout, Version: penv.Version,
+		})
 		if err != nil {
 			return nil, fmt.Errorf("provider %s: %w", name, err)
 		}

@@ -90,7 +90,15 @@ func (e *executor) Read(ctx context.Context, dir string) (runner.Status, error) 
 		}
 		return lost(f, k), nil
 	}
-	return st, err
+	return st, unseen(k, err)
+}
+
+// unseen says of a stage that was begun that nobody could look at it: it is not over because of that.
+func unseen(k known, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &providers.OpenError{Err: fmt.Errorf("%s goes on, but cannot be followed; apply again to collect it: %w", k.placed.Job, err)}
 }
 
 func cancelled(message string) runner.Status {
@@ -122,7 +130,7 @@ func (e *executor) Wait(ctx context.Context, dir string, on func(runner.Progress
 			return e.Read(ctx, dir)
 		}
 		if k.outcome, err = e.await(ctx, f, k, on); err != nil {
-			return runner.Status{}, &providers.OpenError{Err: fmt.Errorf("%s goes on, but cannot be followed; apply again to collect it: %w", k.placed.Job, err)}
+			return runner.Status{}, unseen(k, err)
 		}
 		if k.outcome.Status.Phase != runner.Lost { // like the runner's, it follows from what is there, as long as that is so
 			if err := f.note(outcomeFile, k.outcome); err != nil {
@@ -144,13 +152,26 @@ func (e *executor) clear(ctx context.Context, f folder, k known) error {
 		return err
 	}
 	if err := e.remove(ctx, c, k, k.job(), 0); err != nil {
+		var again *kube.Retryable
+		if errors.As(err, &again) {
+			return &providers.OpenError{Err: fmt.Errorf("%s is over, but could not be deleted; apply again to do so: %w", k.placed.Job, err)}
+		}
 		return err
 	}
 	return f.note(deletedFile, time.Now().UTC())
 }
 
-// Cancel implements runs.Executor: the pods get SIGTERM and their grace, then the object is gone.
+// Cancel implements runs.Executor: the pods get SIGTERM and their grace, then the object is gone. It may go on when that could not be seen.
 func (e *executor) Cancel(ctx context.Context, dir string, _ time.Duration) error {
+	err := e.cancel(ctx, dir)
+	var again *kube.Retryable
+	if errors.As(err, &again) {
+		return &providers.OpenError{Err: err}
+	}
+	return err
+}
+
+func (e *executor) cancel(ctx context.Context, dir string) error {
 	f := folder(dir)
 	k, err := f.known()
 	if err != nil || k.isOver {

@@ -2,8 +2,10 @@ package pods
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sort"
@@ -23,6 +25,9 @@ const (
 	firstLook  = 200 * time.Millisecond
 	drainWithn = 30 * time.Second // for what a container wrote at its very end
 	maxLogLine = 1 << 20
+	// unseenFor is how long a run is waited for that nobody can look at. It goes on meanwhile; an API server that is moved to another
+	// machine takes less.
+	unseenFor = 10 * time.Minute
 )
 
 // errGone: the object no longer exists.
@@ -51,6 +56,8 @@ type watch struct {
 	k      known
 	sink   func(index int) (sink, error)
 
+	unseenFor time.Duration // 0 = the constant
+
 	sinks    map[int]sink
 	active   map[int]bool
 	followed map[string]bool
@@ -77,7 +84,7 @@ func (w *watch) run(ctx context.Context, onLook func(job *unstructured.Unstructu
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	pause, over := firstLook, time.Time{}
+	pause, over, seen := firstLook, time.Time{}, time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -95,10 +102,15 @@ func (w *watch) run(ctx context.Context, onLook func(job *unstructured.Unstructu
 		var again *kube.Retryable
 		switch {
 		case errors.As(err, &again):
-			continue // the cluster goes on without being watched; the context bounds how long that may last
+			if unseen := time.Since(seen); unseen > cmp.Or(w.unseenFor, unseenFor) {
+				return fmt.Errorf("it could not be looked at for %s: %w", unseen.Round(time.Second), err)
+			}
+			continue // the cluster goes on without being watched
 		case err != nil:
 			return err
-		case !done:
+		}
+		seen = time.Now()
+		if !done {
 			continue
 		}
 		if over.IsZero() {

@@ -209,3 +209,25 @@ func TestAWatchEndsWithItsContextAndWithItsJob(t *testing.T) {
 		t.Errorf("a Job made anew is not the one meant: %v", err)
 	}
 }
+
+func TestARunThatNobodyCanLookAtIsNotWaitedForWithoutEnd(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no quorum", http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(srv.Close)
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c, namespace: ns}}]}", srv.URL)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := kube.Connect(t.Context(), kube.Config{Kubeconfig: path, RetryFor: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err = (&watch{client: c, kind: oneJob{}, k: theJob(), unseenFor: 300 * time.Millisecond}).run(ctx, nil)
+	if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "could not be looked at for") || !strings.Contains(err.Error(), "no quorum") {
+		t.Errorf("%v", err)
+	}
+}

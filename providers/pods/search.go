@@ -185,13 +185,22 @@ func (s *searching) look(ctx context.Context) (outcome, bool, error) {
 	}
 	var cause *kube.CauseError
 	if err := s.starting.look(ctx, object, pods); errors.As(err, &cause) {
-		o := s.failed(cause.Cause.String(), pods)
-		o.Status.NotBegun = !s.starting.begun && len(got.Ended) == 0
-		return o, true, nil
+		return s.stuck(cause.Cause.String(), got, pods), true, nil
 	} else if err != nil {
 		return outcome{}, false, err
 	}
+	// A trial that failed is no reason why none follows it; its service may have gone.
+	if idle := s.starting.idle; !idle.IsZero() && time.Since(idle) > s.k.placed.Start {
+		return s.stuck(fmt.Sprintf("no trial has run for %s, and the search is not over: %s%s", s.k.placed.Start, kube.Ready(object).Message, s.reason), got, pods), true, nil
+	}
 	return outcome{}, false, nil
+}
+
+// stuck is a search that does not go on; perhaps no command of it has begun.
+func (s *searching) stuck(message string, got Searched, pods []corev1.Pod) outcome {
+	o := s.failed(message, pods)
+	o.Status.NotBegun = !s.starting.begun && len(got.Ended) == 0
+	return o
 }
 
 // goneSearch is a search whose object was deleted.

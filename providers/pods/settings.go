@@ -13,16 +13,17 @@ import (
 
 // Settings is the `provider` block of a provider that runs commands in pods.
 type Settings struct {
-	Kubeconfig       string   `ml:"kubeconfig" doc:"Kubeconfig file. Default: KUBECONFIG, then ~/.kube/config, then the pod's service account. One that a project names may not start programs or read tokens from files."`
-	Context          string   `ml:"context" doc:"Context in the kubeconfig. Default: the current one."`
-	Namespace        string   `ml:"namespace" doc:"Namespace of what a block does not put elsewhere. Default: the context's."`
-	Namespaces       []string `ml:"namespaces" doc:"Namespaces that may be touched at all. Default: the one above. \"*\" allows all, and objects that belong to none."`
-	Image            string   `ml:"image" doc:"Container image of commands whose block names none."`
-	RunnerImage      string   `ml:"runner_image" doc:"Image that holds this program as /ml. Default: this very executable, pushed to the artifact store."`
-	ServiceAccount   string   `ml:"service_account" doc:"Service account of pods. Default: the namespace's default, without its token."`
-	ImagePullSecrets []string `ml:"image_pull_secrets" doc:"Secrets with registry credentials. The first also serves to fetch inputs and to store models."`
-	InsecureRegistry []string `ml:"insecure_registries" doc:"Registry hosts that are spoken to without TLS. Loopback and private addresses may be anyway."`
-	MaxParallel      int      `ml:"max_parallel,min=1" doc:"Greatest number of runs at the same time. Default: as many as the plan allows."`
+	Kubeconfig       string        `ml:"kubeconfig" doc:"Kubeconfig file. Default: KUBECONFIG, then ~/.kube/config, then the pod's service account. One that a project names may not start programs or read tokens from files."`
+	Context          string        `ml:"context" doc:"Context in the kubeconfig. Default: the current one."`
+	Namespace        string        `ml:"namespace" doc:"Namespace of what a block does not put elsewhere. Default: the context's."`
+	Namespaces       []string      `ml:"namespaces" doc:"Namespaces that may be touched at all. Default: the one above. \"*\" allows all, and objects that belong to none."`
+	Image            string        `ml:"image" doc:"Container image of commands whose block names none."`
+	RunnerImage      string        `ml:"runner_image" doc:"Image that holds this program as /ml. Default: this very executable, pushed to the artifact store."`
+	ServiceAccount   string        `ml:"service_account" doc:"Service account of pods. Default: the namespace's default, without its token."`
+	ImagePullSecrets []string      `ml:"image_pull_secrets" doc:"Secrets with registry credentials. The first also serves to fetch inputs and to store models."`
+	InsecureRegistry []string      `ml:"insecure_registries" doc:"Registry hosts that are spoken to without TLS. Loopback and private addresses may be anyway."`
+	RequestTimeout   time.Duration `ml:"request_timeout,default=30s" doc:"How long one answer of the API server may take before the request is sent again. Logs that are followed have no such end."`
+	MaxParallel      int           `ml:"max_parallel,min=1" doc:"Greatest number of runs at the same time. Default: as many as the plan allows."`
 }
 
 // Block is what the nested block of a provider says of pods.

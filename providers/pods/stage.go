@@ -82,6 +82,14 @@ func (f folder) note(name string, v any) error {
 	return nil
 }
 
+// drop takes back a note.
+func (f folder) drop(name string) error {
+	if err := durable.RemoveIfThere(f.at(name)); err != nil {
+		return fmt.Errorf("folder of the run: %w", err)
+	}
+	return nil
+}
+
 func (f folder) recall(name string, v any) (bool, error) { return durable.ReadJSON(f.at(name), v) }
 
 // known is all that the folder says.

@@ -40,6 +40,10 @@ func (e *executor) Start(ctx context.Context, dir string, s runs.Stage) error {
 		return err
 	}
 	objects, at, err := e.plan(ctx, c, s, false)
+	var again *kube.Retryable
+	if err != nil && k.isPlaced && (oci.Retryable(err) || errors.As(err, &again)) {
+		return &providers.OpenError{Err: fmt.Errorf("%s was begun, and cannot go on now; apply again to do so: %w", k.placed.Job, err)}
+	}
 	if err != nil {
 		return err
 	}
@@ -60,11 +64,15 @@ func (e *executor) abandon(ctx context.Context, c *kube.Client, f folder, k know
 	if ctx.Err() != nil {
 		return cause
 	}
+	if errors.Is(cause, errBefore) && !k.isPlaced { // and nobody has tried before
+		return errors.Join(cause, f.drop(placedFile))
+	}
 	u, err := c.Get(ctx, k.placed.Job)
 	none := errors.Is(err, kube.ErrNotFound)
 	var again *kube.Retryable
-	// An admission that is out of order refuses an object with an error that could pass; as long as nothing is there, this is an answer.
-	if errors.As(cause, &again) && (!none || !errors.Is(cause, errRefused)) {
+	// An admission that is out of order refuses an object with an error that could pass; as long as nothing is there, this is an answer. One
+	// that never came is none: the object may still be made.
+	if errors.As(cause, &again) && (again.Unknown || !none || !errors.Is(cause, errRefused)) {
 		return &providers.OpenError{Err: fmt.Errorf("%s has not begun yet; apply again to go on with it: %w", k.placed.Job, cause)}
 	}
 	switch {
@@ -265,8 +273,12 @@ func (e *executor) input(ctx context.Context, in runs.Input) (pod.Artifact, erro
 	return pod.Artifact{Ref: in.Model.URI, Digest: string(in.Model.Digest)}, nil
 }
 
-// errRefused: the object could not be made, and what was made for it is of no use.
-var errRefused = errors.New("begin the run")
+var (
+	// errRefused: the object could not be made, and what was made for it is of no use.
+	errRefused = errors.New("begin the run")
+	// errBefore: it could not be seen whether the object is there, and nothing was made.
+	errBefore = errors.New("look whether the run has begun")
+)
 
 // create makes a stage's objects, or goes on where somebody else stopped.
 func (e *executor) create(ctx context.Context, c *kube.Client, o Objects, run string) (kube.Ref, error) {
@@ -287,7 +299,7 @@ func (e *executor) create(ctx context.Context, c *kube.Client, o Objects, run st
 			return ref, fmt.Errorf("%w: %w", errRefused, err)
 		}
 	case err != nil:
-		return ref, err
+		return ref, fmt.Errorf("%w: %w", errBefore, err)
 	default:
 		ref = kube.RefOf(there)
 		if there.GetLabels()[LabelRun] != LabelValue(run) {

@@ -229,6 +229,9 @@ func (c *Counter) Begun() int { return int(c.begun.Load()) }
 // Release lets commands go that are held up, and all later ones.
 func (c *Counter) Release() { c.open.Store(true) }
 
+// Hold holds up commands from now on.
+func (c *Counter) Hold() { c.open.Store(false) }
+
 // Counted is shell text that says that the command was begun.
 func (c *Counter) Counted() string {
 	return `python3 -c "import urllib.request as u; u.urlopen('` + c.url + `/begin')"; `

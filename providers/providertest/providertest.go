@@ -62,6 +62,7 @@ func Run(t *testing.T, c Case) {
 	t.Run("a half-known spec is refused", k.unknown)
 	t.Run("adopting an operation that left no trace starts nothing", k.absent)
 	t.Run("a probe gives the kind's digests, the same twice", k.probe)
+	t.Run("what is in the way is found without changing anything, also when half is known", k.preflight)
 	t.Run("an operation does its work once", k.once)
 	t.Run("what was made is there until it is deleted", k.lifetime)
 	if c.Slow != cty.NilVal {
@@ -113,6 +114,35 @@ func (k *kit) count() int {
 		return 0
 	}
 	return k.Count()
+}
+
+// preflight asks a driver that can say so what is in the way: of the good body nothing is, whether all of it is known or not.
+func (k *kit) preflight(t *testing.T) {
+	p, ok := providers.As[providers.Preflighter](k.Driver)
+	if !ok {
+		return
+	}
+	half := k.Spec.AsValueMap()
+	for name, v := range half {
+		if name == "model" || name == "image" && !v.IsNull() {
+			half[name] = cty.UnknownVal(v.Type())
+		}
+	}
+	before := k.count()
+	for name, spec := range map[string]cty.Value{"known": k.Spec, "half known": cty.ObjectVal(half)} {
+		found, err := p.Preflight(within(t), providers.PreflightRequest{Address: k.address(), Action: resource.Create, Spec: spec, State: &state.Snapshot{}})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, f := range found {
+			if !f.Warning {
+				t.Errorf("%s: in the way of a good body is %s: %s", name, f.Summary, f.Detail)
+			}
+		}
+	}
+	if n := k.count(); n != before {
+		t.Errorf("looking made %d effects", n-before)
+	}
 }
 
 // unknown puts an unknown in place of the first attribute that is set.

@@ -52,6 +52,9 @@ func (f Front) Recorded(rec *state.Record, block string) (Front, error) {
 	var own struct {
 		Namespace     string `json:"namespace"`
 		ClusterDomain string `json:"cluster_domain"`
+		Route         *struct {
+			Gateway string `json:"gateway"`
+		} `json:"route"`
 	}
 	if len(rec.Spec) > 0 {
 		if err := errors.Join(json.Unmarshal(rec.Spec, &spec), json.Unmarshal(rec.Spec, &nested)); err != nil {
@@ -64,6 +67,9 @@ func (f Front) Recorded(rec *state.Record, block string) (Front, error) {
 		}
 	}
 	f.Port, f.ClusterDomain = spec.Port, own.ClusterDomain
+	if own.Route != nil {
+		f.Route = &Route{Gateway: own.Route.Gateway} // what reading it back needs
+	}
 	if own.Namespace != "" {
 		f.Namespace = own.Namespace
 	}

@@ -67,6 +67,8 @@ type Front struct {
 	NodeSelector     map[string]string
 	Tolerations      []corev1.Toleration
 	ImagePullSecrets []string
+	// Route has a Gateway take requests from outside; nil = none does.
+	Route *Route
 }
 
 // Routers say what the routers may use.
@@ -148,13 +150,27 @@ func Remembered(gvk schema.GroupVersionKind, obj any) (*unstructured.Unstructure
 
 // routerService is the stable endpoint.
 func (f Front) routerService() (*unstructured.Unstructured, error) {
+	ports := []corev1.ServicePort{
+		{Name: "http", Port: f.Port, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString("http")},
+		{Name: "admin", Port: gateway.RouterAdminPort, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString("admin")},
+	}
+	for _, p := range f.sidePorts() {
+		ports = append(ports, corev1.ServicePort{Name: p.Name, Port: p.ContainerPort, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString(p.Name)})
+	}
 	return Remembered(gvkService, corev1.Service{ObjectMeta: f.Meta(f.Name, PartRouter), Spec: corev1.ServiceSpec{
-		Type: corev1.ServiceType(f.ServiceType), Selector: f.Labels(PartRouter),
-		Ports: []corev1.ServicePort{
-			{Name: "http", Port: f.Port, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString("http")},
-			{Name: "admin", Port: gateway.RouterAdminPort, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString("admin")},
-		},
+		Type: corev1.ServiceType(f.ServiceType), Selector: f.Labels(PartRouter), Ports: ports,
 	}})
+}
+
+// sidePorts are those at which a Gateway has decided between the versions.
+func (f Front) sidePorts() []corev1.ContainerPort {
+	if f.Route == nil {
+		return nil
+	}
+	return []corev1.ContainerPort{
+		{Name: "current", ContainerPort: gateway.RouterCurrentPort, Protocol: corev1.ProtocolTCP},
+		{Name: "candidate", ContainerPort: gateway.RouterCandidatePort, Protocol: corev1.ProtocolTCP},
+	}
 }
 
 // tokenName is a name that nobody else would give a Secret: it is written without a look, for no Secret is ever read.
@@ -213,6 +229,10 @@ func (f Front) routerDeployment() (*unstructured.Unstructured, error) {
 			{Name: "routes", MountPath: "/etc/continuo/routes", ReadOnly: true},
 			{Name: "token", MountPath: "/etc/continuo/token", ReadOnly: true},
 		},
+	}
+	for _, p := range f.sidePorts() {
+		container.Ports = append(container.Ports, p)
+		container.Command = append(container.Command, "-"+p.Name+"-port", strconv.Itoa(int(p.ContainerPort)))
 	}
 	d := appsv1.Deployment{ObjectMeta: f.Meta(f.Name, PartRouter), Spec: appsv1.DeploymentSpec{
 		Replicas: new(int32(f.Routers.Replicas)), Selector: &metav1.LabelSelector{MatchLabels: labels}, Strategy: OneMore(),

@@ -97,20 +97,19 @@ func ownerKey(namespace string, labels map[string]string) string {
 	return namespace + "\x00" + labels[pods.LabelProject] + "\x00" + labels[pods.LabelAddress]
 }
 
-// List reads namespaces: one LIST for each kind and namespace, whatever the number of deployments in it.
-func (p Parts) List(ctx context.Context, c *kube.Client, namespaces ...string) (*Index, error) {
+// List reads the namespaces of these: one LIST for each kind and namespace, whatever the number of deployments in it and of drivers
+// that look. The objects are others', too, and stay as they are.
+func (p Parts) List(ctx context.Context, reads *kube.Reads, fronts ...Front) (*Index, error) {
 	x := &Index{owned: map[string]Objects{}, all: map[string]Objects{}}
-	for _, namespace := range namespaces {
+	routed := slices.ContainsFunc(fronts, func(f Front) bool { return f.Route != nil })
+	for _, f := range fronts {
+		namespace := f.Namespace
 		if x.all[namespace] != nil {
 			continue
 		}
 		x.all[namespace] = Objects{}
-		for _, k := range append([]Kind{{GroupVersionKind: gvkConfigMap, Part: PartRouter}}, p.Kinds...) {
-			sel := k.selector(kube.ManagedBy + "=" + kube.FieldManager)
-			if k.All {
-				sel = kube.Selector{}
-			}
-			list, err := c.List(ctx, k.GroupVersionKind, namespace, sel)
+		for _, k := range p.kinds(routed) {
+			list, err := k.list(ctx, reads, namespace)
 			var missing *kube.MissingKindError
 			if errors.As(err, &missing) {
 				continue // what defines the kind was removed, and its objects with it
@@ -124,6 +123,30 @@ func (p Parts) List(ctx context.Context, c *kube.Client, namespaces ...string) (
 		}
 	}
 	return x, nil
+}
+
+// kinds are all that a deployment has, in the order in which they are deleted but for the ConfigMap.
+func (p Parts) kinds(routed bool) []Kind {
+	out := []Kind{{GroupVersionKind: gvkConfigMap, Part: PartRouter}}
+	if routed {
+		out = append(out, Kind{GroupVersionKind: gvkRoute, Part: PartRouter})
+	}
+	return append(out, p.Kinds...)
+}
+
+func (k Kind) list(ctx context.Context, reads *kube.Reads, namespace string) ([]*unstructured.Unstructured, error) {
+	if k.All {
+		return reads.List(ctx, k.GroupVersionKind, namespace, kube.Selector{})
+	}
+	// All of ours, and not only those of this kind of part: then it is the list that others read as well.
+	list, err := reads.Owned(ctx, k.GroupVersionKind, namespace)
+	var out []*unstructured.Unstructured
+	for _, u := range list {
+		if part, ok := u.GetLabels()[LabelPart]; ok && (k.Part == "" || k.Part == part) {
+			out = append(out, u)
+		}
+	}
+	return out, err
 }
 
 func (x *Index) put(namespace string, u *unstructured.Unstructured) {
@@ -191,6 +214,9 @@ func (p Parts) object(f Front, o Objects, req providers.ReadRequest) (providers.
 // missing says which object that must be there is not.
 func (p Parts) missing(f Front, s *State, o Objects) (kind, name, why string) {
 	need := []Object{{gvkDeployment, f.Name}, {gvkService, f.Name}}
+	if f.Route != nil {
+		need = append(need, Object{gvkRoute, f.Name})
+	}
 	if n := s.Live.Current.Number; n > 0 {
 		for _, gvk := range p.Version {
 			need = append(need, Object{gvk, f.VersionName(n)})
@@ -284,6 +310,13 @@ func (p Parts) phase(out *providers.Object, f Front, live gateway.Live, o Object
 	_, down, err := ReadyPods(o.Get(gvkDeployment, f.Name), p.Now())
 	if down != "" {
 		out.Phase, out.Message = resource.PhaseFailed, "no router is ready: "+down
+		return nil
+	}
+	if err == nil {
+		down, err = f.throughGateway(o, out.Info)
+	}
+	if down != "" {
+		out.Phase, out.Message = resource.PhaseFailed, down
 	}
 	return err
 }
@@ -319,8 +352,13 @@ func (p Parts) Delete(ctx context.Context, c *kube.Client, f Front, req provider
 		}
 		f.Project = config.GetLabels()[pods.LabelProject]
 	}
+	routed := f.Route != nil
+	if config != nil && !routed {
+		s, err := stateOf(config)
+		routed = err == nil && s.Routed // one that cannot be read is no reason to keep the rest
+	}
 	for _, part := range []string{PartRouter, PartServer} {
-		for _, k := range p.Kinds {
+		for _, k := range p.kinds(routed)[1:] {
 			if k.Part != "" && k.Part != part {
 				continue
 			}

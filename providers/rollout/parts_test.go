@@ -2,13 +2,10 @@ package rollout
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,58 +16,18 @@ import (
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/pods"
+	"github.com/continuo-ml/continuo/providers/providertest"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
-
-// golden compares objects with a file. With ML_UPDATE_GOLDEN=1 it writes the file, for a person to read.
-func golden(t *testing.T, name string, objects ...*unstructured.Unstructured) {
-	t.Helper()
-	var b strings.Builder
-	for _, u := range objects {
-		notes := u.GetAnnotations()
-		if _, ok := notes[kube.AnnotationApplied]; ok {
-			delete(notes, kube.AnnotationApplied) // the same once more
-			u.SetAnnotations(notes)
-		}
-		text, err := json.MarshalIndent(u.Object, "", "  ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.Write(append(text, '\n'))
-	}
-	file := filepath.Join("testdata", name+".json")
-	if os.Getenv("ML_UPDATE_GOLDEN") != "" {
-		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), b.String()); d != "" {
-		t.Errorf("%s: %s", file, d)
-	}
-}
-
-func must(t *testing.T) func(*unstructured.Unstructured, error) *unstructured.Unstructured {
-	return func(u *unstructured.Unstructured, err error) *unstructured.Unstructured {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return u
-	}
-}
 
 func TestWhatStandsInFront(t *testing.T) {
 	t.Parallel()
 	f := Front{Name: "tumors", Namespace: "ns", Address: resource.Address{Kind: "deployment", Name: "tumors"}, Project: "p1", Runner: "r.example/ml/runner@sha256:aa"}.WithDefaults()
 	s := &State{Op: "op1", Asked: gateway.Version{Number: 3, Digest: "sha256:33"}, Live: gateway.Live{Generation: 7, Current: gateway.Version{Number: 2, Digest: "sha256:22"}},
 		URLs: map[int]string{2: "http://tumors-v2.ns.svc.cluster.local.:80"}}
-	golden(t, "router", must(t)(f.routerService()), must(t)(f.routerDeployment()), must(t)(f.tokenSecret("secret", metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: f.Name, UID: "u1"})),
-		must(t)(f.configMap(s.routes(f, gateway.Capture{Enabled: true}, nil), s)))
+	providertest.Golden(t, "testdata/router.json", providertest.Object(t)(f.routerService()), providertest.Object(t)(f.routerDeployment()), providertest.Object(t)(f.tokenSecret("secret", metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: f.Name, UID: "u1"})),
+		providertest.Object(t)(f.configMap(s.routes(f, gateway.Capture{Enabled: true}, nil), s)))
 }
 
 // exampleParts are those of a provider whose versions are Deployments.
@@ -94,9 +51,9 @@ func alive(t *testing.T, change func(*State)) (Front, Objects) {
 	if change != nil {
 		change(s)
 	}
-	version := must(t)(Remembered(gvkDeployment, appsv1.Deployment{ObjectMeta: f.Meta(f.VersionName(3), PartServer), Spec: appsv1.DeploymentSpec{Replicas: new(int32(2))}}))
+	version := providertest.Object(t)(Remembered(gvkDeployment, appsv1.Deployment{ObjectMeta: f.Meta(f.VersionName(3), PartServer), Spec: appsv1.DeploymentSpec{Replicas: new(int32(2))}}))
 	o := Objects{}
-	for _, u := range []*unstructured.Unstructured{must(t)(f.routerService()), must(t)(f.routerDeployment()), must(t)(f.configMap(s.routes(f, gateway.Capture{}, nil), s)), version} {
+	for _, u := range []*unstructured.Unstructured{providertest.Object(t)(f.routerService()), providertest.Object(t)(f.routerDeployment()), providertest.Object(t)(f.configMap(s.routes(f, gateway.Capture{}, nil), s)), version} {
 		o.Put(u)
 	}
 	return f, o
@@ -172,7 +129,7 @@ func TestObjectsAreFoundByTheirOwner(t *testing.T) {
 	t.Parallel()
 	x := &Index{owned: map[string]Objects{}, all: map[string]Objects{"team": {}, "other": {}}}
 	f := front()
-	mine, stray := must(t)(f.routerService()), must(t)(f.routerDeployment())
+	mine, stray := providertest.Object(t)(f.routerService()), providertest.Object(t)(f.routerDeployment())
 	stray.SetLabels(map[string]string{pods.LabelAddress: f.Labels("")[pods.LabelAddress]})
 	x.put("team", mine)
 	x.put("team", stray)

@@ -154,6 +154,7 @@ func (r *roll) ask(ctx context.Context) error {
 	s.Live.Phase, s.Live.Message = gateway.PhaseRolling, "" // no longer at rest
 	s.Op, s.Asked, s.Forced, s.Policy = r.OpID, r.Asked, r.Force, r.Policy
 	s.Runner, s.Resolved = runner, resolved
+	s.Routed = s.Routed || r.Front.Route != nil
 	return r.save(ctx)
 }
 
@@ -213,7 +214,10 @@ func (r *roll) publish(ctx context.Context) error {
 	if err := r.save(ctx); err != nil {
 		return err
 	}
-	return r.route.spread(ctx, r.routes())
+	if err := r.route.spread(ctx, r.routes()); err != nil {
+		return err
+	}
+	return r.enter(ctx)
 }
 
 // token guards the routers' admin ports. It follows from the project's key, so that no Secret need be read to know it.

@@ -42,6 +42,9 @@ type State struct {
 	// Good is how the servers of the current version were when it took over, to go back to.
 	Good json.RawMessage `json:"good,omitempty"`
 
+	// Routed says that there is an HTTPRoute.
+	Routed bool `json:"routed,omitempty"`
+
 	saved gateway.Routes // as they are in the ConfigMap
 }
 

@@ -1,6 +1,7 @@
 package runs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -132,10 +133,11 @@ func (o *op) warn(x config.Exec) {
 
 // checkout puts the files of a model where commands can read them, and returns the folder. The folder is a cache: one that holds
 // something else, because a command wrote into it, is made anew.
-func (e *Workspace) checkout(d resource.Digest) (string, error) {
-	s, err := e.Store()
+func (e *Workspace) checkout(ctx context.Context, m Made) (string, error) {
+	d := m.Digest
+	s, err := e.Models(ctx, m)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("model %s: %w", d.Short(), err)
 	}
 	dir := e.checkedOut(d)
 	err = s.Checkout(d.Hex(), dir)

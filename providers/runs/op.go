@@ -139,7 +139,7 @@ func (o *op) run(ctx context.Context, name string, s Stage, on func(runner.Progr
 	}
 	if st.Phase == runner.Absent || st.Phase == runner.Starting {
 		if err := o.start(ctx, dir, s); err != nil {
-			return st, err
+			return st, o.left(ctx, dir, s, st.Phase, err)
 		}
 	}
 	st, err = o.exec.Wait(ctx, dir, on)
@@ -194,6 +194,20 @@ func (o *op) start(ctx context.Context, dir string, s Stage) error {
 		return errors.Join(err, o.exec.Cancel(ctx, dir, s.Spec.Grace))
 	}
 	return nil
+}
+
+// left ends an operation that cannot go on with a stage that somebody prepared: what was made of it must not stay behind.
+func (o *op) left(ctx context.Context, dir string, s Stage, phase runner.Phase, why error) error {
+	var failed *providers.RunError
+	if phase != runner.Starting || !errors.As(why, &failed) {
+		return why
+	}
+	err := o.exec.Cancel(ctx, dir, s.Spec.Grace)
+	var open *providers.OpenError
+	if errors.As(err, &open) {
+		return &providers.OpenError{Err: errors.Join(why, open.Err)}
+	}
+	return errors.Join(why, err)
 }
 
 // masked begins what stands in a recorded spec for a sensitive value.

@@ -50,7 +50,7 @@ func (e *Workspace) artifactsDir() (string, error) {
 	case a == "":
 		return filepath.Join(e.Dir, "artifacts"), nil
 	case strings.Contains(a, "://"):
-		return "", fmt.Errorf("artifacts %q: the local provider keeps models in a folder; set ml { artifacts } to a path such as \".ml/artifacts\", or train with a cluster provider", a)
+		return "", fmt.Errorf("artifacts %q: models of this machine are kept in a folder, and those of a cluster in a registry; set ml { artifacts } to a path such as \".ml/artifacts\", or to oci://HOST/NAME with a cluster provider (buckets hold datasets, not models)", a)
 	case filepath.IsAbs(a):
 		return filepath.Clean(a), nil
 	}

@@ -2,11 +2,15 @@ package runs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/runner"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
@@ -47,12 +51,12 @@ func (p Processes) Start(ctx context.Context, dir string, s Stage) error {
 	spec.Inputs = make(map[string]string, len(s.Inputs))
 	var err error
 	for name, in := range s.Inputs {
-		if spec.Inputs[name], err = p.path(in); err != nil {
+		if spec.Inputs[name], err = p.path(ctx, in); err != nil {
 			return err
 		}
 	}
 	if s.Model != nil {
-		if spec.ModelDir, err = p.path(*s.Model); err != nil {
+		if spec.ModelDir, err = p.path(ctx, *s.Model); err != nil {
 			return err
 		}
 		spec.ModelReadOnly = true
@@ -68,9 +72,9 @@ func (p Processes) Start(ctx context.Context, dir string, s Stage) error {
 	return runner.Start(ctx, dir, spec)
 }
 
-func (p Processes) path(in Input) (string, error) {
+func (p Processes) path(ctx context.Context, in Input) (string, error) {
 	if in.IsModel() {
-		return p.W.checkout(in.Model.Digest)
+		return p.W.checkout(ctx, in.Model)
 	}
 	return in.Path, nil
 }
@@ -115,12 +119,19 @@ func (p Processes) Import(ctx context.Context, _ resource.Address, dir string) (
 	return Made{Digest: resource.DigestOfHex(hex), Bytes: manifest.Bytes(), URI: uri}, err
 }
 
-// Stored implements Executor.
-func (p Processes) Stored(_ context.Context, m Made) error {
+// Stored implements Executor. What a cluster trained may be here, or still in its registry.
+func (p Processes) Stored(ctx context.Context, m Made) error {
 	store, err := p.W.Store()
 	if err != nil {
 		return err
 	}
 	_, err = store.Manifest(m.Digest.Hex())
+	if !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(m.URI, oci.Scheme) {
+		return err
+	}
+	_, err = registry().Resolve(ctx, m.URI)
+	if errors.Is(err, oci.ErrNotFound) {
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
 	return err
 }

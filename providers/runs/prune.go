@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/continuo-ml/continuo/internal/runner"
+	"github.com/continuo-ml/continuo/internal/source"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 )
@@ -44,6 +45,7 @@ func (e *Workspace) Prune(ctx context.Context, req providers.PruneRequest) (prov
 			return name, live, err
 		}),
 		e.pruneModels(p),
+		e.pruneSources(p),
 	)
 	if err != nil {
 		return p.out, fmt.Errorf("prune local files: %w", err)
@@ -165,5 +167,15 @@ func (e *Workspace) pruneModels(p *pruner) error {
 	}
 	freed, _, err := s.Prune(keep)
 	p.out.Bytes += freed
+	return err
+}
+
+// pruneSources lets go of what was downloaded and is in no version that stays.
+func (e *Workspace) pruneSources(p *pruner) error {
+	removed, n, err := source.Prune(p.ctx, e.sourcesDir(), p.req.KeepDigests, p.req.DryRun)
+	for _, what := range removed {
+		p.out.Removed = append(p.out.Removed, "download "+what)
+	}
+	p.out.Bytes += n
 	return err
 }

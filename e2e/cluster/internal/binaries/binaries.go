@@ -12,9 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -24,6 +26,8 @@ type Module struct {
 	Path    string   // of the Go module whose programs are built
 	Tools   []string // names of the programs
 	LDFlags string   // beside -s -w
+	// Adds are files that the module needs and its published archive lacks, by name, with what stands in them.
+	Adds map[string]string
 }
 
 // Builder builds modules.
@@ -44,6 +48,9 @@ func (b Builder) Key(m Module) (string, error) {
 		fmt.Fprintf(h, "%s %d\n%s", name, len(text), text)
 	}
 	fmt.Fprintln(h, m.LDFlags)
+	for _, name := range slices.Sorted(maps.Keys(m.Adds)) {
+		fmt.Fprintf(h, "%s\n%s\n", name, m.Adds[name])
+	}
 	return m.Name + "-" + hex.EncodeToString(h.Sum(nil))[:16], nil
 }
 
@@ -80,13 +87,58 @@ func (b Builder) Build(ctx context.Context, m Module) (string, error) {
 	if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o755)); err != nil {
 		return "", fmt.Errorf("build %s: %w", m.Name, err)
 	}
-	if _, err := b.goTool(ctx, m, "build", "-trimpath", "-ldflags", strings.TrimSpace("-s -w "+m.LDFlags), "-o", tmp+"/", "tool"); err != nil {
+	args := []string{"build", "-trimpath", "-ldflags", strings.TrimSpace("-s -w " + m.LDFlags), "-o", tmp + "/"}
+	if len(m.Adds) > 0 {
+		from, err := b.Files(ctx, m)
+		if err != nil {
+			return "", err
+		}
+		modfile, err := b.completed(m, from, dir+".src")
+		if err != nil {
+			return "", err
+		}
+		args = append(args, "-modfile="+modfile)
+	}
+	if _, err := b.goTool(ctx, m, append(args, "tool")...); err != nil {
 		return "", err
+	}
+	if err := os.RemoveAll(dir + ".src"); err != nil {
+		return "", fmt.Errorf("build %s: %w", m.Name, err)
 	}
 	if err := errors.Join(os.RemoveAll(dir), os.Rename(tmp, dir)); err != nil {
 		return "", fmt.Errorf("build %s: %w", m.Name, err)
 	}
 	return dir, nil
+}
+
+// completed copies the source of the module that is built to a folder, with what it lacks, and returns a go.mod that builds from there.
+func (b Builder) completed(m Module, from, to string) (string, error) {
+	if err := errors.Join(os.RemoveAll(to), os.MkdirAll(to, 0o755)); err != nil {
+		return "", fmt.Errorf("build %s: %w", m.Name, err)
+	}
+	src, modfile := filepath.Join(to, "src"), filepath.Join(to, "go.mod")
+	if err := os.CopyFS(src, os.DirFS(from)); err != nil {
+		return "", fmt.Errorf("build %s: copy its source: %w", m.Name, err)
+	}
+	for name, text := range m.Adds {
+		at := filepath.Join(src, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, []byte(text), 0o644)); err != nil {
+			return "", fmt.Errorf("build %s: %w", m.Name, err)
+		}
+	}
+	for _, name := range []string{"go.mod", "go.sum"} {
+		text, err := os.ReadFile(filepath.Join(b.Source, m.Name, name))
+		if err != nil {
+			return "", fmt.Errorf("build %s: %w", m.Name, err)
+		}
+		if name == "go.mod" {
+			text = append(text, []byte("\nreplace "+m.Path+" => "+src+"\n")...)
+		}
+		if err := os.WriteFile(filepath.Join(to, name), text, 0o644); err != nil {
+			return "", fmt.Errorf("build %s: %w", m.Name, err)
+		}
+	}
+	return modfile, nil
 }
 
 // Files returns the folder of the Go module that is built: its manifests lie there. It downloads the module if that is missing.

@@ -56,6 +56,8 @@ func TestTheKeyFollowsWhateverDecidesTheBytes(t *testing.T) {
 			put(t, filepath.Join(b.Source, "m", "go.sum"), "")
 		}},
 		{"flags of the linker", func() { m.LDFlags = "-X a=b" }},
+		{"what it lacks", func() { m.Adds = map[string]string{"a": "b"} }},
+		{"the text of what it lacks", func() { m.Adds = map[string]string{"a": "c"} }},
 		{"the name", func() {
 			m.Name = "n"
 			put(t, filepath.Join(b.Source, "n", "go.mod"), "")
@@ -133,5 +135,32 @@ func TestTheToolsOfAModuleAreBuilt(t *testing.T) {
 	}
 	if built, err := b.Built(m); built || err != nil {
 		t.Errorf("after it: built %v, %v", built, err)
+	}
+}
+
+func TestWhatAModuleLacksIsAddedToACopy(t *testing.T) {
+	b, m := source(t)
+	from, to := t.TempDir(), filepath.Join(t.TempDir(), "src")
+	put(t, filepath.Join(from, "web", "embed.go"), "package web\n")
+	m.Adds = map[string]string{"web/static/index.html": "nothing\n"}
+	modfile, err := b.completed(m, from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(modfile)
+	if err != nil || !strings.HasPrefix(string(text), "module m\n") {
+		t.Fatalf("%s %v", text, err)
+	}
+	_, copied, found := strings.Cut(strings.TrimSpace(string(text)), "replace example.com/m => ")
+	if !found {
+		t.Fatalf("the module is not replaced: %s", text)
+	}
+	for name, want := range map[string]string{"web/embed.go": "package web\n", "web/static/index.html": "nothing\n"} {
+		if got, err := os.ReadFile(filepath.Join(copied, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(from, "web", "static")); err == nil {
+		t.Error("the source itself was changed")
 	}
 }

@@ -37,7 +37,7 @@ training "searched" {
     runtime_patches = [{
       trainingRuntimeSpec = { template = { spec = { replicatedJobs = [{
         name     = "node"
-        template = { spec = { template = { spec = { containers = [{ name = "node", env = [{ name = "PATCHED", value = "yes" }] }] } } } }
+        template = { spec = { template = { spec = { securityContext = { supplementalGroups = [4711] } } } } }
       }] } } }
     }]
   }

@@ -1,9 +1,9 @@
 dataset "tumors" { source = "data/wdbc.csv" }
 
-check "compiled" { command = ["kfp", "dsl", "compile", "--py", "train.py", "--output", "pipelines/train.yaml"] }
+check "components" { command = ["python3", "-m", "pytest", "pipelines"] }
 
 pipeline "train" {
-  depends_on = [check.compiled]
+  depends_on = [check.components]
   package    = "pipelines/train.yaml"
   params     = { rows = 300, data = dataset.tumors.digest, rates = [0.1, 0.2] }
   experiment = "nightly"

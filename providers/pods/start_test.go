@@ -1,0 +1,97 @@
+package pods
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/continuo-ml/continuo/internal/kube"
+	"github.com/continuo-ml/continuo/providers"
+)
+
+// asleep is an API server with at most one Job, that of a run.
+type asleep struct {
+	run     string // "" has none
+	deleted int
+}
+
+func (s *asleep) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case r.URL.Path == "/apis/batch/v1":
+		fmt.Fprint(w, `{"kind":"APIResourceList","resources":[{"name":"jobs","kind":"Job","namespaced":true}]}`)
+	case s.run == "":
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"kind":"Status","status":"Failure","reason":"NotFound","code":404,"details":{"name":"j","kind":"jobs"}}`)
+	case r.Method == http.MethodDelete:
+		s.run = ""
+		s.deleted++
+		fmt.Fprint(w, `{"kind":"Status","status":"Success"}`)
+	default:
+		fmt.Fprintf(w, `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"j","namespace":"ns","uid":"u","labels":{%q:%q}},"spec":{"suspend":true}}`, LabelRun, s.run)
+	}
+}
+
+func TestWhatCouldNotBeginIsTakenAwayOrStaysOpen(t *testing.T) {
+	final := errors.New("exceeded quota")
+	passing := &kube.Retryable{Err: errors.New("the API server answers 503")}
+	for name, c := range map[string]struct {
+		run     string
+		cause   error
+		deleted int
+		open    bool // the next apply goes on with it
+		over    bool // it never will begin
+	}{
+		"refused for good":                    {"op", final, 1, false, true},
+		"nothing was made":                    {"", final, 0, false, true},
+		"another run's is left alone":         {"other", final, 0, false, true},
+		"the server is away":                  {"op", passing, 0, true, false},
+		"the server is away before anything":  {"", passing, 0, true, false},
+		"an admission is out of order":        {"", fmt.Errorf("%w: %w", errRefused, passing), 0, false, true},
+		"an admission came after it was made": {"op", fmt.Errorf("%w: %w", errRefused, passing), 0, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &asleep{run: c.run}
+			srv := httptest.NewServer(s)
+			t.Cleanup(srv.Close)
+			path := filepath.Join(t.TempDir(), "kubeconfig")
+			text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c, namespace: ns}}]}", srv.URL)
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			client, err := kube.Connect(t.Context(), kube.Config{Kubeconfig: path, RetryFor: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, k := folder(t.TempDir()), theJob()
+			k.placed.Run, k.isPlaced = "op", true
+			err = (&executor{Env: &Env{}}).abandon(t.Context(), client, f, k, c.cause)
+			var open *providers.OpenError
+			if !errors.Is(err, c.cause) || errors.As(err, &open) != c.open {
+				t.Errorf("%T: %v", err, err)
+			}
+			if s.deleted != c.deleted {
+				t.Errorf("%d were deleted, want %d", s.deleted, c.deleted)
+			}
+			now, err := f.known()
+			if err != nil || now.isOver != c.over || c.over && (!now.outcome.Status.NotBegun || !strings.Contains(now.outcome.Status.Message, "it could not begin")) {
+				t.Errorf("%+v, %v", now.outcome, err)
+			}
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f := folder(t.TempDir())
+	if err := (&executor{Env: &Env{}}).abandon(ctx, nil, f, theJob(), final); !errors.Is(err, final) {
+		t.Error(err)
+	}
+	if now, err := f.known(); err != nil || now.isOver {
+		t.Errorf("an interrupted start is over: %+v, %v", now, err)
+	}
+}
