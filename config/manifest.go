@@ -18,7 +18,7 @@ type Manifest struct {
 	Objects any           `ml:"objects" doc:"The objects as values instead: one, or a list of them. A plan shows what changes by paths in here, also for yaml: objects.KIND.GROUP/NAMESPACE/NAME, without group or namespace where there is none. What a Secret holds is kept as a keyed hash and never shown."`
 	WaitFor []string      `ml:"wait_for,policy" doc:"Conditions that must hold besides each object being ready as its kind is: KIND/NAME:CONDITION, such as \"Certificate/web:Ready\", with =STATUS for another status than True."`
 	Force   []string      `ml:"force,policy" doc:"Fields that are taken over from another field manager: KIND/NAME:PATH, such as \"Deployment/web:spec.replicas\". A conflict about any other field is an error that names its manager."`
-	Prune   bool          `ml:"prune,policy,default=true" doc:"Whether objects that are no longer listed are deleted."`
+	Prune   bool          `ml:"prune,policy,default=true" doc:"Whether objects that are no longer listed are deleted. One that was there before the block is given back instead, as by destroy: what was applied to it goes, and it stays."`
 	Timeout time.Duration `ml:"timeout,policy,default=5m" doc:"How long the objects may take to become ready."`
 }
 

@@ -183,6 +183,17 @@ func replaceImmutable() *planner.Plan {
 	return newPlan(moved, imported, deploy, gone, forget)
 }
 
+// anewInPart has an object of which one part cannot be changed in place.
+func anewInPart() *planner.Plan {
+	at := "objects.Job.batch/load.spec.template.spec.containers"
+	load := step("manifest.cache", resource.Replace,
+		resource.Reason{Code: resource.ReasonConfigChanged, Path: at, Old: "[1]", New: "[2]", Message: "configuration changed"},
+		resource.Reason{Code: resource.ReasonImmutable, Path: "Job.batch/load:spec.template", Message: "Job.batch/load, for spec.template cannot be changed in place; the rest stays"})
+	load.Provider = "kubernetes"
+	load.Changes = []planner.Change{{Path: at, Old: raw([]int{1}), New: raw([]int{2})}}
+	return newPlan(load)
+}
+
 // tenThousand are equal checks of one for_each, and trainings that differ.
 func tenThousand() *planner.Plan {
 	var steps []*planner.Step

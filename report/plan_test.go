@@ -28,6 +28,7 @@ func TestPlansLookAsTheyShould(t *testing.T) {
 		{"data_changed_narrow", dataChanged(), Style{Unicode: true, Width: 50}},
 		{"gate_closed", gateClosed(), uni},
 		{"replace", replaceImmutable(), uni},
+		{"anew_in_part", anewInPart(), uni},
 		{"ten_thousand", tenThousand(), uni},
 		{"secrets", secrets(), uni},
 		{"hostile", hostile(), uni},

@@ -130,6 +130,8 @@ func (v *view) stepRows(st *planner.Step) []row {
 		case r.Code == resource.ReasonLiveChanged:
 			seen["\x00live"] = true
 			rows = append(rows, v.putBack(st))
+		case r.Code == resource.ReasonImmutable && r.Path != "" && changes[r.Path] == nil && r.Old+r.New == "":
+			rows = append(rows, row{label: "made anew", value: []span{{r.Message, Plain}}, long: true}) // a part of it, as its driver says
 		case movedWord(r.Code) != "" || r.Code == resource.ReasonImmutable:
 			if r.Path != "" && !seen[r.Path] {
 				seen[r.Path] = true

@@ -41,8 +41,13 @@ func TestC(t *testing.T) {
 // mends wants a plan that does this and names these, and an apply after which nothing is left to do.
 func (w *world) mends(step string, names ...string) {
 	w.Helper()
-	if got := w.plan()["deployment.m"]; got != step {
-		w.Errorf("the deployment is planned as %q, want %q", got, step)
+	w.mendsAt("deployment.m", step, names...)
+}
+
+func (w *world) mendsAt(address, step string, names ...string) {
+	w.Helper()
+	if got := w.plan()[address]; got != step {
+		w.Errorf("%s is planned as %q, want %q", address, got, step)
 	}
 	text := w.ml("plan")
 	for _, n := range names {

@@ -25,6 +25,8 @@ func TestG(t *testing.T) {
 		broken func(w *world)
 		// words stand together in one line of what ml says.
 		words []string
+		// early: it is said before anything is done.
+		early bool
 	}{
 		{
 			name: "an image that is not there", vars: []string{"-var", "train_image=" + here.registry + "/nothing:1"},
@@ -61,9 +63,18 @@ func TestG(t *testing.T) {
 			},
 			words: []string{"training.t", "is being deleted"},
 		},
+		{
+			name: "a kind that is not installed", vars: []string{"-var", "extra=monitoring.coreos.com/v1 ServiceMonitor"}, early: true,
+			words: []string{"manifest.extra", "servicemonitors.monitoring.coreos.com", "the Prometheus Operator"},
+		},
+		{
+			name: "a version of KServe that is not installed", vars: []string{"-var", "extra=serving.kserve.io/v9 InferenceService"}, early: true,
+			words: []string{"manifest.extra", "inferenceservices.serving.kserve.io", "it comes with KServe"},
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorldOf(t, os.DirFS(filepath.Join("testdata", "causes")), "kubernetes")
 			if c.broken != nil {
 				c.broken(w)
@@ -74,8 +85,15 @@ func TestG(t *testing.T) {
 			if took > 2*time.Minute {
 				t.Errorf("it took %s", took)
 			}
+			if c.early { // a diagnostic, which is wrapped as a paragraph
+				_, of, _ := strings.Cut(out, "Error: ")
+				out = joined(of)
+			}
 			if !oneLineHas(out, c.words) {
 				t.Errorf("no line says %q:\n%s", c.words, out)
+			}
+			if c.early {
+				w.gone()
 			}
 			t.Logf("%.1f s: %s", took.Seconds(), lineWith(out, c.words[len(c.words)-1]))
 		})

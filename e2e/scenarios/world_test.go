@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -67,6 +68,9 @@ type world struct {
 	env       []string
 }
 
+// worlds counts them: two that begin in one millisecond have two namespaces.
+var worlds atomic.Int64
+
 // newWorld copies an example of the repository. At the end of a test that failed it destroys what was applied; a test that
 // passes has done so itself, and found nothing left.
 func newWorld(t *testing.T, example, where string) *world {
@@ -76,7 +80,7 @@ func newWorld(t *testing.T, example, where string) *world {
 
 func newWorldOf(t *testing.T, files fs.FS, where string) *world {
 	t.Helper()
-	w := &world{T: t, dir: t.TempDir(), namespace: fmt.Sprintf("e2e-%s-%d", strings.ToLower(strings.TrimPrefix(t.Name(), "Test"))[:1], time.Now().UnixMilli()%1e8)}
+	w := &world{T: t, dir: t.TempDir(), namespace: fmt.Sprintf("e2e-%s-%d-%d", strings.ToLower(strings.TrimPrefix(t.Name(), "Test"))[:1], time.Now().UnixMilli()%1e8, worlds.Add(1))}
 	if err := os.CopyFS(w.dir, files); err != nil {
 		t.Fatal(err)
 	}

@@ -266,15 +266,17 @@ func (a *application) explain(w *object, err error) error {
 		for _, c := range conflict.Conflicts {
 			parts = append(parts, fmt.Sprintf("%s belongs to %q", c.Path, c.Manager))
 		}
-		return fmt.Errorf("%s: %s: leave it to them, or take it over with force = [%q]: %w", w.at, strings.Join(parts, ", "), w.key+":"+conflict.Conflicts[0].Path, errConflict)
+		return &foreignError{fmt.Sprintf("%s: %s; leave it to them, or take it over with force = [%q]", w.at, strings.Join(parts, ", "), w.key+":"+conflict.Conflicts[0].Path)}
 	case errors.As(err, &fixed):
 		return fmt.Errorf("%w: plan again, and the plan will say that it is made anew", err)
 	}
 	return err
 }
 
-// errConflict matches an apply that would have taken fields from others.
-var errConflict = errors.New("nothing was taken from them")
+// foreignError is an apply that would have taken fields from others. Nothing was taken.
+type foreignError struct{ text string }
+
+func (e *foreignError) Error() string { return e.text }
 
 // make applies the objects in their order. What waits for a namespace or a kind of the block's own is tried once that is there.
 func (a *application) make(ctx context.Context) error {

@@ -565,7 +565,7 @@ spec:
 		t.Errorf("error %v", err)
 	}
 	found := m.preflight(spec)
-	if len(found) != 1 || found[0].Immutable != "Job.batch/j:spec.template" || found[0].Summary != "Job.batch/j is made anew, and the rest stays: spec.template cannot be changed in place" {
+	if len(found) != 1 || found[0].Immutable != "Job.batch/j:spec.template" || found[0].Summary != "Job.batch/j, for spec.template cannot be changed in place; the rest stays" {
 		t.Fatalf("the plan is told %+v", found)
 	}
 	req := m.request("op3", spec)

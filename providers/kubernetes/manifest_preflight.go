@@ -39,7 +39,7 @@ func (m *manifests) Preflight(ctx context.Context, req providers.PreflightReques
 	for _, w := range a.wanted {
 		if w.fixed != nil && req.Action == resource.Update {
 			path := w.key + ":" + strings.Join(w.fixed.Fields, ",")
-			out = append(out, providers.Finding{Immutable: path, Summary: fmt.Sprintf("%s is made anew, and the rest stays: %s cannot be changed in place", w.key, strings.Join(w.fixed.Fields, ", "))})
+			out = append(out, providers.Finding{Immutable: path, Summary: fmt.Sprintf("%s, for %s cannot be changed in place; the rest stays", w.key, strings.Join(w.fixed.Fields, ", "))})
 		}
 	}
 	return out, err
@@ -56,13 +56,14 @@ func (a *application) findings(ctx context.Context, failed []error, req provider
 			space  *kube.MissingNamespaceError
 			quota  *kube.QuotaError
 			denied *kube.ForbiddenError
+			others *foreignError
 		)
 		f := providers.Finding{Summary: "The cluster refuses an object", Detail: req.Address.Trim(err.Error()) + "."}
 		switch {
 		case errors.As(err, &again), ctx.Err() != nil:
 			unknown = append(unknown, err)
 			continue
-		case errors.Is(err, errConflict):
+		case errors.As(err, &others):
 			f.Summary = "A field belongs to somebody else"
 			if req.Action == resource.Replace {
 				continue // it goes with the object

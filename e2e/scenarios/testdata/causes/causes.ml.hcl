@@ -15,6 +15,10 @@ variable "serve" {
   type    = list(string)
   default = []
 }
+variable "extra" {
+  default     = ""
+  description = "VERSION KIND of an object of no substance."
+}
 
 ml {
   artifacts        = "oci://${var.registry}"
@@ -44,4 +48,9 @@ deployment "m" {
   readiness {
     timeout = "40s"
   }
+}
+
+manifest "extra" {
+  for_each = toset(var.extra == "" ? [] : ["x"])
+  yaml     = "{apiVersion: ${split(" ", var.extra)[0]}, kind: ${split(" ", var.extra)[1]}, metadata: {name: x}}"
 }
