@@ -41,8 +41,9 @@ e2e: cluster ## The scenarios on the cluster: the quickstart in pods, on KServe 
 e2e-full: ## All counts, and the conformance kit of every driver; the log goes to docs/evidence
 	scripts/evidence.sh e2e env ML_E2E_KILLS=50 ML_E2E_API_KILLS=10 $(MAKE) --no-print-directory e2e e2e-drivers
 
-e2e-drivers: cluster ## What every driver promises, on the cluster
-	$(E2E) $(GO) test -tags e2e -count=1 -timeout 60m -p 1 -v ./internal/kube ./providers/kubernetes ./providers/kubeflow ./providers/kserve
+e2e-drivers: cluster ## What every driver promises, on the cluster, and datasets in real object stores
+	$(GO) run ./e2e/cluster gateway
+	$(E2E) $(GO) test -tags e2e -count=1 -timeout 60m -p 1 -v ./internal/kube ./providers/kubernetes ./providers/kubeflow ./providers/kserve ./e2e/sources
 
 cluster-down: ## Stop exactly what make cluster started
 	$(GO) run ./e2e/cluster down

@@ -48,7 +48,7 @@ func (d GitData) commit(ctx context.Context) (string, error) {
 	tag := plumbing.NewTagReferenceName(d.source.ref)
 	commit := ""
 	for _, r := range refs {
-		switch r.Name() {
+		switch r.Name() { //nolint:exhaustive // only the tag that was asked for
 		case tag:
 			if commit == "" {
 				commit = r.Hash().String()
