@@ -33,6 +33,9 @@ const (
 // errGone: the object no longer exists.
 var errGone = errors.New("its object is gone")
 
+// errNoLog: a kubelet answered with words of its own where the log ought to be.
+var errNoLog = errors.New("the kubelet has no log")
+
 // cursor is how much of a pod's log was taken: all lines before a time, and some that carry that very time.
 type cursor struct {
 	Pod  string    `json:"pod,omitempty"`
@@ -203,8 +206,12 @@ func (w *watch) begun(p corev1.Pod) bool {
 func (w *watch) follow(ctx context.Context, name string, s sink) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for {
+	for silent := 0; ; {
 		rest, broken, err := w.stream(ctx, name, s)
+		if errors.Is(err, errNoLog) {
+			// The runtime has put the log away, or not yet given it out: a kubelet that is asked again may have it.
+			silent, broken, err = silent+1, silent < 2, nil
+		}
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -256,7 +263,7 @@ func (w *watch) stream(ctx context.Context, name string, s sink) (rest string, b
 		return "", true, nil
 	}
 	in := bufio.NewReaderSize(log, maxLogLine)
-	pos, same := from, 0
+	pos, same, goesOn := from, 0, false
 	for {
 		b, err := in.ReadSlice('\n')
 		whole := err == nil || errors.Is(err, bufio.ErrBufferFull)
@@ -264,13 +271,19 @@ func (w *watch) stream(ctx context.Context, name string, s sink) (rest string, b
 		if ok && at.Equal(from.Time) {
 			same++
 		}
+		if len(b) > 0 && !ok && !goesOn && (b[0] < '0' || b[0] > '9') {
+			// Each line of the command has its time, or the beginning of one where the answer was cut off; only the rest of a line
+			// that is too long has none.
+			return "", true, errors.Join(errNoLog, log.Close())
+		}
+		goesOn = errors.Is(err, bufio.ErrBufferFull)
 		switch {
 		case len(b) == 0 || ok && (at.Before(from.Time) || at.Equal(from.Time) && same <= from.Same):
 		case !whole:
 			rest = text
 		default:
 			if !ok {
-				at = pos.Time // the kubelet's own words carry no time
+				at = pos.Time
 			}
 			if at.Equal(pos.Time) {
 				pos.Same++

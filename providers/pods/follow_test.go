@@ -36,6 +36,7 @@ type logServer struct {
 	cuts  []int    // after how many bytes each answer breaks off; past its end, none does
 	since []string // what was asked for
 	over  bool
+	mute  int // how many answers are the kubelet's own words and not the log
 }
 
 func (s *logServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -78,6 +79,12 @@ func (s *logServer) log(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	out := text.String()
+	if s.mute > 0 {
+		s.mute--
+		s.over = true
+		fmt.Fprint(w, "unable to retrieve container logs for containerd://4f2a")
+		return
+	}
 	if len(s.cuts) == 0 {
 		s.over = true
 		fmt.Fprint(w, out)
@@ -145,6 +152,27 @@ func TestALogThatBreaksOffIsMirroredOnceAndWhole(t *testing.T) {
 				t.Errorf("the log was opened %d times", len(s.since))
 			}
 		})
+	}
+}
+
+// A kubelet that does not find the log of a container that was killed says so in the place of the log, with the code of a success.
+func TestWhatAKubeletSaysItselfIsNoLineOfTheLog(t *testing.T) {
+	with, without := tenLines()
+	for _, c := range []struct {
+		mute int
+		want string
+	}{{1, strings.Join(without, "\n") + "\n"}, {99, ""}} {
+		s := &logServer{lines: with, mute: c.mute}
+		client, dir := s.start(t), folder(t.TempDir())
+		w := &watch{client: client, kind: oneJob{}, k: theJob(), sink: func(i int) (sink, error) { return newMirror(dir, i, nil) }}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if err := w.run(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(runner.LogPath(string(dir), 0)); err != nil || string(got) != c.want {
+			t.Errorf("mute %d times: %v\n%s", c.mute, err, got)
+		}
 	}
 }
 
