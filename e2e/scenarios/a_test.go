@@ -10,6 +10,7 @@ import (
 // TestA is the quickstart with where = "kubernetes": it trains in pods, pushes an image, serves it behind a Service, retrains on
 // new data, rolls out by canary, goes back, and leaves nothing.
 func TestA(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "quickstart", "kubernetes")
 	w.exits(2, "plan", "-detailed-exitcode")
 	w.ml("apply", "-auto-approve")

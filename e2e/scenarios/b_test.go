@@ -23,6 +23,7 @@ var (
 // TestB trains on two nodes with Kubeflow Trainer and serves with KServe: a canary that is read back, and one whose answers fail,
 // which is taken back while the old version goes on untouched.
 func TestB(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "kserve", "kserve")
 	w.env = append(w.env, "ML_VAR_image="+here.registry+"/python-torch:12", "ML_VAR_base="+here.registry+"/busybox:1")
 	w.servingRuntime()

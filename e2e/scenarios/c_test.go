@@ -13,6 +13,7 @@ import (
 // TestC changes what serves behind its back, as people do with kubectl: the next plan names the field and who changed it, and mends it,
 // except for the replicas that an autoscaler owns.
 func TestC(t *testing.T) {
+	t.Parallel()
 	w := newWorldOf(t, os.DirFS(filepath.Join("testdata", "kills")), "kubernetes")
 	k := &killed{world: w}
 	k.newData()

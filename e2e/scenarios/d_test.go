@@ -213,6 +213,7 @@ var journal = []string{
 // TestD kills ml with SIGKILL in the middle of an apply, by turns at each point of its journal and at random times while pods run:
 // no orphan, no second training, and the next apply finishes.
 func TestD(t *testing.T) {
+	t.Parallel()
 	k := newKilled(t)
 	k.newData()
 	k.ml("apply", "-auto-approve")

@@ -24,6 +24,7 @@ import (
 // TestH serves by KServe alone: a transformer before each version and a graph before that, a splitter that carries the requests of a
 // canary, a logger that tells. What the cluster cannot do stands in the plan, and then nothing is trained.
 func TestH(t *testing.T) {
+	t.Parallel()
 	w := newWorldOf(t, os.DirFS(filepath.Join("testdata", "graph")), "kserve")
 	w.env = append(w.env, "ML_VAR_base="+here.registry+"/busybox:1")
 	w.sklearnRuntime()

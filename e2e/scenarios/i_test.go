@@ -41,6 +41,7 @@ spec:
 // TestI takes over a Deployment that was there before: nothing changes by that, the next plan is empty, and the next version serves in its
 // place, behind the same Service.
 func TestI(t *testing.T) {
+	t.Parallel()
 	w := newWorldOf(t, os.DirFS(filepath.Join("testdata", "kills")), "kubernetes")
 	k := &killed{world: w}
 	k.newData()

@@ -27,6 +27,7 @@ var (
 // TestK goes through what Kubeflow Trainer has besides a plain run: a search whose trials are TrainJobs, a runtime with an initializer, a
 // patch, a change that makes another TrainJob and keeps the history, and a TrainJob of somebody else's that is taken over.
 func TestK(t *testing.T) {
+	t.Parallel()
 	w := newWorldOf(t, os.DirFS("testdata/kubeflow"), "kubeflow")
 	w.house()
 	seen := w.trainJobsSeen()

@@ -10,6 +10,7 @@ import (
 // TestM is the life of a model on plain Kubernetes, as examples/kubernetes has it, next to a manifest that its servers need: what others
 // change of it is named and mended, what others own is taken only if the block says so, and nobody trains anew for it.
 func TestM(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "kubernetes", "kubernetes")
 	w.env = without(w.env, "ML_VAR_where=")
 	w.ml("apply", "-auto-approve")

@@ -17,6 +17,7 @@ import (
 // TestARegistryWithAPassword keeps data, code, models and results where nobody comes in without credentials: ml has them from
 // docker's configuration, and pods from a Secret that only the kubelet and the pods read.
 func TestARegistryWithAPassword(t *testing.T) {
+	t.Parallel()
 	host, user, password := os.Getenv("ML_E2E_AUTH_REGISTRY"), os.Getenv("ML_E2E_AUTH_USER"), os.Getenv("ML_E2E_AUTH_PASSWORD")
 	if host == "" || user == "" || password == "" {
 		t.Fatal("set ML_E2E_AUTH_REGISTRY, ML_E2E_AUTH_USER and ML_E2E_AUTH_PASSWORD: a registry that wants credentials; `make cluster` has one")

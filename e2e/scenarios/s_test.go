@@ -21,6 +21,7 @@ import (
 // written again change nothing, others under the same key are a plan to train, the model comes back to this machine for a validation,
 // and no credential is left anywhere.
 func TestS(t *testing.T) {
+	t.Parallel()
 	server, err := stores.S3(t.Context(), t.TempDir(), "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)

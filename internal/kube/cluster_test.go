@@ -152,7 +152,8 @@ func TestOnAClusterAWaitEndsWithTheCause(t *testing.T) {
 		}, "", CauseImage, []string{"nothere:12: not found"}},
 		"a crash loop": {func(i string) string { return workloadOf(i, "echo reading; echo no column age; exit 3", "") }, "", CauseCrash, []string{"exited with 3", "no column age"}},
 		"a kill for want of memory": {func(i string) string {
-			return workloadOf(i, `exec python3 -c "x=bytearray(500<<20)"`, "")
+			// It never is ready, or it could be so for the moment that it takes to fill its memory.
+			return workloadOf(i, `exec python3 -c "x=bytearray(500<<20)"`, `, readinessProbe: {exec: {command: ["false"]}}`)
 		}, "", CauseMemory, []string{"want of memory"}},
 		"a missing ConfigMap": {bad(`, envFrom: [{configMapRef: {name: settings}}]`), "", CauseConfig, []string{`configmap "settings" not found`}},
 		"a quota":             {bad(""), "{apiVersion: v1, kind: ResourceQuota, metadata: {name: small}, spec: {hard: {pods: 0}}}", CauseQuota, []string{"exceeded quota: small"}},

@@ -5,6 +5,7 @@ package kubernetes
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -263,13 +264,21 @@ func (s *site) heldAndKilled() {
 			t.Fatal("a held canary that got its requests does not say so")
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	_, err := s.ApplyAs(ctx, spec, s.Request("killed", false))
-	cancel()
-	if err == nil {
-		t.Error("an apply whose context ends returns no error")
-	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	req := s.Request("killed", false)
+	emit := req.Emit
+	req.Emit = func(e resource.Event) {
+		emit(e)
+		if strings.Contains(e.Message, "canary at 50 %") {
+			cancel()
+		}
+	}
+	_, err := s.ApplyAs(ctx, spec, req)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("an apply whose context ends in the middle of a canary returns %v", err)
+	}
+	req = s.Request("killed", false)
 	req.Adopt = true
 	res, err = s.ApplyAs(t.Context(), spec, req)
 	n, by, failed := load.end()
