@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -299,7 +300,7 @@ func (e *executor) create(ctx context.Context, c *kube.Client, o Objects, run st
 		if err := unstructured.SetNestedField(asleep.Object, true, "spec", "suspend"); err != nil {
 			return ref, err
 		}
-		if ref, err = apply(ctx, c, asleep); err != nil {
+		if ref, err = applyAfter(ctx, c, asleep, o.Before); err != nil {
 			return ref, fmt.Errorf("%w: %w", errRefused, err)
 		}
 	case err != nil:
@@ -324,4 +325,30 @@ func (e *executor) create(ctx context.Context, c *kube.Client, o Objects, run st
 func apply(ctx context.Context, c *kube.Client, u *unstructured.Unstructured) (kube.Ref, error) {
 	a, err := c.Apply(ctx, u, kube.ApplyOptions{})
 	return a.Ref, err
+}
+
+// seenWithin is how long an admission may take to see what was made a moment ago: it looks into a cache.
+const seenWithin = 15 * time.Second
+
+// applyAfter applies an object that refers to others, which were made just now.
+func applyAfter(ctx context.Context, c *kube.Client, u *unstructured.Unstructured, before []*unstructured.Unstructured) (kube.Ref, error) {
+	late := time.NewTimer(seenWithin)
+	defer late.Stop()
+	tick := time.NewTicker(firstLook)
+	defer tick.Stop()
+	for {
+		ref, err := apply(ctx, c, u)
+		if err == nil || !slices.ContainsFunc(before, func(b *unstructured.Unstructured) bool {
+			return strings.Contains(err.Error(), strconv.Quote(b.GetName())+" not found")
+		}) {
+			return ref, err
+		}
+		select {
+		case <-ctx.Done():
+			return ref, errors.Join(err, context.Cause(ctx))
+		case <-late.C:
+			return ref, err
+		case <-tick.C:
+		}
+	}
 }

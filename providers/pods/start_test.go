@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
 )
@@ -93,5 +95,45 @@ func TestWhatCouldNotBeginIsTakenAwayOrStaysOpen(t *testing.T) {
 	}
 	if now, err := f.known(); err != nil || now.isOver {
 		t.Errorf("an interrupted start is over: %+v, %v", now, err)
+	}
+}
+
+// An admission that looks into its cache refuses what refers to an object that was made a moment ago.
+func TestAnAdmissionThatHasNotSeenTheRuntimeYetIsAskedAgain(t *testing.T) {
+	for _, c := range []struct {
+		says  string
+		tries int
+		made  bool
+	}{
+		{`denied the request: TrainingRuntime \"r\" not found: must be created before`, 3, true},
+		{`denied the request: numNodes is too large`, 1, false},
+	} {
+		tries := 0
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			if tries++; tries < 3 {
+				w.WriteHeader(http.StatusForbidden)
+				fmt.Fprintf(w, `{"kind":"Status","status":"Failure","reason":"Forbidden","code":403,"message":"admission webhook \"v\" %s"}`, c.says)
+				return
+			}
+			fmt.Fprint(w, `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"j","namespace":"ns","uid":"u"}}`)
+		}))
+		t.Cleanup(srv.Close)
+		path := filepath.Join(t.TempDir(), "kubeconfig")
+		text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c, namespace: ns}}]}", srv.URL)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		client, err := kube.Connect(t.Context(), kube.Config{Kubeconfig: path, RetryFor: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		job := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "batch/v1", "kind": "Job", "metadata": map[string]any{"name": "j", "namespace": "ns"}}}
+		runtime := &unstructured.Unstructured{}
+		runtime.SetName("r")
+		ref, err := applyAfter(t.Context(), client, job, []*unstructured.Unstructured{runtime})
+		if (err == nil) != c.made || tries != c.tries || c.made && ref.UID != "u" {
+			t.Errorf("%d tries, %v, %v", tries, ref, err)
+		}
 	}
 }
