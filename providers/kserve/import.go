@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/continuo-ml/continuo/config"
@@ -40,12 +39,9 @@ func (d *deployment) adopt(ctx context.Context, id string, spec deploymentSpec, 
 		return providers.Result{}, err
 	}
 	n := spec.nest(d.settings, c.Namespace())
-	namespace, name, ok := strings.Cut(id, "/")
-	if !ok {
-		namespace, name = n.Namespace, id
-	}
-	if namespace != n.Namespace {
-		return providers.Result{}, fmt.Errorf("it is in namespace %s, and the block says %s; set kserve { namespace = %q }", namespace, n.Namespace, namespace)
+	namespace, name, err := rollout.Named(id, "kserve", n.Namespace)
+	if err != nil {
+		return providers.Result{}, err
 	}
 	u, err := c.Get(ctx, kube.Ref{Group: api.Kind.Group, Version: api.Kind.Version, Kind: api.Kind.Kind, Namespace: namespace, Name: name})
 	if err != nil {

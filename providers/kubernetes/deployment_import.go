@@ -79,12 +79,9 @@ func (d *deployment) adopt(ctx context.Context, id string, spec deploymentSpec, 
 		return providers.Result{}, err
 	}
 	nest := spec.nest(d.Settings, c.Namespace())
-	namespace, object, ok := strings.Cut(id, "/")
-	if !ok {
-		namespace, object = nest.Namespace, id
-	}
-	if namespace != nest.Namespace {
-		return providers.Result{}, fmt.Errorf("it is in namespace %s, and the block says %s; set kubernetes { namespace = %q }", namespace, nest.Namespace, namespace)
+	namespace, object, err := rollout.Named(id, "kubernetes", nest.Namespace)
+	if err != nil {
+		return providers.Result{}, err
 	}
 	ref := deploymentRef{Ref: rollout.Ref{Namespace: namespace, Name: object}, Imported: object}
 	u, err := c.Get(ctx, ref.object())

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
@@ -104,16 +103,7 @@ func (s *logServer) start(t *testing.T) *kube.Client {
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	srv.Config.ErrorLog = nil
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c, namespace: ns}}]}", srv.URL)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := kube.Connect(context.Background(), kube.Config{Kubeconfig: path, RetryFor: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return clientOf(t, srv.URL, time.Second)
 }
 
 func theJob() known {
@@ -243,18 +233,10 @@ func TestARunThatNobodyCanLookAtIsNotWaitedForWithoutEnd(t *testing.T) {
 		http.Error(w, "no quorum", http.StatusServiceUnavailable)
 	}))
 	t.Cleanup(srv.Close)
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c, namespace: ns}}]}", srv.URL)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := kube.Connect(t.Context(), kube.Config{Kubeconfig: path, RetryFor: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := clientOf(t, srv.URL, -1)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	err = (&watch{client: c, kind: oneJob{}, k: theJob(), unseenFor: 300 * time.Millisecond}).run(ctx, nil)
+	err := (&watch{client: c, kind: oneJob{}, k: theJob(), unseenFor: 300 * time.Millisecond}).run(ctx, nil)
 	if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "could not be looked at for") || !strings.Contains(err.Error(), "no quorum") {
 		t.Errorf("%v", err)
 	}

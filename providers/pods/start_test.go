@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -62,18 +60,10 @@ func TestWhatCouldNotBeginIsTakenAwayOrStaysOpen(t *testing.T) {
 			s := &asleep{run: c.run}
 			srv := httptest.NewServer(s)
 			t.Cleanup(srv.Close)
-			path := filepath.Join(t.TempDir(), "kubeconfig")
-			text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c, namespace: ns}}]}", srv.URL)
-			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			client, err := kube.Connect(t.Context(), kube.Config{Kubeconfig: path, RetryFor: -1})
-			if err != nil {
-				t.Fatal(err)
-			}
+			client := clientOf(t, srv.URL, -1)
 			f, k := folder(t.TempDir()), theJob()
 			k.placed.Run, k.isPlaced = "op", true
-			err = (&executor{Env: &Env{}}).abandon(t.Context(), client, f, k, c.cause)
+			err := (&executor{Env: &Env{}}).abandon(t.Context(), client, f, k, c.cause)
 			var open *providers.OpenError
 			if !errors.Is(err, c.cause) || errors.As(err, &open) != c.open {
 				t.Errorf("%T: %v", err, err)
@@ -119,15 +109,7 @@ func TestAnAdmissionThatHasNotSeenTheRuntimeYetIsAskedAgain(t *testing.T) {
 			fmt.Fprint(w, `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"j","namespace":"ns","uid":"u"}}`)
 		}))
 		t.Cleanup(srv.Close)
-		path := filepath.Join(t.TempDir(), "kubeconfig")
-		text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c, namespace: ns}}]}", srv.URL)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		client, err := kube.Connect(t.Context(), kube.Config{Kubeconfig: path, RetryFor: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
+		client := clientOf(t, srv.URL, -1)
 		job := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "batch/v1", "kind": "Job", "metadata": map[string]any{"name": "j", "namespace": "ns"}}}
 		runtime := &unstructured.Unstructured{}
 		runtime.SetName("r")

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,16 +39,7 @@ func (s *oneObject) client(t *testing.T) *kube.Client {
 	t.Helper()
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	text := fmt.Sprintf("{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: %q}}], contexts: [{name: c, context: {cluster: c, namespace: ns}}]}", srv.URL)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := kube.Connect(t.Context(), kube.Config{Kubeconfig: path, RetryFor: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return clientOf(t, srv.URL, -1)
 }
 
 func TestAStartThatFailedIsTakenBackOrStaysOpenButNeverInBetween(t *testing.T) {

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -34,3 +35,16 @@ func PullSecrets(names []string) []corev1.LocalObjectReference {
 
 // PullAllowance is what fetching images and models may take, besides the server's own start.
 const PullAllowance = 5 * time.Minute
+
+// Named takes NAMESPACE/NAME or NAME, as it is given for an import, apart. The namespace must be the block's; block is the name of the nested
+// block that says so.
+func Named(id, block, namespace string) (_, name string, err error) {
+	given, name, ok := strings.Cut(id, "/")
+	if !ok {
+		return namespace, id, nil
+	}
+	if given != namespace {
+		return "", "", fmt.Errorf("it is in namespace %s, and the block says %s; set %s { namespace = %q }", given, namespace, block, given)
+	}
+	return namespace, name, nil
+}

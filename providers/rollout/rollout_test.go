@@ -176,3 +176,16 @@ func TestOnlyTheVersionsOwnFaultIsHeldAgainstIt(t *testing.T) {
 		}
 	}
 }
+
+func TestAnImportIsOfTheBlocksNamespace(t *testing.T) {
+	for id, want := range map[string]string{"web": "ns web", "ns/web": "ns web", "other/web": `it is in namespace other, and the block says ns; set kserve { namespace = "other" }`} {
+		namespace, name, err := Named(id, "kserve", "ns")
+		got := namespace + " " + name
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", id, got, want)
+		}
+	}
+}
