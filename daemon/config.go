@@ -36,6 +36,7 @@ const (
 type Config struct {
 	Data   string // folder of all that the daemon keeps
 	Listen string // address of the HTTP server
+	Public string // URL under which people reach it, for links; "" = none
 	// TLS and Tokens are required beyond loopback.
 	TLS          *TLS
 	Tokens       Tokens
@@ -98,6 +99,7 @@ const MinInterval = 5 * time.Second
 type fileSchema struct {
 	Data         string       `hcl:"data,optional"`
 	Listen       string       `hcl:"listen,optional"`
+	Public       string       `hcl:"public_url,optional"`
 	TLS          *TLS         `hcl:"tls,block"`
 	Tokens       *tokenBlock  `hcl:"tokens,block"`
 	Repositories []*repoBlock `hcl:"repository,block"`
@@ -225,7 +227,7 @@ func (c *checker) secret(env, file string, at *hcl.Range, what string) Secret {
 }
 
 func (c *checker) config(s *fileSchema) *Config {
-	conf := &Config{Data: c.path(s.Data), Listen: s.Listen, TLS: s.TLS}
+	conf := &Config{Data: c.path(s.Data), Listen: s.Listen, TLS: s.TLS, Public: strings.TrimRight(s.Public, "/")}
 	if conf.Data == "" {
 		conf.Data = filepath.Join(c.dir, "ml-data")
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"runtime/debug"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/continuo-ml/continuo/daemon/internal/mirror"
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/forge"
 	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/report"
@@ -164,15 +166,29 @@ func (r *repo) cycle(ctx context.Context) error {
 		}
 		debug.FreeOSMemory() // a cycle leaves mostly garbage, and the next one may be a minute away
 	}()
+	var ends ending
 	switch r.conf.Mode {
 	case Observe:
-		err = r.observe(ctx, w)
+		ends, err = r.observe(ctx, w)
 	case Plan:
-		err = r.plan(ctx, w, head)
+		ends, err = r.plan(ctx, w)
 	case Apply:
-		err = r.apply(ctx, w, head)
+		ends, err = r.apply(ctx, w, head)
 	}
-	return errors.Join(err, r.rows(ctx, w))
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	// Rows first: who sees the phase sees the blocks that belong to it.
+	if err = errors.Join(err, r.rows(ctx, w)); err == nil {
+		r.say(func(s *Status) { s.Phase, s.Message = ends.phase, ends.message })
+	}
+	return err
+}
+
+// ending is how a cycle that did not fail ended, for people.
+type ending struct {
+	phase   Phase
+	message string
 }
 
 func errText(err error) string {
@@ -240,33 +256,27 @@ func (r *repo) rows(ctx context.Context, w *workspace.Workspace) error {
 	return nil
 }
 
-func (r *repo) observe(ctx context.Context, w *workspace.Workspace) error {
+func (r *repo) observe(ctx context.Context, w *workspace.Workspace) (ending, error) {
 	snap, err := w.Store.Snapshot(ctx)
 	if err != nil {
-		return err
+		return ending{}, err
 	}
-	r.say(func(s *Status) {
-		s.Phase, s.Message = Synced, fmt.Sprintf("%s recorded; the daemon only watches", report.Plural(len(snap.Records), "block is", "blocks are"))
-	})
-	return nil
+	return ending{Synced, report.Plural(len(snap.Records), "block is", "blocks are") + " recorded; the daemon only watches"}, nil
 }
 
-func (r *repo) plan(ctx context.Context, w *workspace.Workspace, _ string) error {
+func (r *repo) plan(ctx context.Context, w *workspace.Workspace) (ending, error) {
 	planned, err := w.Engine.Plan(ctx, engine.PlanOptions{})
 	if err != nil {
-		return err
+		return ending{}, err
 	}
 	r.say(func(s *Status) { s.plan = planned.Plan })
-	if report.Failed(planned.Plan) {
-		return planError(planned.Plan)
+	switch {
+	case report.Failed(planned.Plan):
+		return ending{}, planError(planned.Plan)
+	case report.Changes(planned.Plan):
+		return ending{Differs, report.Total(planned.Plan)}, nil
 	}
-	r.say(func(s *Status) {
-		s.Phase, s.Message = Synced, report.Total(planned.Plan)
-		if report.Changes(planned.Plan) {
-			s.Phase = Differs
-		}
-	})
-	return nil
+	return ending{Synced, report.Total(planned.Plan)}, nil
 }
 
 func planError(p *planner.Plan) error {
@@ -280,10 +290,10 @@ func planError(p *planner.Plan) error {
 }
 
 // apply settles, runs what was approved, plans, and applies what the policy allows.
-func (r *repo) apply(ctx context.Context, w *workspace.Workspace, commit string) error {
+func (r *repo) apply(ctx context.Context, w *workspace.Workspace, commit string) (ending, error) {
 	s, err := w.Engine.Begin(ctx, who)
 	if err != nil {
-		return err
+		return ending{}, err
 	}
 	defer func() {
 		if cerr := s.Close(); cerr != nil {
@@ -295,27 +305,28 @@ func (r *repo) apply(ctx context.Context, w *workspace.Workspace, commit string)
 			k.Attempted, k.Failures = Revision{commit, r.opts.Now()}, 0
 		}
 	}); err != nil {
-		return err
+		return ending{}, err
 	}
 	if _, err := s.Settle(ctx); err != nil {
-		return err
+		return ending{}, err
 	}
 	planned, approved, err := r.approved(ctx, w, s, commit)
 	if err != nil {
-		return err
+		return ending{}, err
 	}
 	if planned == nil {
 		if planned, err = s.Plan(ctx, engine.PlanOptions{}); err != nil {
-			return err
+			return ending{}, err
 		}
 	}
 	r.say(func(st *Status) { st.plan = planned.Plan })
 	if report.Failed(planned.Plan) {
-		return planError(planned.Plan)
+		return ending{}, planError(planned.Plan)
 	}
 	if !approved {
-		if hold, err := r.mayNot(ctx, w, planned, commit); hold || err != nil {
-			return err
+		var waits ending
+		if planned, waits, err = r.mayRun(ctx, w, s, planned, commit); planned == nil || err != nil {
+			return waits, err
 		}
 	}
 	return r.runPlan(ctx, w, s, planned, commit)
@@ -351,40 +362,40 @@ func (r *repo) approved(ctx context.Context, w *workspace.Workspace, s *engine.S
 	return nil, false, nil
 }
 
-// mayNot says whether the plan must wait, and leaves it where people find it.
-func (r *repo) mayNot(ctx context.Context, w *workspace.Workspace, planned *engine.Planned, commit string) (bool, error) {
+// mayRun gives the plan back, if it may run now; else it leaves it where people
+// find it, gives nil, and says what it waits for.
+func (r *repo) mayRun(ctx context.Context, w *workspace.Workspace, ses *engine.Session, planned *engine.Planned, commit string) (*engine.Planned, ending, error) {
 	if !report.Changes(planned.Plan) {
 		r.say(func(s *Status) { s.Held, s.Opens = nil, nil })
-		return false, nil
+		return planned, ending{}, nil
 	}
 	rewritten := false
 	if applied := r.recall().Applied.Commit; applied != "" {
 		follows, err := r.mirror.Descends(ctx, commit, applied)
 		if err != nil {
-			return false, err
+			return nil, ending{}, err
 		}
 		rewritten = !follows
 	}
 	d := r.conf.Policy.Decide(planned.Plan, len(planned.Input.Prior.Records), rewritten, r.opts.Now())
+	if by := r.allowedBy(commit, planned.Plan); len(d.Held) > 0 && by != nil && !rewritten {
+		ready, err := inTheNameOf(ctx, w, ses, planned, by)
+		return ready, ending{}, err
+	}
 	switch {
 	case len(d.Held) > 0:
 		held, err := r.hold(w, planned.Plan, commit, d.Held)
 		if err != nil {
-			return false, err
+			return nil, ending{}, err
 		}
-		r.say(func(s *Status) {
-			s.Phase, s.Held, s.Opens = Held, held, nil
-			s.Message = fmt.Sprintf("plan %s waits for an approval: %s", held.ID, strings.Join(held.Why, "; "))
-		})
+		r.say(func(s *Status) { s.Held, s.Opens = held, nil })
+		return nil, ending{Held, fmt.Sprintf("plan %s waits for an approval: %s", held.ID, strings.Join(held.Why, "; "))}, nil
 	case !d.Wait.IsZero():
-		r.say(func(s *Status) {
-			s.Phase, s.Held, s.Opens = Waiting, nil, &d.Wait
-			s.Message = fmt.Sprintf("%s waits for the window that opens at %s", report.Counts(planned.Plan.Summary), d.Wait.UTC().Format("2006-01-02 15:04 UTC"))
-		})
-	default:
-		r.say(func(s *Status) { s.Held, s.Opens = nil, nil })
+		r.say(func(s *Status) { s.Held, s.Opens = nil, &d.Wait })
+		return nil, ending{Waiting, fmt.Sprintf("%s waits for the window that opens at %s", report.Counts(planned.Plan.Summary), d.Wait.UTC().Format("2006-01-02 15:04 UTC"))}, nil
 	}
-	return !d.Alone(), nil
+	r.say(func(s *Status) { s.Held, s.Opens = nil, nil })
+	return planned, ending{}, nil
 }
 
 // hold keeps the plan for an approval. A plan that is like the one that waits
@@ -424,13 +435,13 @@ func shapeOf(p *planner.Plan) (string, error) {
 
 // runPlan applies. A newer commit ends it: nothing new starts, what runs goes
 // on detached, and the next cycle collects it.
-func (r *repo) runPlan(ctx context.Context, w *workspace.Workspace, s *engine.Session, planned *engine.Planned, commit string) error {
+func (r *repo) runPlan(ctx context.Context, w *workspace.Workspace, s *engine.Session, planned *engine.Planned, commit string) (ending, error) {
 	acts := report.Changes(planned.Plan)
 	if acts {
 		r.say(func(st *Status) {
 			st.Phase, st.Held, st.Opens, st.Message = Applying, nil, nil, report.Total(planned.Plan)
 		})
-		r.commitStatus(ctx, commit, StatusPending, "applying: "+report.Counts(planned.Plan.Summary))
+		r.commitStatus(ctx, commit, forge.Pending, "applying: "+report.Counts(planned.Plan.Summary))
 	}
 	actx, cancel := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
@@ -444,50 +455,43 @@ func (r *repo) runPlan(ctx context.Context, w *workspace.Workspace, s *engine.Se
 	<-watched
 	switch {
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return ending{}, ctx.Err()
 	case superseded:
-		return errSuperseded
+		return ending{}, errSuperseded
 	case err != nil:
-		r.commitStatus(ctx, commit, StatusFailure, firstLines(err.Error(), 1))
-		return err
+		r.commitStatus(ctx, commit, forge.Failure, firstLines(err.Error(), 1))
+		return ending{}, err
 	}
 	return r.applied(ctx, w, out, commit, acts)
 }
 
 // applied notes how an apply ended.
-func (r *repo) applied(ctx context.Context, w *workspace.Workspace, out *engine.Applied, commit string, acts bool) error {
+func (r *repo) applied(ctx context.Context, w *workspace.Workspace, out *engine.Applied, commit string, acts bool) (ending, error) {
 	if acts {
 		if _, err := w.Store.Backup(ctx); err != nil {
 			r.log.Warn("snapshot of the state", "error", err)
 		}
 	}
 	if len(out.Failed) > 0 {
-		err := failed(out)
-		r.commitStatus(ctx, commit, StatusFailure, few(out.Failed)+" failed")
-		return err
+		r.commitStatus(ctx, commit, forge.Failure, few(out.Failed)+" failed")
+		return ending{}, failed(out)
 	}
 	if err := r.keep(func(k *kept) {
 		if k.Applied.Commit != commit {
 			k.Applied = Revision{commit, r.opts.Now()}
 		}
 	}); err != nil {
-		return err
+		return ending{}, err
 	}
-	phase, message, st := Synced, "the world is as the commit says", StatusSuccess
+	ends, st := ending{Synced, "the world is as the commit says"}, forge.Success
 	if len(out.Bad) > 0 {
-		var bad []resource.Address
-		for a := range out.Bad {
-			bad = append(bad, a)
-		}
-		slices.SortFunc(bad, func(a, b resource.Address) int { return strings.Compare(a.String(), b.String()) })
-		phase, message, st = Bad, "the verdict is bad at "+few(bad)+"; what serves stays as it was", StatusFailure
+		bad := slices.SortedFunc(maps.Keys(out.Bad), func(a, b resource.Address) int { return strings.Compare(a.String(), b.String()) })
+		ends, st = ending{Bad, "the verdict is bad at " + few(bad) + "; what serves stays as it was"}, forge.Failure
 	}
-	changed := r.look().Phase != phase
-	r.say(func(s *Status) { s.Phase, s.Message = phase, message })
-	if acts || changed {
-		r.commitStatus(ctx, commit, st, message)
+	if acts || r.look().Phase != ends.phase {
+		r.commitStatus(ctx, commit, st, ends.message)
 	}
-	return nil
+	return ends, nil
 }
 
 func failed(out *engine.Applied) error {

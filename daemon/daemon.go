@@ -61,7 +61,7 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	}
 	r := &repo{
 		conf: c, dir: dir, work: filepath.Join(dir, "work"), mirror: m, opts: d.opts, meter: d.meter,
-		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), feed: newFeed(),
+		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), feed: newFeed(), public: d.conf.Public,
 	}
 	if c.Forge != nil {
 		if r.forge, err = d.opts.Forges(c.Forge); err != nil {
@@ -116,6 +116,8 @@ type repo struct {
 	feed   *feed
 
 	wake, wakePulls chan struct{}
+	public          string // address under which people reach the daemon
+	hooked          deliveries
 	// git is held while the copy of the repository is written to.
 	git sync.Mutex
 
@@ -126,10 +128,11 @@ type repo struct {
 
 // kept is what outlives the daemon. All else is found again.
 type kept struct {
-	Observed  Revision          `json:"observed"`
-	Attempted Revision          `json:"attempted"`
-	Applied   Revision          `json:"applied"`
-	Failures  int               `json:"failures,omitempty"` // in a row
+	Observed  Revision         `json:"observed"`
+	Attempted Revision         `json:"attempted"`
+	Applied   Revision         `json:"applied"`
+	Failures  int              `json:"failures,omitempty"` // in a row
+	Pulls     map[int]keptPull `json:"pulls,omitempty"`
 }
 
 // Revision is a commit, and since when it is what its name says.
@@ -156,10 +159,15 @@ func (r *repo) recall() kept {
 
 // nudge makes the loops look now.
 func (r *repo) nudge() {
-	for _, ch := range []chan struct{}{r.wake, r.wakePulls} {
-		select {
-		case ch <- struct{}{}:
-		default: // it will look anyway
-		}
+	poke(r.wake)
+	r.nudgePulls()
+}
+
+func (r *repo) nudgePulls() { poke(r.wakePulls) }
+
+func poke(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default: // it will look anyway
 	}
 }

@@ -117,6 +117,11 @@ type works struct {
 // start runs a daemon on a file; end stops it and waits.
 func start(t *testing.T, dir, file string) *works {
 	t.Helper()
+	return startWith(t, dir, file, NewForge)
+}
+
+func startWith(t *testing.T, dir, file string, forges func(*ForgeConfig) (Forge, error)) *works {
+	t.Helper()
 	path := filepath.Join(dir, "daemon.hcl")
 	if err := os.WriteFile(path, []byte(file), 0o644); err != nil {
 		t.Fatal(err)
@@ -131,7 +136,7 @@ func start(t *testing.T, dir, file string) *works {
 	}
 	d, err := New(conf, Options{
 		Version: "test", Exe: []string{exe}, Environ: os.Environ, Now: time.Now,
-		Log: slog.New(slog.NewTextHandler(testLog{t}, nil)),
+		Log: slog.New(slog.NewTextHandler(testLog{t}, nil)), Forges: forges,
 	})
 	if err != nil {
 		t.Fatal(err)

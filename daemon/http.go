@@ -63,6 +63,7 @@ func (d *Daemon) routes() []route {
 		{"GET /api/v1/repositories/{repo}/runs/{address}", read, d.one(d.showRuns)},
 		{"GET /api/v1/repositories/{repo}/logs/{address}", read, d.one(d.showLog)},
 		{"GET /api/v1/repositories/{repo}/events", read, d.one(d.events)},
+		{"POST /hooks/{repo}", open, d.one(d.hook)}, // its signature is its right
 		{"POST /api/v1/repositories/{repo}/reconcile", write, d.one(d.reconcile)},
 		{"POST /api/v1/repositories/{repo}/approve/{plan}", write, d.one(d.approvePlan)},
 	}

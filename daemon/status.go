@@ -38,12 +38,12 @@ type Status struct {
 	Phase     Phase    `json:"phase"`
 	Message   string   `json:"message,omitempty"`
 	// FetchError says why the branch cannot be seen; work goes on at the last commit.
-	FetchError string     `json:"fetch_error,omitempty"`
-	Held       *HeldPlan  `json:"held,omitempty"`
-	Opens      *time.Time `json:"opens,omitempty"` // when the next window does
-	Last       time.Time  `json:"last,omitzero"`   // end of the last cycle
-	Next       time.Time  `json:"next,omitzero"`
-	Failures   int        `json:"failures,omitempty"` // in a row
+	FetchError string             `json:"fetch_error,omitempty"`
+	Held       *HeldPlan          `json:"held,omitempty"`
+	Opens      *time.Time         `json:"opens,omitempty"` // when the next window does
+	Last       time.Time          `json:"last,omitzero"`   // end of the last cycle
+	Next       time.Time          `json:"next,omitzero"`
+	Failures   int                `json:"failures,omitempty"` // in a row
 	Blocks     []engine.StatusRow `json:"blocks"`
 
 	plan *planner.Plan
