@@ -385,17 +385,32 @@ func (r *repo) mayRun(ctx context.Context, w *workspace.Workspace, ses *engine.S
 	switch {
 	case len(d.Held) > 0:
 		held, err := r.hold(w, planned.Plan, commit, d.Held)
-		if err != nil {
+		if err = errors.Join(err, watch(ctx, ses, planned)); err != nil {
 			return nil, ending{}, err
 		}
 		r.say(func(s *Status) { s.Held, s.Opens = held, nil })
 		return nil, ending{Held, fmt.Sprintf("plan %s waits for an approval: %s", held.ID, strings.Join(held.Why, "; "))}, nil
 	case !d.Wait.IsZero():
 		r.say(func(s *Status) { s.Held, s.Opens = nil, &d.Wait })
+		if err := watch(ctx, ses, planned); err != nil {
+			return nil, ending{}, err
+		}
 		return nil, ending{Waiting, fmt.Sprintf("%s waits for the window that opens at %s", report.Counts(planned.Plan.Summary), d.Wait.UTC().Format("2006-01-02 15:04 UTC"))}, nil
 	}
 	r.say(func(s *Status) { s.Held, s.Opens = nil, nil })
 	return planned, ending{}, nil
+}
+
+// watch records the due windows of monitors, which wait for no approval.
+func watch(ctx context.Context, ses *engine.Session, planned *engine.Planned) error {
+	var errs []error
+	for a := range planned.Input.Prior.Records {
+		if a.Kind == "monitor" {
+			_, err := ses.Monitor(ctx, a)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // hold keeps the plan for an approval. A plan that is like the one that waits
