@@ -364,7 +364,12 @@ func TestAForkIsPlannedAndADeletionWaits(t *testing.T) {
 	fork := must[string](t)(w.stranger.Fork(ctx, w.repo))
 	theirs := must[gitea.Checkout](t)(w.stranger.Clone(ctx, fork, filepath.Join(t.TempDir(), "stranger")))
 	head := must[string](t)(theirs.Push(ctx, "fewer", map[string]string{"p.ml.hcl": "dataset \"a\" { source = \"a.csv\" }\n"}, "fewer"))
-	n := must[int](t)(w.stranger.Pull(ctx, w.repo, w.stranger.Name+":fewer", "main", "Fewer"))
+	n := 0
+	w.until("the forge knows the fork's branch", func() bool { // it learns of pushes by and by
+		var err error
+		n, err = w.stranger.Pull(ctx, w.repo, w.stranger.Name+":fewer", "main", "Fewer")
+		return err == nil
+	})
 	w.until("it has its comment", func() bool { return w.state(head) == "success" })
 	if text := w.comment(n); !strings.Contains(text, "dataset.b") {
 		t.Errorf("the comment:\n%s", text)
