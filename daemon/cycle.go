@@ -207,6 +207,12 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 		return nil, err
 	}
 	w, err := workspace.Open(ctx, r.options(commit))
+	if err != nil && strings.Contains(err.Error(), "Module not fetched") {
+		// What the branch names is trusted as the branch is; each module is pinned, and fetched once.
+		if _, err = workspace.Fetch(ctx, r.options(commit)); err == nil {
+			w, err = workspace.Open(ctx, r.options(commit))
+		}
+	}
 	if err != nil {
 		return nil, worded(err)
 	}

@@ -110,7 +110,6 @@ type works struct {
 	t   *testing.T
 	d   *Daemon
 	srv *httptest.Server
-	log *strings.Builder
 	end func()
 }
 

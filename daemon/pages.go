@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"embed"
+	"fmt"
 	"html/template"
 	"net/http"
 	"time"
@@ -30,39 +31,20 @@ func short(s string) string {
 	return s
 }
 
-// tone is the class that colours a word.
+// tones are the classes that colour words.
+var tones = map[string]string{
+	string(Synced): "good", string(Failing): "bad", string(Bad): "bad",
+	string(Held): "wait", string(Waiting): "wait", string(Differs): "wait", string(Applying): "wait",
+	string(resource.PhaseReady): "good", string(resource.PhaseFailed): "bad", string(resource.PhaseMissing): "bad",
+	string(resource.Delete): "bad", string(resource.Blocked): "bad", string(resource.Replace): "bad",
+	string(resource.RunIt): "wait", string(resource.Update): "wait",
+	"passed": "good", "ok": "good", "error": "bad",
+}
+
+// tone is the class of a word, whatever its type.
 func tone(word any) string {
-	switch w := word.(type) {
-	case Phase:
-		switch w {
-		case Synced:
-			return "good"
-		case Failing, Bad:
-			return "bad"
-		case Held, Waiting, Differs, Applying:
-			return "wait"
-		}
-	case resource.Phase:
-		switch w {
-		case resource.PhaseReady:
-			return "good"
-		case resource.PhaseFailed, resource.PhaseMissing:
-			return "bad"
-		}
-	case resource.Action:
-		switch w {
-		case resource.Delete, resource.Blocked, resource.Replace:
-			return "bad"
-		case resource.RunIt, resource.Update:
-			return "wait"
-		}
-	case string:
-		switch w {
-		case "passed", "ok":
-			return "good"
-		case "failed", "bad", "error":
-			return "bad"
-		}
+	if class, ok := tones[fmt.Sprint(word)]; ok {
+		return class
 	}
 	return "plain"
 }

@@ -58,10 +58,10 @@ func (p Policy) Decide(plan *planner.Plan, records int, rewritten bool, now time
 	gone := 0
 	notAllowed := map[resource.Action][]resource.Address{}
 	for _, st := range plan.Steps {
-		switch st.Action {
-		case resource.Noop, resource.Blocked:
+		if st.Action == resource.Noop || st.Action == resource.Blocked {
 			continue
-		case resource.Delete, resource.Forget:
+		}
+		if st.Action == resource.Delete || st.Action == resource.Forget {
 			gone++
 		}
 		if !slices.Contains(p.Allow, st.Action) {

@@ -114,6 +114,23 @@ func Load(ctx context.Context, o Options) (*config.Project, hcl.Diagnostics, err
 	return conf, diags, nil
 }
 
+// Fetch fetches the git modules that the files name and that are not there yet,
+// and returns their sources, sorted.
+func Fetch(ctx context.Context, o Options) ([]string, error) {
+	known, err := Schemas()
+	if err != nil {
+		return nil, err
+	}
+	fetched, diags := config.FetchModules(ctx, config.Options{
+		Dir: o.Root, Vars: o.Vars, Providers: known, Elsewhere: all.Elsewhere(), ToolVersion: o.Version,
+		Modules: filepath.Join(o.dir(), "modules"), Exe: o.Exe,
+	})
+	if diags.HasErrors() {
+		return fetched, DiagError{Diags: diags, Files: Sources(o.Root, diags)}
+	}
+	return fetched, nil
+}
+
 // Open loads the files and makes an engine ready, and the state folder with its
 // key where there is none. The state is read while the files are loaded, for
 // those who only look.
