@@ -46,6 +46,8 @@ type Definition struct {
 	Nested map[string]any
 	// Kinds lists the kinds that it serves.
 	Kinds []string
+	// Named lists those of Kinds that it serves for blocks that name it, and never as a default provider.
+	Named []string
 	// Connect makes the provider ready for use. It must not change anything outside.
 	Connect func(ctx context.Context, env Env, config cty.Value) (*Provider, error)
 }
