@@ -253,6 +253,8 @@ type PreflightRequest struct {
 	Spec  cty.Value
 	Prior *state.Record // nil for a new address
 	State *state.Snapshot
+	// Probed are the content digests that the plan rests on, by name.
+	Probed map[string]string
 	// Needs are the steps that come before this one: what they make is not there yet.
 	Needs []resource.Address
 	// Of is how many steps of this kind and provider the plan has, this one included: a driver that asks for each of ten looks at a

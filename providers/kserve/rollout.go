@@ -53,6 +53,15 @@ func newFleet(c *kube.Client, r release) (*fleet, error) {
 // Key implements rollout.Servers.
 func (f *fleet) Key() string { return f.key }
 
+// Objects implements rollout.Servers.
+func (f *fleet) Objects(context.Context) ([]*unstructured.Unstructured, error) {
+	out := []*unstructured.Unstructured{f.object}
+	if f.graph != nil {
+		out = append(out, f.graph)
+	}
+	return out, nil
+}
+
 // Up implements rollout.Servers.
 func (f *fleet) Up(ctx context.Context, say func(string)) (string, error) {
 	if err := f.make(ctx, func() (kube.Applied, error) { return f.Apply(ctx, f.client, f.object) }); err != nil {
