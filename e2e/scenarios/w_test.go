@@ -4,6 +4,7 @@ package scenarios
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -14,12 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zclconf/go-cty/cty"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/providers"
-	"github.com/continuo-ml/continuo/providers/kubernetes"
+	"github.com/continuo-ml/continuo/providers/all"
 	"github.com/continuo-ml/continuo/providers/pods"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state/bolt"
@@ -119,17 +121,23 @@ func (w *world) kubeconfig() string {
 // engine is what a program that runs for long has: the state of the project, and its provider.
 func (w *world) engine(kubeconfig string) *engine.Engine {
 	w.Helper()
-	v, err := resource.Encode(pods.Settings{Kubeconfig: kubeconfig, Namespace: w.namespace, Image: here.image, RequestTimeout: 30 * time.Second})
-	if err != nil {
-		w.Fatal(err)
+	configured := func(settings any) cty.Value {
+		v, err := resource.Encode(settings)
+		if err != nil {
+			w.Fatal(err)
+		}
+		return v
 	}
+	values := map[string]cty.Value{"kubernetes": configured(pods.Settings{Kubeconfig: kubeconfig, Namespace: w.namespace, Image: here.image, RequestTimeout: 30 * time.Second})}
 	e := &engine.Engine{Project: &config.Project{}, Store: bolt.Open(filepath.Join(w.dir, ".ml", "state.db"), bolt.Options{}), Now: time.Now,
 		Connect: func(ctx context.Context, name string, _ config.ProviderConfig) (*providers.Provider, error) {
-			if name != "kubernetes" {
-				return &providers.Provider{}, nil
+			for _, d := range all.Definitions() {
+				if d.Name == name {
+					return d.Connect(ctx, providers.Env{Root: w.dir, Dir: filepath.Join(w.dir, ".ml"), Version: "test", Exe: []string{here.bin},
+						Artifacts: "oci://" + here.registry + "/" + w.namespace, Now: time.Now, LookupEnv: os.LookupEnv, Environ: os.Environ}, values[name])
+				}
 			}
-			return kubernetes.New().Connect(ctx, providers.Env{Root: w.dir, Dir: filepath.Join(w.dir, ".ml"), Version: "test", Exe: []string{here.bin},
-				Artifacts: "oci://" + here.registry + "/" + w.namespace, Now: time.Now, LookupEnv: os.LookupEnv, Environ: os.Environ}, v)
+			return nil, fmt.Errorf("no provider %q", name)
 		}}
 	w.Cleanup(func() {
 		if err := e.Close(); err != nil {
