@@ -4,6 +4,7 @@ package providertest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -12,8 +13,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/tools/clientcmd"
-	clientapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/continuo-ml/continuo/internal/kube"
 )
@@ -27,15 +26,26 @@ func (c *Cluster) Granted() string {
 	}
 	c.grant()
 	token := strings.TrimSpace(c.Kubectl("", "create", "token", "continuo", "--duration=2h"))
-	cfg, err := clientcmd.LoadFromFile(c.Kubeconfig)
+	raw, err := os.ReadFile(c.Kubeconfig)
+	var cfg map[string]any
+	if err == nil {
+		err = yaml.Unmarshal(raw, &cfg)
+	}
 	if err != nil {
 		c.T.Fatal(err)
 	}
-	current := cfg.Contexts[cfg.CurrentContext]
-	cfg.AuthInfos = map[string]*clientapi.AuthInfo{"continuo": {Token: token}}
-	current.AuthInfo, current.Namespace = "continuo", c.Namespace
+	contexts, _ := cfg["contexts"].([]any)
+	for _, one := range contexts {
+		if in, ok := one.(map[string]any)["context"].(map[string]any); ok {
+			in["user"], in["namespace"] = "continuo", c.Namespace
+		}
+	}
+	cfg["users"] = []any{map[string]any{"name": "continuo", "user": map[string]any{"token": token}}}
 	c.granted = filepath.Join(c.T.TempDir(), "kubeconfig")
-	if err := clientcmd.WriteToFile(*cfg, c.granted); err != nil {
+	if raw, err = json.Marshal(cfg); err == nil { // JSON is YAML
+		err = os.WriteFile(c.granted, raw, 0o600)
+	}
+	if err != nil {
 		c.T.Fatal(err)
 	}
 	return c.granted
