@@ -51,6 +51,7 @@ type world struct {
 	findings map[string][]providers.Finding // what does, by address
 	blind    map[string]error               // why that is not known
 	reasons  map[string][]resource.Reason   // with which each address was last applied
+	watchers []providers.WatchRequest       // who asked to be told
 }
 
 func newWorld() *world {
@@ -125,6 +126,24 @@ func (d *fakeDriver) Preflight(_ context.Context, req providers.PreflightRequest
 	defer d.w.mu.Unlock()
 	d.w.asked = append(d.w.asked, req)
 	return d.w.findings[req.Address.String()], d.w.blind[req.Address.String()]
+}
+
+// Watch sees every object, unless nobody can look at it; what changes, a test says.
+func (d *fakeDriver) Watch(_ context.Context, req providers.WatchRequest) ([]resource.Address, error) {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	if kindClass(d.kind) != resource.Object {
+		return nil, nil
+	}
+	d.w.watchers = append(d.w.watchers, req)
+	var out []resource.Address
+	for _, r := range req.Records {
+		if err := d.w.blind[r.Address.String()]; err != nil {
+			return out, err
+		}
+		out = append(out, r.Address)
+	}
+	return out, nil
 }
 
 func (d *fakeDriver) Observe(_ context.Context, req providers.ObserveRequest) ([]*state.Signal, error) {

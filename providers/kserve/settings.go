@@ -71,6 +71,7 @@ type nested struct {
 	Canary               string            `ml:"canary,default=auto" enum:"auto|router|graph" doc:"What carries the requests to the versions. router: routers of this program's, which count what each version answers, so that rollout { abort } can judge. graph: an InferenceGraph of KServe's with a splitter, without anything of this program in the way of a request; steps then go by time, a version is judged by its pods and its golden request, and nothing is captured for monitors. auto: the routers. Knative's own canaryTrafficPercent is not used: no cluster with Knative was there to prove it on."`
 	ClusterDomain        string            `ml:"cluster_domain,default=cluster.local" doc:"Domain of the cluster's names."`
 	ServiceType          string            `ml:"service_type,default=ClusterIP" enum:"ClusterIP|NodePort|LoadBalancer" doc:"Type of the Service in front."`
+	Force                []string          `ml:"force,policy" doc:"Fields that are taken over from another field manager: KIND/NAME:PATH, such as \"InferenceService/tumors-v3:spec.predictor.minReplicas\". A conflict about any other field is an error of the plan that names its manager."`
 	Router               *router           `ml:"router,block" doc:"The router in front of the versions."`
 }
 
