@@ -113,7 +113,7 @@ func (m *comment) head() string {
 	facts := []string{"**" + Total(m.p) + "**"}
 	if m.p.Commit != "" {
 		commit, dirty := strings.CutSuffix(m.p.Commit, "+dirty")
-		short := strings.TrimSuffix(cutRunes(commit, 12), "…")
+		short := strings.TrimSuffix(cutRunes(commit, 13), "…")
 		if dirty {
 			short += "+dirty"
 		}
