@@ -256,6 +256,16 @@ func TestAMarkerIsOneLineAndOneComment(t *testing.T) {
 	}
 }
 
+func TestWhatCallersSayIsHarmlessToo(t *testing.T) {
+	for _, n := range hostileNames() {
+		o := MarkdownOptions{Next: n, Project: n, Commands: []CommentCommand{{Text: n, Does: n}}}
+		got := render(t, func(b *bytes.Buffer) error { return Markdown(b, newPlan(), o) })
+		if err := harmless(got, o); err != nil {
+			t.Errorf("%v\n%s", err, got)
+		}
+	}
+}
+
 func TestSecretsAreMaskedWhereverTheyStand(t *testing.T) {
 	p := secrets()
 	p.Drift = []planner.DriftEntry{{Address: addr("notifier.team"), Changes: []planner.Change{{Path: "url", Old: raw("hunter4"), New: raw("hunter5"), Sensitive: true}}}}
