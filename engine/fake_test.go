@@ -37,6 +37,7 @@ type world struct {
 	holds   map[string]chan struct{}
 	onApply func(addr string) // called when an Apply had its effect
 	specs   map[string]cty.Value
+	probed  int // how often a source was read
 	refuse  map[string]bool // deployments that take the next version back
 
 	unrecordable map[string]bool                 // addresses whose findings are no JSON
@@ -103,6 +104,7 @@ func kindClass(kind string) resource.Class {
 func (d *fakeDriver) Probe(_ context.Context, req providers.ProbeRequest) (map[string]string, error) {
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
+	d.w.probed++
 	if d.kind == "dataset" {
 		src := req.Spec.GetAttr("source")
 		if src.IsNull() {

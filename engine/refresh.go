@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -25,17 +26,25 @@ const refreshWorkers = 16
 // that the files name. An object that cannot be read is reported in place; only
 // a cancelled context ends the whole.
 func (e *Engine) Refresh(ctx context.Context, snap *state.Snapshot) (planner.Live, error) {
-	return e.refresh(ctx, snap, &state.Decoder{}, nil)
+	return e.refresh(ctx, snap, &state.Decoder{}, refreshing{probes: true})
 }
 
-// refresh does so and keeps in evaluated, when it is not nil, the bodies that it
-// evaluated on the records.
-func (e *Engine) refresh(ctx context.Context, snap *state.Snapshot, dec *state.Decoder, evaluated map[resource.Address]planner.Body) (planner.Live, error) {
+// refreshing says what a refresh reads besides the live objects.
+type refreshing struct {
+	// probes: the sources, too. To digest one may take a download, or a pod; what nobody compares is not read.
+	probes bool
+	// pure asks nobody outside of the project folder: everything else is as it was recorded.
+	pure bool
+	// evaluated, when it is not nil, gets the bodies that were evaluated on the records.
+	evaluated map[resource.Address]planner.Body
+}
+
+func (e *Engine) refresh(ctx context.Context, snap *state.Snapshot, dec *state.Decoder, o refreshing) (planner.Live, error) {
 	live := planner.Live{
 		Objects: map[resource.Address]planner.Object{}, Probes: map[resource.Address]planner.Probe{},
 		Signals: map[resource.Address][]*state.Signal{}, Commit: e.Commit, AsOf: e.Now().UTC(),
 	}
-	r := &refresher{e: e, snap: snap, live: &live, dec: dec, evaluated: evaluated}
+	r := &refresher{e: e, snap: snap, live: &live, dec: dec, refreshing: o}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(refreshWorkers)
 	for batch := range r.batches() {
@@ -54,7 +63,7 @@ type refresher struct {
 	mu   sync.Mutex
 	live *planner.Live
 
-	evaluated map[resource.Address]planner.Body
+	refreshing
 }
 
 // batchSize is how many addresses one worker takes at a time: handing out
@@ -68,12 +77,15 @@ func (r *refresher) batches() func(yield func(func(context.Context) error) bool)
 	records := map[group][]providers.ReadRequest{}
 	look := &providers.Look{}
 	for a, rec := range r.snap.Records {
+		if r.pure {
+			break
+		}
 		g := group{rec.Provider, a.Kind}
 		records[g] = append(records[g], providers.ReadRequest{Address: a, Record: rec, Look: look})
 	}
 	var probes []*config.Block
 	for _, b := range r.e.Project.Blocks {
-		if len(b.Kind.Probes) > 0 {
+		if r.probes && len(b.Kind.Probes) > 0 {
 			probes = append(probes, b)
 		}
 	}
@@ -228,7 +240,7 @@ func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 			continue // the planner evaluates it again and says so
 		}
 		var probe *planner.Probe
-		if p, ok := r.e.probe(ctx, b, ev.Value); ok {
+		if p, ok := r.e.probe(ctx, b, ev.Value, r.pure); ok {
 			found[b.Addr] = p
 			probe = &p
 		}
@@ -249,7 +261,7 @@ func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 
 // probe digests what a block's value names. ok is false when that is not known
 // yet or the driver has nothing to probe.
-func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value) (planner.Probe, bool) {
+func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value, pure bool) (planner.Probe, bool) {
 	key, known := e.Project.ProbeKey(b, v)
 	if !known {
 		return planner.Probe{}, false
@@ -264,7 +276,11 @@ func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value) (plann
 	if !ok {
 		return p, true
 	}
-	if p.Values, err = prober.Probe(ctx, providers.ProbeRequest{Address: b.Addr, Spec: v}); err != nil {
+	p.Values, err = prober.Probe(ctx, providers.ProbeRequest{Address: b.Addr, Spec: v, FilesOnly: pure})
+	if errors.Is(err, providers.ErrElsewhere) {
+		return planner.Probe{}, false
+	}
+	if err != nil {
 		p.Err = err.Error()
 	}
 	return p, true
