@@ -45,7 +45,8 @@ func (d *deployment) Preflight(ctx context.Context, req providers.PreflightReque
 	case err != nil:
 		return nil, err
 	}
-	return s.findings(d.settings, spec, n), nil
+	more, err := d.unstageable(ctx, s.can, spec, n, req)
+	return append(s.findings(d.settings, spec, n), more...), err
 }
 
 // planned decodes a body of which not all is known. What is to come stands for itself: it is there, and nothing more is known of it.
@@ -86,11 +87,7 @@ func noRollout(spec deploymentSpec, req providers.PreflightRequest) error {
 
 // carries errors when something else carries the requests than what the block says: the two would stand under one name.
 func (r deploymentRef) carries(n nested) error {
-	wants := ""
-	if n.Canary == bySplitter {
-		wants = bySplitter
-	}
-	if r.Canary == wants || r.Imported != "" {
+	if r.Canary == n.carrier() || r.Imported != "" {
 		return nil
 	}
 	return errors.New("kserve.canary: it was made otherwise, and what carries its requests cannot be exchanged while they come; make it anew with -replace")
@@ -101,8 +98,8 @@ func (r deploymentRef) rollable(spec deploymentSpec) error {
 	if r.Imported == "" {
 		return nil
 	}
-	if spec.KServe != nil && spec.KServe.Canary == bySplitter {
-		return fmt.Errorf("kserve.canary: InferenceService %s was imported, and its clients would go past a splitter; destroy it and let a new one be made", r.Imported)
+	if spec.KServe != nil && spec.KServe.carrier() != "" {
+		return fmt.Errorf("kserve.canary: InferenceService %s was imported, and its clients would go past what divides requests; destroy it and let a new one be made", r.Imported)
 	}
 	if spec.KServe != nil && spec.KServe.Graph != nil {
 		return fmt.Errorf("kserve.graph: InferenceService %s was imported, and its clients would go past a graph; destroy it and let a new one be made", r.Imported)

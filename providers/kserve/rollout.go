@@ -117,6 +117,9 @@ type condition struct {
 
 // look judges the servers of a version, and its graph when it has one.
 func (f *fleet) look(ctx context.Context, name, key string, graph bool) (condition, error) {
+	if f.Single {
+		return f.lookAtServers(ctx, name, key)
+	}
 	c, err := f.lookAt(ctx, api.Kind, name, key)
 	if err != nil || !c.ready || !graph {
 		return c, err

@@ -217,6 +217,9 @@ func (r *roll) publish(ctx context.Context) error {
 	if err := r.route.spread(ctx, r.routes()); err != nil {
 		return err
 	}
+	if r.Front.Carried {
+		return nil // whose way in is the carrier's
+	}
 	return r.enter(ctx)
 }
 
