@@ -346,6 +346,7 @@ func TestWhatStagesCannotDoIsAnError(t *testing.T) {
 		"kserve.canary:":       func(d *deploymentSpec) { d.KServe.DeploymentMode = knative },
 		"kserve.transformer:":  func(d *deploymentSpec) { d.KServe.Transformer = &component{Image: "a"} },
 		"kserve.explainer:":    func(d *deploymentSpec) { d.KServe.Explainer = &component{Image: "a"} },
+		"kserve.timeout:":      func(d *deploymentSpec) { d.KServe.Timeout = time.Minute },
 		"kserve.graph:": func(d *deploymentSpec) {
 			d.KServe.Graph = &graph{Nodes: []node{{Name: "root", Type: "Sequence", Steps: []step{{}}}}}
 		},
