@@ -332,6 +332,21 @@ func servicePort(u *unstructured.Unstructured) string {
 	return strconv.FormatInt(port, 10)
 }
 
+// Explain implements rollout.Explainer.
+func (f *fleet) Explain() string {
+	if f.nested.Explainer == nil {
+		return ""
+	}
+	host := fmt.Sprintf("http://%s-explainer.%s.svc.%s", f.name, f.Namespace, f.ClusterDomain)
+	switch {
+	case f.Mode == knative:
+		return host
+	case f.Headless:
+		return host + ".:" + strconv.Itoa(serverPort)
+	}
+	return host + ".:80"
+}
+
 // Check implements rollout.Servers.
 func (f *fleet) Check(ctx context.Context) (ready, gone bool, err error) {
 	c, err := f.look(ctx, f.name, f.key, f.graph != nil)
