@@ -131,6 +131,9 @@ func (s *staged) write(ctx context.Context, to stages, at seen) error {
 // Up implements rollout.Servers. The version comes up as the predictor when it is the first or the one that serves, else as a canary without
 // a share of the requests.
 func (s *staged) Up(ctx context.Context, say func(string)) (string, error) {
+	if err := s.defaulted(ctx); err != nil {
+		return "", err
+	}
 	at, err := s.now(ctx)
 	switch {
 	case errors.Is(err, kube.ErrNotFound):
@@ -170,6 +173,24 @@ func (s *staged) Up(ctx context.Context, say func(string)) (string, error) {
 		return url, nil
 	}
 	return url, s.ask(ctx, kube.Target{Service: true, Name: servers, Port: "80"})
+}
+
+// defaulted gives the predictor what KServe's webhook gives to predictors and not to canaries, such as limits: a promotion would give it
+// that, and so new pods. It is asked by a write that is none, before anything is changed.
+func (s *staged) defaulted(ctx context.Context) error {
+	u := stages{stable: s.predictor}.in(s.base)
+	u.SetName(s.name + "-defaults")
+	got, err := s.client.Apply(ctx, u, kube.ApplyOptions{DryRun: true})
+	if err != nil {
+		return fmt.Errorf("ask KServe for its defaults: %w", err)
+	}
+	predictor, found, err := unstructured.NestedMap(got.Object.Object, "spec", "predictor")
+	if err != nil || !found {
+		return fmt.Errorf("ask KServe for its defaults: %s has no predictor (%w)", kube.RefOf(got.Object), err)
+	}
+	s.predictor = kube.Prune(&unstructured.Unstructured{Object: predictor}).Object
+	s.object = stages{stable: s.predictor}.in(s.base)
+	return nil
 }
 
 func (s *staged) deployment(version int) kube.Ref {

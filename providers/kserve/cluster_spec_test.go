@@ -103,11 +103,7 @@ func TestTheStagesOfOneService(t *testing.T) {
 	}
 	t.Log("promoted")
 	up(two)
-	_, pods = s.running(two, 2)
-	sweep(two, 2)
-	if _, p := s.running(two, 2); p != pods {
-		t.Errorf("a promotion replaced the pods: %s, were %s", p, pods)
-	}
+	s.promoted(two)
 	if ready, gone, err := two.Check(ctx); !ready || gone || err != nil {
 		t.Errorf("ready %v, gone %v, %v", ready, gone, err)
 	}
@@ -121,6 +117,33 @@ func TestTheStagesOfOneService(t *testing.T) {
 		t.Fatalf("%v %v", did, err)
 	}
 	s.running(one, 1)
+	s.Kubectl("", "delete", "inferenceservice,configmap", "--all", "--wait=true")
+}
+
+// promoted has a canary take over, and wants neither its pods nor what they are made by to change.
+func (s *site) promoted(x *staged) {
+	s.T.Helper()
+	generation, pods := s.running(x, x.number)
+	if err := x.Sweep(s.T.Context(), []int{x.number}, func(string) {}); err != nil {
+		s.T.Fatal(err)
+	}
+	if g, p := s.running(x, x.number); g != generation || p != pods {
+		s.T.Errorf("a promotion replaced the pods: generation %d, was %d; %s, were %s", g, generation, p, pods)
+	}
+}
+
+// TestAPromotionLeavesServersOfOnesOwn: KServe gives the containers of a predictor limits that those of a canary do not get.
+func TestAPromotionLeavesServersOfOnesOwn(t *testing.T) {
+	s := newSite(t, "owner")
+	for n := 1; n <= 2; n++ {
+		x := s.staged(s.own(n, func(d *deploymentSpec) { d.KServe = &nested{} }))
+		if _, err := x.Up(t.Context(), func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+		if n == 2 {
+			s.promoted(x)
+		}
+	}
 	s.Kubectl("", "delete", "inferenceservice,configmap", "--all", "--wait=true")
 }
 
