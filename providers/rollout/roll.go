@@ -313,7 +313,7 @@ func (r *roll) up(ctx context.Context) error {
 		}
 		r.state.Explains[r.state.Asked.Number] = by.Explain()
 	}
-	return nil
+	return r.route.reach(ctx, url)
 }
 
 func (r *roll) await(ctx context.Context, ref kube.Ref, within time.Duration) error {
