@@ -315,6 +315,9 @@ func (r release) envName() string {
 	if r.envKey == "" {
 		return ""
 	}
+	if r.Single { // which holds the variables of two versions
+		return r.name + "-" + variant(r.number) + "-" + r.envKey
+	}
 	return r.name + "-" + r.envKey
 }
 

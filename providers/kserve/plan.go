@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,8 +49,12 @@ func (d *deployment) Preflight(ctx context.Context, req providers.PreflightReque
 		return nil, err
 	}
 	found := s.findings(d.settings, spec, n)
-	more, err := d.foreign(ctx, c, spec, n, req)
-	return append(found, more...), err
+	stages, err := d.unstageable(ctx, s.can, spec, n, req)
+	if err != nil {
+		return nil, err
+	}
+	others, err := d.foreign(ctx, c, spec, n, req)
+	return slices.Concat(found, stages, others), err
 }
 
 // foreign finds the fields that an apply would have to take from others.
@@ -133,11 +138,7 @@ func noRollout(spec deploymentSpec, req providers.PreflightRequest) error {
 
 // carries errors when something else carries the requests than what the block says: the two would stand under one name.
 func (r deploymentRef) carries(n nested) error {
-	wants := ""
-	if n.Canary == bySplitter {
-		wants = bySplitter
-	}
-	if r.Canary == wants || r.Imported != "" {
+	if r.Canary == n.carrier() || r.Imported != "" {
 		return nil
 	}
 	return errors.New("kserve.canary: it was made otherwise, and what carries its requests cannot be exchanged while they come; make it anew with -replace")
@@ -148,8 +149,8 @@ func (r deploymentRef) rollable(spec deploymentSpec) error {
 	if r.Imported == "" {
 		return nil
 	}
-	if spec.KServe != nil && spec.KServe.Canary == bySplitter {
-		return fmt.Errorf("kserve.canary: InferenceService %s was imported, and its clients would go past a splitter; destroy it and let a new one be made", r.Imported)
+	if spec.KServe != nil && spec.KServe.carrier() != "" {
+		return fmt.Errorf("kserve.canary: InferenceService %s was imported, and its clients would go past what divides requests; destroy it and let a new one be made", r.Imported)
 	}
 	if spec.KServe != nil && spec.KServe.Graph != nil {
 		return fmt.Errorf("kserve.graph: InferenceService %s was imported, and its clients would go past a graph; destroy it and let a new one be made", r.Imported)

@@ -43,6 +43,12 @@ type Servers interface {
 	Sweep(ctx context.Context, keep []int, say func(string)) error
 }
 
+// Explainer is what Servers are besides when a version may have a server of its own for explanations.
+type Explainer interface {
+	// Explain is where it answers, as Up tells it of the version; "" when there is none.
+	Explain() string
+}
+
 // Request is one operation on a deployment.
 type Request struct {
 	Client *kube.Client
@@ -219,6 +225,9 @@ func (r *roll) publish(ctx context.Context) error {
 	if err := r.route.spread(ctx, r.routes()); err != nil {
 		return err
 	}
+	if r.Front.Carried {
+		return nil // whose way in is the carrier's
+	}
 	return r.enter(ctx)
 }
 
@@ -299,6 +308,13 @@ func (r *roll) up(ctx context.Context) error {
 		r.state.URLs = map[int]string{}
 	}
 	r.state.URLs[r.state.Asked.Number] = url
+	delete(r.state.Explains, r.state.Asked.Number)
+	if by, ok := r.servers.(Explainer); ok && by.Explain() != "" {
+		if r.state.Explains == nil {
+			r.state.Explains = map[int]string{}
+		}
+		r.state.Explains[r.state.Asked.Number] = by.Explain()
+	}
 	return r.route.reach(ctx, url)
 }
 
