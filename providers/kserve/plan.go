@@ -66,6 +66,9 @@ func (d *deployment) foreign(ctx context.Context, c *kube.Client, spec deploymen
 	if err != nil || ref.Imported != "" {
 		return nil, err // one that was imported becomes wholly ours
 	}
+	if front.Single {
+		return nil, nil // the stages of one service follow from where it is: its apply tells
+	}
 	t := rollout.Trial{Request: rollout.Request{Client: c, Front: front, Key: d.work.Key, Now: d.now}, Parts: d.parts()}
 	if spec.Model.Digest != later {
 		t.Servers = func(raw json.RawMessage, secret string) (rollout.Servers, error) {
