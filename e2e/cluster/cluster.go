@@ -239,7 +239,7 @@ func (c *cluster) extend(ctx context.Context) error {
 
 // order is the order in which components stop, those of one line together: whoever would start something again goes first.
 var order = [][]string{
-	{"traefik", "trainer", "jobset", "kserve", "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy", "coredns"},
+	{standinName, "traefik", "trainer", "jobset", "kserve", "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy", "coredns"},
 	{"kube-apiserver", "registry", "registry-auth"},
 	{"etcd", "containerd"},
 }
@@ -327,6 +327,9 @@ func (c *cluster) printEnv() error {
 	}
 	if c.dir.Known("traefik") {
 		lines = append(lines, "ML_E2E_GATEWAY="+gatewayName, "ML_E2E_GATEWAY_URL="+gatewayURL)
+	}
+	if c.dir.Known(standinName) {
+		lines = append(lines, "ML_E2E_KNATIVE_URL="+knativeURL)
 	}
 	_, err = fmt.Fprintln(c.out, strings.Join(lines, "\n"))
 	return err
