@@ -86,11 +86,7 @@ func noRollout(spec deploymentSpec, req providers.PreflightRequest) error {
 
 // carries errors when something else carries the requests than what the block says: the two would stand under one name.
 func (r deploymentRef) carries(n nested) error {
-	wants := ""
-	if n.Canary == bySplitter {
-		wants = bySplitter
-	}
-	if r.Canary == wants || r.Imported != "" {
+	if r.Canary == n.carrier() || r.Imported != "" {
 		return nil
 	}
 	return errors.New("kserve.canary: it was made otherwise, and what carries its requests cannot be exchanged while they come; make it anew with -replace")
@@ -101,8 +97,8 @@ func (r deploymentRef) rollable(spec deploymentSpec) error {
 	if r.Imported == "" {
 		return nil
 	}
-	if spec.KServe != nil && spec.KServe.Canary == bySplitter {
-		return fmt.Errorf("kserve.canary: InferenceService %s was imported, and its clients would go past a splitter; destroy it and let a new one be made", r.Imported)
+	if spec.KServe != nil && spec.KServe.carrier() != "" {
+		return fmt.Errorf("kserve.canary: InferenceService %s was imported, and its clients would go past what carries the requests; destroy it and let a new one be made", r.Imported)
 	}
 	if spec.KServe != nil && spec.KServe.Graph != nil {
 		return fmt.Errorf("kserve.graph: InferenceService %s was imported, and its clients would go past a graph; destroy it and let a new one be made", r.Imported)
@@ -145,7 +141,7 @@ func (d *deployment) survey(ctx context.Context, namespace string) (survey, erro
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.of == nil || d.now().Sub(k.when) > fresh {
-		can, err := lookAt(ctx, sys, d.settings.SystemNamespace)
+		can, err := lookAt(ctx, sys, d.settings.SystemNamespace, d.settings.KnativeNamespace)
 		if err != nil {
 			return survey{}, err
 		}

@@ -39,6 +39,8 @@ type fleet struct {
 	key    string
 	// forced: a rollback acts at once. The golden answer in the files is that of the version which they want, not of this one.
 	forced bool
+	// ingress is where Knative's is reached from here, "" when that is not known.
+	ingress string
 }
 
 func newFleet(c *kube.Client, r release) (*fleet, error) {
@@ -48,6 +50,14 @@ func newFleet(c *kube.Client, r release) (*fleet, error) {
 		f.graph, err = r.pipeline(f.key)
 	}
 	return f, err
+}
+
+// servers is the fleet as the rollout drives it.
+func (f *fleet) servers() rollout.Servers {
+	if f.Single {
+		return &revised{f}
+	}
+	return f
 }
 
 // Key implements rollout.Servers.
@@ -143,6 +153,9 @@ func (f *fleet) lookAt(ctx context.Context, gvk schema.GroupVersionKind, name, k
 	status, err := api.StatusOf(u)
 	if err != nil {
 		return c, err
+	}
+	if f.Mode == knative && gvk == api.Kind {
+		return f.lookAtRevisions(ctx, u, key, status)
 	}
 	if f.Mode == knative {
 		k := kube.Ready(u) // Knative's own generation is the service's

@@ -28,11 +28,16 @@ func (d *deployment) parts() rollout.Parts {
 		Also:    withGraph, Remove: remove,
 		Health: health, Now: d.now, Key: d.work.Key,
 		// What an autoscaler owns is in objects of KServe's, of which none is looked at.
-		Drift: func(_ rollout.Objects, u *unstructured.Unstructured) ([]kube.FieldChange, error) {
+		Drift: func(o rollout.Objects, u *unstructured.Unstructured) ([]kube.FieldChange, error) {
 			if ofGraph(u) {
 				return nil, nil
 			}
-			return driftOf(u)
+			changes, err := driftOf(u)
+			if err == nil && u.GetAnnotations()[api.TagAnnotation] != "" {
+				more, err := driftOfShare(o, u)
+				return append(changes, more...), err
+			}
+			return changes, err
 		},
 	}
 }
@@ -53,8 +58,8 @@ func ofGraph(u *unstructured.Unstructured) bool {
 // health is what KServe says of a version.
 func health(o rollout.Objects, name string) (rollout.Health, error) {
 	status, err := api.StatusOf(o.Get(api.Kind, name))
-	h := rollout.Health{Ready: status.Ready}
-	if !status.Ready {
+	h := rollout.Health{Ready: status.Ready, Info: status.Shares()}
+	if !status.Ready && !status.Routed {
 		h.Down = fmt.Sprintf("InferenceService %s is not ready: %s", name, cmp.Or(status.Message, "KServe does not say why"))
 	}
 	return h, err
@@ -110,8 +115,7 @@ func (d *deployment) recorded(c *kube.Client, a resource.Address, rec *state.Rec
 	if err != nil {
 		return f, ref, fmt.Errorf("%s: %w", a, err)
 	}
-	f.Carried = ref.Canary == bySplitter
-	return f, ref, nil
+	return carriedBy(f, ref.Canary), ref, nil
 }
 
 // Delete implements providers.Typed.

@@ -60,6 +60,11 @@ type Front struct {
 	Drain  time.Duration
 	// Carried says that the Servers are a Carrier, and that no router of ours is wanted.
 	Carried bool
+	// Single says besides that one object of the provider's holds all versions, under the deployment's own name, and that clients come
+	// in through Route alone: there is no Service of that name.
+	Single bool
+	// Entry is the URL of clients where it is not that of the Service.
+	Entry string
 	// ServiceType and ClusterDomain are ClusterIP and cluster.local unless set.
 	ServiceType, ClusterDomain string
 	Routers                    Routers
@@ -125,6 +130,9 @@ func (f Front) WithDefaults() Front {
 
 // endpoint is the URL that never changes.
 func (f Front) endpoint() string {
+	if f.Entry != "" {
+		return f.Entry
+	}
 	url := fmt.Sprintf("http://%s.%s.svc.%s", f.Name, f.Namespace, f.ClusterDomain)
 	if f.Port != 80 {
 		url += ":" + strconv.Itoa(int(f.Port))
@@ -137,7 +145,12 @@ func (f Front) admin() string {
 }
 
 // VersionName names the objects of a version.
-func (f Front) VersionName(version int) string { return f.Name + "-v" + strconv.Itoa(version) }
+func (f Front) VersionName(version int) string {
+	if f.Single {
+		return f.Name
+	}
+	return f.Name + "-v" + strconv.Itoa(version)
+}
 
 // Remembered makes an object that knows what was applied to it.
 func Remembered(gvk schema.GroupVersionKind, obj any) (*unstructured.Unstructured, error) {

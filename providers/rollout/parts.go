@@ -42,6 +42,8 @@ type Parts struct {
 	Remove func(ctx context.Context, c *kube.Client, u *unstructured.Unstructured, within time.Duration) error
 	// Health tells how the servers of a version do.
 	Health func(o Objects, name string) (Health, error)
+	// Enters, when not nil, adds to the live state of a [Front.Single] how requests come in, and says why they do not.
+	Enters func(f Front, o Objects, live gateway.Live, info map[string]string) (down string, err error)
 	// Drift lists the fields of an object that others changed.
 	Drift func(o Objects, u *unstructured.Unstructured) ([]kube.FieldChange, error)
 	Now   func() time.Time
@@ -213,7 +215,10 @@ func (p Parts) object(f Front, o Objects, req providers.ReadRequest) (providers.
 
 // missing says which object that must be there is not.
 func (p Parts) missing(f Front, s *State, o Objects) (kind, name, why string) {
-	need := []Object{{gvkDeployment, f.Name}, {gvkService, f.Name}}
+	var need []Object
+	if !f.Single {
+		need = []Object{{gvkDeployment, f.Name}, {gvkService, f.Name}}
+	}
 	if f.Route != nil {
 		need = append(need, Object{gvkRoute, f.Name})
 	}
@@ -307,6 +312,9 @@ func (p Parts) phase(out *providers.Object, f Front, live gateway.Live, o Object
 		out.Phase, out.Message = resource.PhaseFailed, fmt.Sprintf("%s: %s", live.Current, h.Down)
 		return nil
 	}
+	if f.Single {
+		return p.enters(out, f, live, o)
+	}
 	_, down, err := ReadyPods(o.Get(gvkDeployment, f.Name), p.Now())
 	if down != "" {
 		out.Phase, out.Message = resource.PhaseFailed, "no router is ready: "+down
@@ -315,6 +323,18 @@ func (p Parts) phase(out *providers.Object, f Front, live gateway.Live, o Object
 	if err == nil {
 		down, err = f.throughGateway(o, out.Info)
 	}
+	if down != "" {
+		out.Phase, out.Message = resource.PhaseFailed, down
+	}
+	return err
+}
+
+// enters adds what carries the requests of a deployment that is a single object.
+func (p Parts) enters(out *providers.Object, f Front, live gateway.Live, o Objects) error {
+	if p.Enters == nil {
+		return nil
+	}
+	down, err := p.Enters(f, o, live, out.Info)
 	if down != "" {
 		out.Phase, out.Message = resource.PhaseFailed, down
 	}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -217,6 +218,9 @@ func (r *roll) publish(ctx context.Context) error {
 	if err := r.route.spread(ctx, r.routes()); err != nil {
 		return err
 	}
+	if r.Front.Carried {
+		return nil // whose way in is the carrier's
+	}
 	return r.enter(ctx)
 }
 
@@ -310,6 +314,9 @@ func (r *roll) await(ctx context.Context, ref kube.Ref, within time.Duration) er
 
 // sweep deletes the objects of versions that serve no more.
 func (r *roll) sweep(ctx context.Context) error {
+	if err := r.giveBack(ctx); err != nil {
+		return err
+	}
 	keep := []int{r.state.Live.Current.Number}
 	if c := r.state.Live.Candidate; c != nil {
 		keep = append(keep, c.Number)
@@ -318,8 +325,8 @@ func (r *roll) sweep(ctx context.Context) error {
 }
 
 // Apply makes an object what it should be. Fields of ours that others changed are taken back; others are left, and are an error if we
-// want them otherwise.
-func (f Front) Apply(ctx context.Context, c *kube.Client, u *unstructured.Unstructured) (kube.Applied, error) {
+// want them otherwise. also are fields that are taken from others though the object does not remember them.
+func (f Front) Apply(ctx context.Context, c *kube.Client, u *unstructured.Unstructured, also ...string) (kube.Applied, error) {
 	live, err := c.Get(ctx, kube.RefOf(u))
 	switch {
 	case errors.Is(err, kube.ErrNotFound):
@@ -340,7 +347,7 @@ func (f Front) Apply(ctx context.Context, c *kube.Client, u *unstructured.Unstru
 	if err != nil {
 		return kube.Applied{}, err
 	}
-	var force []string
+	force := slices.Clone(also)
 	for _, change := range drift {
 		force = append(force, change.Path)
 	}

@@ -153,6 +153,10 @@ type Status struct {
 	URL     string // inside of the cluster when it has such an address
 	// Traffic is the share in percent of each revision of the predictor, by name; only Knative has revisions.
 	Traffic map[string]int64
+	// RolledOut is the last revision that had all of it, by KServe's account. Routed says that Knative leads requests to some revision,
+	// also while a newer one does not get ready.
+	RolledOut string
+	Routed    bool
 }
 
 // StatusOf decodes the status of an InferenceService. Ready may be of an older generation: without Knative, the generation that the
@@ -169,6 +173,8 @@ func StatusOf(u *unstructured.Unstructured) (Status, error) {
 	out := Status{Message: "its controller has not looked at it yet"}
 	for _, c := range s.Conditions {
 		switch {
+		case c.Type == v1beta1.PredictorRouteReady:
+			out.Routed = c.Status == corev1.ConditionTrue
 		case c.Type == "Ready" && c.Status == corev1.ConditionTrue:
 			out.Ready, out.Message = true, ""
 		case c.Type == "Ready":
@@ -184,6 +190,7 @@ func StatusOf(u *unstructured.Unstructured) (Status, error) {
 	case s.URL != nil:
 		out.URL = s.URL.String()
 	}
+	out.RolledOut = s.Components[v1beta1.PredictorComponent].LatestRolledoutRevision
 	for _, t := range s.Components[v1beta1.PredictorComponent].Traffic {
 		if t.Percent != nil {
 			if out.Traffic == nil {
