@@ -7,6 +7,9 @@ BIN := bin/ml
 # Which scenarios make e2e runs, as go test -run takes it; all of them unless it is set.
 E2E_RUN ?= .
 
+# How many scenarios run beside each other: they mostly wait for pods.
+E2E_BESIDE ?= 3
+
 # The cluster that e2e runs on: the one of make cluster, or ML_E2E_KUBECONFIG's.
 E2E = env $$($(GO) run ./e2e/cluster env)
 
@@ -36,14 +39,14 @@ cluster: ## Start a real Kubernetes with KServe and Kubeflow Trainer on this mac
 	$(GO) run ./e2e/cluster up
 
 e2e: cluster ## The scenarios on the cluster: the quickstart in pods, on KServe and Kubeflow, edits behind its back, kills, faults
-	$(E2E) $(GO) test -tags e2e -count=1 -timeout 80m -run '$(E2E_RUN)' -v ./e2e/scenarios
+	$(E2E) $(GO) test -tags e2e -count=1 -timeout 150m -parallel $(E2E_BESIDE) -run '$(E2E_RUN)' -v ./e2e/scenarios
 
 e2e-full: ## All counts, and the conformance kit of every driver; the log goes to docs/evidence
-	scripts/evidence.sh e2e env ML_E2E_KILLS=50 ML_E2E_API_KILLS=10 $(MAKE) --no-print-directory e2e e2e-drivers
+	scripts/evidence.sh e2e env ML_E2E_KILLS=50 ML_E2E_API_KILLS=10 E2E_BESIDE=5 $(MAKE) --no-print-directory e2e e2e-drivers
 
 e2e-drivers: cluster ## What every driver promises, on the cluster, and datasets in real object stores
 	$(GO) run ./e2e/cluster gateway
-	$(E2E) $(GO) test -tags e2e -count=1 -timeout 60m -p 1 -v ./internal/kube ./providers/kubernetes ./providers/kubeflow ./providers/kserve ./e2e/sources
+	$(E2E) $(GO) test -tags e2e -count=1 -timeout 90m -p 1 -v ./internal/kube ./providers/kubernetes ./providers/kubeflow ./providers/kserve ./e2e/sources
 
 cluster-down: ## Stop exactly what make cluster started
 	$(GO) run ./e2e/cluster down

@@ -38,7 +38,8 @@ var floors = []struct {
 	{`^providers/rollout$`, 2.8},        // how rollouts in a cluster are driven, whatever runs the servers
 	{`^providers/\w+(/internal/\w+)?$`, 3},
 	{`^(engine|report|internal/forge)$`, 3},
-	{`^daemon$`, 4},
+	{`^internal/workspace$`, 4.2},
+	{`^daemon(/internal/\w+)?$`, 4.5},
 	{`^(cmd/ml|internal/docgen|internal/mutate|internal)$`, 5},
 	{`^e2e/(cluster/)?internal/\w+$`, 5.5},
 	{`^(e2e|bench|examples)(/.*)?$`, 6},

@@ -70,10 +70,10 @@ func (a *app) apply(ctx context.Context, f planFlags, auto bool, args []string) 
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinClose(err, p.close()) }()
+	defer func() { err = joinClose(err, p.Close()) }()
 	again := func() {
 		a.tell("Cancelling what runs…")
-		if err := p.engine.CancelAll(context.Background()); err != nil {
+		if err := p.Engine.CancelAll(context.Background()); err != nil {
 			a.printError(err)
 		}
 	}
@@ -91,7 +91,7 @@ type savedArg struct {
 // applyLocked holds the lease from before the plan until after the apply, so
 // that what was approved is what runs.
 func (a *app) applyLocked(ctx context.Context, p *project, f planFlags, o engine.PlanOptions, auto bool, saved savedArg) (err error) {
-	s, err := p.engine.Begin(ctx, "apply")
+	s, err := p.Engine.Begin(ctx, "apply")
 	if err != nil {
 		return lockHint(err)
 	}
@@ -190,17 +190,17 @@ func (a *app) runPlan(ctx context.Context, p *project, s *engine.Session, planne
 // showOutputs shows the root module's outputs after an apply that did something:
 // an endpoint is what people look for next.
 func (a *app) showOutputs(ctx context.Context, p *project, out *engine.Applied) error {
-	if a.json || len(out.Done) == 0 || len(p.conf.Outputs) == 0 || ctx.Err() != nil {
+	if a.json || len(out.Done) == 0 || len(p.Conf.Outputs) == 0 || ctx.Err() != nil {
 		return nil
 	}
-	snap, err := p.store.Snapshot(ctx)
+	snap, err := p.Store.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
 	t := report.NewTable("OUTPUT", "VALUE")
 	known := 0
-	for _, o := range p.conf.Outputs {
-		v, diags := p.conf.EvalOutput(o, engine.Recorded(p.conf, snap))
+	for _, o := range p.Conf.Outputs {
+		v, diags := p.Conf.EvalOutput(o, engine.Recorded(p.Conf, snap))
 		if diags.HasErrors() {
 			continue // what it refers to is not there, after a destroy
 		}
@@ -222,7 +222,7 @@ func (a *app) showOutputs(ctx context.Context, p *project, out *engine.Applied) 
 
 // backup writes a verified snapshot beside the state.
 func (p *project) backup(ctx context.Context) error {
-	if _, err := p.store.Backup(ctx); err != nil {
+	if _, err := p.Store.Backup(ctx); err != nil {
 		return fmt.Errorf("snapshot of the state: %w", err)
 	}
 	return nil
@@ -238,11 +238,11 @@ type eventSink interface {
 func (a *app) progress(p *project, steps int) eventSink {
 	if a.json {
 		sink := report.EventJSON(a.Out)
-		p.engine.Emit = sink.Handle
+		p.Engine.Emit = sink.Handle
 		return sink
 	}
 	view := report.NewProgress(a.Out, a.style(), steps)
-	p.engine.Emit = view.Handle
+	p.Engine.Emit = view.Handle
 	if !a.style().Live {
 		return view
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/report"
 	"github.com/continuo-ml/continuo/resource"
@@ -21,7 +22,7 @@ import (
 )
 
 // plansFolder holds the plans that wait, below the state folder.
-const plansFolder = "plans"
+const plansFolder = workspace.PlansFolder
 
 // planID is how an id, or the start of one, looks.
 var planID = regexp.MustCompile(`^[0-9a-f]{4,12}$`)
@@ -81,7 +82,7 @@ func (a *app) approve(ctx context.Context, id string, auto bool) error {
 		if have = snap.Approval(saved.Digest); have == nil {
 			return nil
 		}
-		return engine.CheckApproval(saved, have, p.engine.Commit, time.Now())
+		return engine.CheckApproval(saved, have, p.Engine.Commit, time.Now())
 	})
 	if err != nil {
 		return err
@@ -150,7 +151,7 @@ func (a *app) readSaved(arg string) (saved *engine.SavedPlan, known bool, err er
 			return nil, false, fmt.Errorf("no plan %s waits here, and there is no such file; ml approve lists what waits", arg)
 		}
 	}
-	key, err := readKey(dir)
+	key, err := workspace.ReadKey(filepath.Join(dir, dotML))
 	if err != nil {
 		return nil, false, err
 	}
@@ -165,26 +166,17 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// savedPlan is the plan with what is needed to run it later.
-func (p *project) savedPlan(plan *planner.Plan, o engine.PlanOptions) (*engine.SavedPlan, error) {
-	vars, err := p.keptVars()
-	return &engine.SavedPlan{
-		Tool: toolVersion(), Who: who(), Plan: plan, Vars: vars, Read: p.conf.Contents,
-		Options: engine.SavedOptions{Targets: o.Targets, Replace: o.Replace, Destroy: o.Destroy},
-	}, err
-}
-
 // leaveWaiting keeps a plan that nobody could be asked about, and says how it
 // goes on.
 func (p *project) leaveWaiting(plan *planner.Plan, o engine.PlanOptions) error {
-	saved, err := p.savedPlan(plan, o)
+	saved, err := p.Saved(plan, o, who())
 	if err != nil {
 		return err
 	}
-	if err := engine.KeepPlan(filepath.Join(p.dir, plansFolder), p.key, saved, time.Now()); err != nil {
+	if err := p.Keep(saved); err != nil {
 		return err
 	}
-	return diagError{diags: hcl.Diagnostics{{
+	return diagError{Diags: hcl.Diagnostics{{
 		Severity: hcl.DiagError,
 		Summary:  "This plan needs an approval, and there is nobody to ask",
 		Detail: fmt.Sprintf("Nothing was changed. The plan waits as %[1]s until %[2]s:\n  ml approve %[1]s   shows it again and asks\n  ml apply %[1]s     then does exactly that\n-auto-approve does without.",
@@ -204,29 +196,17 @@ type waitingPlan struct {
 	Approval *state.Approval `json:"approval"` // null while nobody approved it
 }
 
-// waiting lists the plans that could still run: neither used nor expired, nor
-// of another version of ml.
+// waiting lists the plans that could still run.
 func (p *project) waiting(snap *state.Snapshot) ([]waitingPlan, error) {
-	paths, err := engine.PendingPlans(filepath.Join(p.dir, plansFolder), "")
-	if err != nil {
-		return nil, err
-	}
-	out := []waitingPlan{}
-	for _, path := range paths {
-		saved, err := engine.ReadPlan(path, p.key, toolVersion(), time.Now())
-		if err != nil {
-			continue // expired, damaged, or of another version: nothing that can be approved
-		}
-		ap := snap.Approval(saved.Digest)
-		if ap != nil && ap.Used != nil {
-			continue
-		}
+	list, err := p.Waiting(snap)
+	out := make([]waitingPlan, 0, len(list))
+	for _, w := range list {
 		out = append(out, waitingPlan{
-			ID: saved.ID(), Plan: saved.Digest, Who: saved.Who, Created: saved.Plan.Created, Expires: saved.Expires().UTC(),
-			Commit: saved.Plan.Commit, Summary: saved.Plan.Summary, Approval: ap,
+			ID: w.ID(), Plan: w.Digest, Who: w.Who, Created: w.Plan.Created, Expires: w.Expires().UTC(),
+			Commit: w.Plan.Commit, Summary: w.Plan.Summary, Approval: w.Approval,
 		})
 	}
-	return out, nil
+	return out, err
 }
 
 // listWaiting shows the plans that wait.

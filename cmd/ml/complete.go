@@ -94,7 +94,7 @@ func (a *app) completeOutputs() cobra.CompletionFunc {
 // cannot be loaded offer nothing: a key that completes is no place for errors.
 func (a *app) completing(names func(*config.Project) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		conf, _, _, err := a.load(cmd.Context())
+		conf, _, err := a.load(cmd.Context())
 		if err != nil || len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -118,7 +118,7 @@ func (a *app) completeRecords(cmd *cobra.Command, args []string, prefix string) 
 	if err != nil || len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	snap, err := p.store.Snapshot(cmd.Context())
+	snap, err := p.Store.Snapshot(cmd.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -18,7 +18,7 @@ import (
 // withSession opens the project, takes the lease and settles before fn.
 func (a *app) withSession(ctx context.Context, doing string, fn func(ctx context.Context, p *project, s *engine.Session) error) error {
 	return a.withLease(ctx, doing, func(ctx context.Context, p *project, s *engine.Session) error {
-		p.engine.Emit = a.warn // for commands that show no progress
+		p.Engine.Emit = a.warn // for commands that show no progress
 		if _, err := s.Settle(ctx); err != nil {
 			return err
 		}
@@ -32,9 +32,9 @@ func (a *app) withLease(ctx context.Context, doing string, fn func(ctx context.C
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinClose(err, p.close()) }()
+	defer func() { err = joinClose(err, p.Close()) }()
 	return a.interrupts(ctx, "Stopping.", nil, func(ctx context.Context) (err error) {
-		s, err := p.engine.Begin(ctx, doing)
+		s, err := p.Engine.Begin(ctx, doing)
 		if err != nil {
 			return lockHint(err)
 		}
@@ -139,8 +139,8 @@ func (a *app) cancelCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer func() { err = joinClose(err, p.close()) }()
-			if err := p.engine.Cancel(cmd.Context(), addr); err != nil {
+			defer func() { err = joinClose(err, p.Close()) }()
+			if err := p.Engine.Cancel(cmd.Context(), addr); err != nil {
 				return err
 			}
 			return a.done("Cancelled what ran at %s.", addr)
@@ -164,7 +164,7 @@ func (a *app) checkCmd() *cobra.Command {
 
 func (a *app) check(ctx context.Context, p *project, s *engine.Session, args []string) error {
 	var o engine.PlanOptions
-	for _, b := range p.conf.Blocks {
+	for _, b := range p.Conf.Blocks {
 		if b.Kind.Name == "check" && (len(args) == 0 || args[0] == b.Addr.String() || args[0] == b.Addr.Block().String()) {
 			o.Targets = append(o.Targets, b.Addr)
 		}
@@ -219,7 +219,7 @@ func (a *app) pruneCmd() *cobra.Command {
 
 // connectAll connects every provider that serves a block, so that each prunes.
 func (p *project) connectAll(ctx context.Context) error {
-	return p.engine.ConnectAll(ctx)
+	return p.Engine.ConnectAll(ctx)
 }
 
 // prunedView is what `ml prune -json` prints.

@@ -56,7 +56,7 @@ func (a *app) format(args []string, check, recursive bool) error {
 	}
 	switch {
 	case bad.HasErrors():
-		return diagError{diags: bad, files: sources("", bad)}
+		return diagError{Diags: bad, Files: sources("", bad)}
 	case check && changed:
 		return exitCode{code: exitVerdict}
 	}

@@ -148,7 +148,7 @@ func (a *app) runsCmd() *cobra.Command {
 				}
 			}
 			return a.withProject(cmd.Context(), func(p *project, _ *state.Snapshot) error {
-				runs, err := p.store.Runs(cmd.Context(), addr)
+				runs, err := p.Store.Runs(cmd.Context(), addr)
 				if err != nil {
 					return err
 				}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/durable"
+	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/report"
 )
 
@@ -72,7 +73,7 @@ func hasJSON(dir string) bool {
 
 // fetchModules gets the git modules that the files name.
 func (a *app) fetchModules(cmd *cobra.Command, dir string) error {
-	s, err := schemas()
+	s, err := workspace.Schemas()
 	if err != nil {
 		return err
 	}
@@ -84,7 +85,7 @@ func (a *app) fetchModules(cmd *cobra.Command, dir string) error {
 		Dir: dir, Vars: vars, Providers: s, ToolVersion: toolVersion(), Modules: filepath.Join(dir, dotML, "modules"),
 	})
 	if diags.HasErrors() {
-		return diagError{diags: diags, files: sources(dir, diags)}
+		return diagError{Diags: diags, Files: sources(dir, diags)}
 	}
 	for _, f := range fetched {
 		fmt.Fprintf(a.Out, "  fetched %s\n", f)

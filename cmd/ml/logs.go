@@ -29,7 +29,7 @@ func (a *app) logsCmd() *cobra.Command {
 			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
 				return a.interrupts(cmd.Context(), "", nil, func(ctx context.Context) error {
 					out := &counting{w: a.Out}
-					err := p.engine.Logs(ctx, snap, addr, run, follow, lines, out)
+					err := p.Engine.Logs(ctx, snap, addr, run, follow, lines, out)
 					if err == nil && out.n == 0 && ctx.Err() == nil {
 						return report.Say(a.Err, a.errStyle(), fmt.Sprintf("The log of %s is empty.", addr))
 					}

@@ -25,8 +25,8 @@ func (a *app) withProject(ctx context.Context, fn func(p *project, snap *state.S
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinClose(err, p.close()) }()
-	snap, err := p.store.Snapshot(ctx)
+	defer func() { err = joinClose(err, p.Close()) }()
+	snap, err := p.Store.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
@@ -134,11 +134,11 @@ func (a *app) explainCmd() *cobra.Command {
 		ValidArgsFunction: a.completeAddresses(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withBlock(cmd.Context(), args, func(p *project, snap *state.Snapshot, addr resource.Address) error {
-				planned, err := p.engine.Plan(cmd.Context(), engine.PlanOptions{})
+				planned, err := p.Engine.Plan(cmd.Context(), engine.PlanOptions{})
 				if err != nil {
 					return err
 				}
-				runs, err := p.store.Runs(cmd.Context(), addr)
+				runs, err := p.Store.Runs(cmd.Context(), addr)
 				if err != nil {
 					return err
 				}
@@ -154,7 +154,7 @@ func (a *app) graphCmd() *cobra.Command {
 		Use: "graph", Short: "Show what feeds what", Args: cobra.NoArgs,
 		Example: "  ml graph\n  ml graph -format dot | dot -Tsvg > graph.svg",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			conf, _, _, err := a.load(cmd.Context())
+			conf, _, err := a.load(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -203,13 +203,13 @@ func (a *app) outputCmd() *cobra.Command {
 
 func (a *app) outputs(p *project, snap *state.Snapshot, args []string) error {
 	values := map[string]any{}
-	for _, o := range p.conf.Outputs {
+	for _, o := range p.Conf.Outputs {
 		if len(args) == 1 && o.Name != args[0] {
 			continue
 		}
-		v, diags := p.conf.EvalOutput(o, engine.Recorded(p.conf, snap))
+		v, diags := p.Conf.EvalOutput(o, engine.Recorded(p.Conf, snap))
 		if diags.HasErrors() {
-			return diagError{diags: diags, files: sources(p.root, diags)}
+			return diagError{Diags: diags, Files: sources(p.Root, diags)}
 		}
 		values[o.Name] = outputValue(o, v)
 	}
@@ -228,7 +228,7 @@ func (a *app) outputs(p *project, snap *state.Snapshot, args []string) error {
 		return a.printJSON(values)
 	}
 	t := report.NewTable("NAME", "VALUE")
-	for _, o := range p.conf.Outputs {
+	for _, o := range p.Conf.Outputs {
 		t.Text(o.Name, plainText(values[o.Name]))
 	}
 	return t.Write(a.Out, a.style())

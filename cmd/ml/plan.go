@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -50,10 +48,10 @@ func (a *app) openFor(ctx context.Context, f planFlags) (*project, engine.PlanOp
 		return nil, o, err
 	}
 	if f.parallel > 0 {
-		p.engine.Parallel = f.parallel
+		p.Engine.Parallel = f.parallel
 	}
 	if err := checkAddresses(p, o); err != nil {
-		return nil, o, errors.Join(err, p.close())
+		return nil, o, errors.Join(err, p.Close())
 	}
 	return p, o, nil
 }
@@ -119,8 +117,8 @@ func (a *app) plan(ctx context.Context, f planFlags, out string, detailed bool) 
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinClose(err, p.close()) }()
-	planned, err := p.engine.Plan(ctx, o)
+	defer func() { err = joinClose(err, p.Close()) }()
+	planned, err := p.Engine.Plan(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -144,14 +142,14 @@ func (a *app) plan(ctx context.Context, f planFlags, out string, detailed bool) 
 
 // savePlan writes the plan to a file, and among those that wait.
 func (a *app) savePlan(p *project, plan *planner.Plan, o engine.PlanOptions, path string) error {
-	saved, err := p.savedPlan(plan, o)
+	saved, err := p.Saved(plan, o, who())
 	if err != nil {
 		return err
 	}
-	if err := engine.WritePlan(path, p.key, saved); err != nil {
+	if err := engine.WritePlan(path, p.Key, saved); err != nil {
 		return err
 	}
-	if err := engine.KeepPlan(filepath.Join(p.dir, plansFolder), p.key, saved, time.Now()); err != nil || a.json {
+	if err := p.Keep(saved); err != nil || a.json {
 		return err
 	}
 	return report.Say(a.Out, a.style(), fmt.Sprintf("\nSaved to %s. Next: ml apply %s, or ml approve %s for somebody else to allow it.", path, path, saved.ID()))
@@ -181,12 +179,12 @@ func checkAddresses(p *project, o engine.PlanOptions) error {
 
 // knows says whether files or state have the address, or instances of it.
 func (p *project) knows(a resource.Address) bool {
-	for _, b := range p.conf.Blocks {
+	for _, b := range p.Conf.Blocks {
 		if b.Addr == a || b.Addr.Block() == a {
 			return true
 		}
 	}
-	snap, err := p.store.Snapshot(context.Background())
+	snap, err := p.Store.Snapshot(context.Background())
 	if err != nil {
 		return true // the command itself reports why the state cannot be read
 	}

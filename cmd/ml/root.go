@@ -118,7 +118,7 @@ func (a *app) exit(err error) int {
 func (a *app) printError(err error) {
 	var diags diagError
 	if errors.As(err, &diags) {
-		if perr := report.Diagnostics(a.Err, diags.diags, diags.files, a.errStyle()); perr == nil {
+		if perr := report.Diagnostics(a.Err, diags.Diags, diags.Files, a.errStyle()); perr == nil {
 			return
 		}
 	}

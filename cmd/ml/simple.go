@@ -52,10 +52,10 @@ func (a *app) validateCmd() *cobra.Command {
 		Use: "validate", Short: "Check the files without reading state or sources", Args: cobra.NoArgs,
 		Example: "  ml validate\n  ml validate -json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			conf, _, dir, err := a.load(cmd.Context())
+			conf, dir, err := a.load(cmd.Context())
 			if err == nil {
 				if found := conf.Validate(); found.HasErrors() {
-					err = diagError{diags: found, files: sources(dir, found)}
+					err = diagError{Diags: found, Files: sources(dir, found)}
 				}
 			}
 			var diags diagError
@@ -71,10 +71,10 @@ func (a *app) validateCmd() *cobra.Command {
 }
 
 func (a *app) validateJSON(d diagError) error {
-	if err := report.DiagnosticsJSON(a.Out, d.diags, d.files); err != nil {
+	if err := report.DiagnosticsJSON(a.Out, d.Diags, d.Files); err != nil {
 		return err
 	}
-	if d.diags.HasErrors() {
+	if d.Diags.HasErrors() {
 		return exitCode{code: exitError}
 	}
 	return nil

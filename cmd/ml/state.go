@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/report"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
@@ -115,7 +115,7 @@ func (a *app) stateVerifyCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rep, err := p.store.Verify(cmd.Context())
+			rep, err := p.Store.Verify(cmd.Context())
 			if err != nil {
 				return fmt.Errorf("%w; ml state rebuild restores the newest verified snapshot", err)
 			}
@@ -163,12 +163,12 @@ An older copy of the state that somebody put back is refused by every command;
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 			defer cancel()
 			if accept {
-				if err := p.store.Accept(ctx); err != nil {
+				if err := p.Store.Accept(ctx); err != nil {
 					return err
 				}
 				return a.done("The state is accepted as it is. ml plan shows what differs from the world.")
 			}
-			from, err := p.store.RestoreLatest(ctx)
+			from, err := p.Store.RestoreLatest(ctx)
 			if err != nil {
 				return err
 			}
@@ -196,7 +196,7 @@ func (a *app) statusCmd() *cobra.Command {
 		Example: "  ml status\n  ml status -json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
-				rows, err := p.engine.Status(cmd.Context(), snap)
+				rows, err := p.Engine.Status(cmd.Context(), snap)
 				if err != nil {
 					return err
 				}
@@ -261,6 +261,5 @@ func (a *app) bareState() (*project, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(root, dotML)
-	return &project{root: root, dir: dir, store: bolt.Open(filepath.Join(dir, "state.db"), bolt.Options{})}, nil
+	return &project{workspace.Bare(workspace.Options{Root: root})}, nil
 }

@@ -5,11 +5,9 @@ import (
 	"os"
 	"strings"
 
-	"github.com/zclconf/go-cty/cty"
-	ctyjson "github.com/zclconf/go-cty/cty/json"
-
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/workspace"
 )
 
 // varFlags keeps -var and -var-file in the order in which they stand: the later wins.
@@ -68,7 +66,7 @@ func (v *varFlags) inputs(environ []string) ([]config.VarInput, error) {
 		if g.file {
 			list, diags := config.ReadVarFile(g.text)
 			if diags.HasErrors() {
-				return nil, diagError{diags: diags}
+				return nil, diagError{Diags: diags}
 			}
 			out = append(out, list...)
 			continue
@@ -79,40 +77,13 @@ func (v *varFlags) inputs(environ []string) ([]config.VarInput, error) {
 	return out, nil
 }
 
-// keptVars are the variables that were given from outside, for a plan that is
-// applied as it is. A secret stands in no file: it is given again, and the
-// project's digest tells whether it is the same.
-func (p *project) keptVars() ([]engine.SavedVar, error) {
-	var out []engine.SavedVar
-	for _, v := range p.vars {
-		if p.conf.SensitiveVar(v.Name) {
-			continue
-		}
-		kept := engine.SavedVar{Name: v.Name, Source: v.Source, Text: v.Text}
-		if v.Text == nil {
-			var err error
-			if kept.Value, err = ctyjson.Marshal(v.Value, cty.DynamicPseudoType); err != nil {
-				return nil, fmt.Errorf("save variable %s: %w", v.Name, err)
-			}
-		}
-		out = append(out, kept)
-	}
-	return out, nil
-}
-
 // adopt makes the variables of a saved plan those of this command.
 func (v *varFlags) adopt(saved *engine.SavedPlan) error {
-	for _, kept := range saved.Vars {
-		in := config.VarInput{Name: kept.Name, Source: kept.Source, Text: kept.Text}
-		if kept.Text == nil {
-			var err error
-			if in.Value, err = ctyjson.Unmarshal(kept.Value, cty.DynamicPseudoType); err != nil {
-				return fmt.Errorf("variable %s of the saved plan: %w; make a new plan", kept.Name, err)
-			}
-		}
+	list, err := workspace.SavedVars(saved)
+	for _, in := range list {
 		v.given = append(v.given, givenVar{saved: &in})
 	}
-	return nil
+	return err
 }
 
 // environ is the process's environment; a seam for tests.

@@ -169,6 +169,9 @@ func (c *cluster) whole(ctx context.Context, base bool) (bool, error) {
 	}
 	for _, names := range order {
 		for _, name := range names {
+			if name == "traefik" && !c.dir.Known(name) {
+				continue // it was never asked for
+			}
 			if !slices.Contains(running, name) && !(base && slices.Contains(extras, name)) {
 				c.say("%s does not run", name)
 				return false, nil

@@ -210,15 +210,30 @@ var journal = []string{
 	fault.StateCommitBefore, fault.StateCommitAfter, fault.StateLeaseAcquired,
 }
 
+// killsALane is how many kills one project takes; more of them go on in others beside it, for they mostly wait for pods.
+const killsALane = 13
+
 // TestD kills ml with SIGKILL in the middle of an apply, by turns at each point of its journal and at random times while pods run:
 // no orphan, no second training, and the next apply finishes.
 func TestD(t *testing.T) {
 	t.Parallel()
+	want := counted(t, "ML_E2E_KILLS", 5)
+	lanes := (want + killsALane - 1) / killsALane
+	for lane := range lanes {
+		t.Run(fmt.Sprintf("%d of %d", lane+1, lanes), func(t *testing.T) {
+			t.Parallel()
+			killML(t, (want+lane)/lanes, lane, lanes) // the shares add up to want
+		})
+	}
+}
+
+// killML kills ml as often as wanted. Lanes take the points by turns, so that together they reach all of them.
+func killML(t *testing.T, want, lane, lanes int) {
 	k := newKilled(t)
 	k.newData()
 	k.ml("apply", "-auto-approve")
 	k.recovered()
-	want, done := counted(t, "ML_E2E_KILLS", 5), 0
+	done := 0
 	for turn := 0; done < want; turn++ {
 		if turn > 4*want+40 {
 			t.Fatalf("%d kills in %d rounds: the points are not reached", done, turn)
@@ -233,7 +248,7 @@ func TestD(t *testing.T) {
 				k.Cleanup(func() { timer.Stop() })
 			})
 		} else {
-			n := turn / 2
+			n := turn/2*lanes + lane
 			out, err = k.apply(fmt.Sprintf("%s=%s:%d", fault.Variable, journal[n%len(journal)], 1+n/len(journal)%3), nil)
 		}
 		switch {

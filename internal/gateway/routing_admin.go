@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -34,12 +35,13 @@ const (
 //	GET  /routes   the routes that it follows
 //	PUT  /routes   newer ones; 409 with a message for a generation that is not newer
 //	GET  /stats    Stats
+//	GET  /reach    200 when a connection to ?url= can be made from here, 502 with why not
 //	GET  /capture  captured answers, see CapturedRecord; ?after=CURSOR&limit=N
 //	GET  /metrics  for Prometheus
 //	GET  /healthz  200 while the process answers
 //	GET  /readyz   200 while requests can be passed on
 //
-// The first four need the token when there is one.
+// All but the last three need the token when there is one.
 type routeAdmin struct {
 	plane   *dataPlane
 	metrics http.Handler
@@ -57,7 +59,7 @@ func (a *routeAdmin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	get := r.Method == http.MethodGet || r.Method == http.MethodHead
 	put := r.Method == http.MethodPut && r.URL.Path == "/routes"
 	switch r.URL.Path {
-	case "/routes", "/stats", "/capture":
+	case "/routes", "/stats", "/reach", "/capture":
 		if status, err := a.permit(r); err != nil {
 			a.fail(w, status, err)
 			return
@@ -76,6 +78,8 @@ func (a *routeAdmin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.json(w, http.StatusOK, routes)
 	case r.URL.Path == "/stats":
 		a.json(w, http.StatusOK, a.plane.stats())
+	case r.URL.Path == "/reach":
+		a.reach(w, r)
 	case r.URL.Path == "/capture":
 		a.capture(w, r)
 	case r.URL.Path == "/metrics":
@@ -127,6 +131,25 @@ func (a *routeAdmin) put(w http.ResponseWriter, r *http.Request) {
 	default:
 		a.json(w, http.StatusOK, a.plane.stats())
 	}
+}
+
+// reach tries whether a version answers from here. That its pods are ready says
+// little of that: the name of a new Service, and the way to it, are others' work.
+func (a *routeAdmin) reach(w http.ResponseWriter, r *http.Request) {
+	dial, _, err := Backend{URL: r.URL.Query().Get("url")}.addr()
+	if err != nil {
+		a.fail(w, http.StatusBadRequest, fmt.Errorf("url: %w", err))
+		return
+	}
+	c, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(r.Context(), "tcp", dial)
+	if err == nil {
+		err = c.Close()
+	}
+	if err != nil {
+		a.fail(w, http.StatusBadGateway, err)
+		return
+	}
+	a.json(w, http.StatusOK, map[string]bool{"reached": true})
 }
 
 func (a *routeAdmin) ready(w http.ResponseWriter) {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -166,6 +167,26 @@ func (p *plane) askAll(n int) map[string]int {
 		got[v]++
 	}
 	return got
+}
+
+func TestARouterSaysWhatItReaches(t *testing.T) {
+	p := newPlane(t, nil)
+	there := version(t, 1, nil)
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[string]int{
+		there.URL: http.StatusOK, "http://" + gone.Addr().String(): http.StatusBadGateway, "http://nobody.invalid": http.StatusBadGateway,
+		"file:///etc/passwd": http.StatusBadRequest, "": http.StatusBadRequest,
+	} {
+		if status, body := p.admin(http.MethodGet, "/reach?url="+url.QueryEscape(at), nil); status != want {
+			t.Errorf("%q: %d %s; want %d", at, status, body, want)
+		}
+	}
 }
 
 func TestARouterFollowsItsRoutes(t *testing.T) {

@@ -241,8 +241,8 @@ func ofPlanFiles() []mutation {
 			Package: "./engine", Test: "TestP1EveryChangedByteIsRefused",
 		},
 		{
-			Name: "plan file: a secret variable is saved", File: "cmd/ml/vars.go",
-			Old:     "if p.conf.SensitiveVar(v.Name) {",
+			Name: "plan file: a secret variable is saved", File: "internal/workspace/plans.go",
+			Old:     "if w.Conf.SensitiveVar(v.Name) {",
 			New:     "if false {",
 			Package: "./cmd/ml", Test: "TestScripts/of/saved_variables",
 		},

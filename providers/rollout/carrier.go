@@ -46,6 +46,8 @@ type traffic interface {
 	spread(ctx context.Context, routes gateway.Routes) error
 	// offer does so without waiting. late is why something that should follow does not yet.
 	offer(ctx context.Context, routes gateway.Routes) (late, err error)
+	// reach returns when what carries requests gets to a version's address.
+	reach(ctx context.Context, address string) error
 	tally(version int) gateway.Tally
 	inFlight(version int) int64
 	versions() []int
@@ -65,6 +67,9 @@ func (c carried) spread(ctx context.Context, routes gateway.Routes) error {
 func (c carried) offer(ctx context.Context, routes gateway.Routes) (late, err error) {
 	return nil, c.Holds(ctx, routes)
 }
+
+// reach has nothing to try: who carries requests finds the servers itself.
+func (carried) reach(context.Context, string) error { return nil }
 
 func (carried) tally(int) gateway.Tally     { return gateway.Tally{} }
 func (carried) inFlight(int) int64          { return 0 }

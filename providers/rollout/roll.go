@@ -301,7 +301,7 @@ func (r *roll) up(ctx context.Context) error {
 		r.state.URLs = map[int]string{}
 	}
 	r.state.URLs[r.state.Asked.Number] = url
-	return nil
+	return r.route.reach(ctx, url)
 }
 
 func (r *roll) await(ctx context.Context, ref kube.Ref, within time.Duration) error {

@@ -207,6 +207,51 @@ func (r *routers) offer(ctx context.Context, routes gateway.Routes) (late, err e
 	return late, nil
 }
 
+// reach returns when every router that answers gets through to a version's address: its pods may be ready long before its name can be
+// resolved, or its Service leads to them, above all when the API server was away.
+func (r *routers) reach(ctx context.Context, address string) error {
+	end := time.NewTimer(spreadWithin)
+	defer end.Stop()
+	tick := time.NewTicker(watchEvery / 2)
+	defer tick.Stop()
+	for {
+		late, err := r.tryReach(ctx, address)
+		if err != nil || late == nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-end.C:
+			return fmt.Errorf("its pods are ready, but a router does not get to %s after %s: %w; look at the Service, at DNS and at network policies", address, spreadWithin, late)
+		case <-tick.C:
+		}
+	}
+}
+
+// tryReach asks every router once. late is why one of them does not get through.
+func (r *routers) tryReach(ctx context.Context, address string) (late, err error) {
+	pods, err := r.pods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for pod, ready := range pods {
+		_, err := r.raw(ctx, pod, http.MethodGet, "/reach", url.Values{"url": {address}}, nil)
+		var refused *routerError
+		switch {
+		case err == nil:
+		case !errors.As(err, &refused):
+			return nil, err
+		case refused.forbidden(), refused.status == http.StatusBadRequest:
+			return nil, err
+		case refused.status == http.StatusNotFound: // a router of an older ml, which is replaced in a moment
+		case refused.status == http.StatusBadGateway && strings.Contains(refused.text, `{ "error":`), ready: // the router's own words, or it should have some
+			late = err
+		}
+	}
+	return late, nil
+}
+
 // tally is what a version did since the present routes, over all routers.
 func (r *routers) tally(version int) gateway.Tally {
 	var sum gateway.Tally

@@ -1,4 +1,4 @@
-package main
+package workspace
 
 import (
 	"errors"
@@ -88,7 +88,7 @@ func (c *checkout) clean(configFiles []string) (bool, error) {
 		}
 	}
 	for _, f := range configFiles {
-		if !tracked[f] && !strings.HasPrefix(f, dotML+"/") {
+		if !tracked[f] && !strings.HasPrefix(f, DotML+"/") {
 			return false, nil
 		}
 	}

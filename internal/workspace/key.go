@@ -1,0 +1,72 @@
+package workspace
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/continuo-ml/continuo/internal/durable"
+)
+
+const keyFile = "key"
+
+// ReadKey reads the project's key from its state folder; nil when there is none yet.
+func ReadKey(dir string) ([]byte, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, keyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("project key: %w", err)
+	}
+	key, err := hex.DecodeString(strings.TrimSpace(string(raw)))
+	if err != nil || len(key) != 32 {
+		return nil, fmt.Errorf("project key %s is damaged; delete it to make a new one (saved plans become invalid, sensitive values count as changed)", filepath.Join(dir, keyFile))
+	}
+	return key, nil
+}
+
+// makeKey makes the key that plan files are authenticated with and sensitive
+// values are hashed with, and the state folder around it. It never leaves the machine.
+func makeKey(dir string) ([]byte, error) {
+	if err := durable.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("state folder: %w", err)
+	}
+	if key, err := ReadKey(dir); key != nil || err != nil {
+		return key, err
+	}
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return nil, fmt.Errorf("project key: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, keyFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return ReadKey(dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("project key: %w", err)
+	}
+	if _, err := f.WriteString(hex.EncodeToString(key) + "\n"); err != nil {
+		return nil, errors.Join(fmt.Errorf("project key: %w", err), f.Close())
+	}
+	// A key that a power cut took would make every saved plan a stranger's and every sensitive value a new one.
+	if err := errors.Join(f.Sync(), f.Close(), durable.SyncDir(dir)); err != nil {
+		return nil, fmt.Errorf("project key: %w", err)
+	}
+	return key, nil
+}
+
+func hasher(key []byte) func(string) string {
+	return func(s string) string {
+		h := hmac.New(sha256.New, key)
+		h.Write([]byte(s))
+		return hex.EncodeToString(h.Sum(nil))[:32]
+	}
+}
