@@ -161,6 +161,9 @@ func (c *cluster) up(ctx context.Context, base bool) error {
 // extras are the components that stand on Kubernetes.
 var extras = []string{"trainer", "jobset", "kserve"}
 
+// onDemand are those that a command of their own adds.
+var onDemand = []string{"traefik", standinName}
+
 // whole reports whether every component runs and the quick checks hold.
 func (c *cluster) whole(ctx context.Context, base bool) (bool, error) {
 	running, err := c.dir.Running()
@@ -169,7 +172,7 @@ func (c *cluster) whole(ctx context.Context, base bool) (bool, error) {
 	}
 	for _, names := range order {
 		for _, name := range names {
-			if name == "traefik" && !c.dir.Known(name) {
+			if slices.Contains(onDemand, name) && !c.dir.Known(name) {
 				continue // it was never asked for
 			}
 			if !slices.Contains(running, name) && !(base && slices.Contains(extras, name)) {
