@@ -176,7 +176,7 @@ var knativeKinds = []string{
 	"inferenceservices.serving.kserve.io", "services.serving.knative.dev", "configurations.serving.knative.dev", "routes.serving.knative.dev",
 	"revisions.serving.knative.dev", "ingresses.networking.internal.knative.dev", "serverlessservices.networking.internal.knative.dev",
 	"podautoscalers.autoscaling.internal.knative.dev", "metrics.autoscaling.internal.knative.dev", "deployments.apps", "replicasets.apps",
-	"pods", "services", "endpoints", "configmaps", "secrets",
+	"pods", "services", "endpointslices.discovery.k8s.io", "configmaps", "secrets",
 }
 
 // single wants one InferenceService that has all requests and reads as applied.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -332,7 +331,7 @@ func (f *revised) settle(ctx context.Context, want wanted, key string, say func(
 // aside tells the shares that Knative gives, and what of them is not as wanted: the Route must have observed them and be ready, and KServe
 // must say the same.
 func (f *revised) aside(ctx context.Context, want wanted, key string) (text, why string, err error) {
-	r, revisions, err := f.route(ctx)
+	r, revisions, err := f.knativeRoute(ctx)
 	if err != nil {
 		return "", "", err
 	}
@@ -392,78 +391,6 @@ func (f *revised) Holds(ctx context.Context, routes gateway.Routes) error {
 		return err
 	}
 	return f.share(ctx, routes)
-}
-
-// prove sends the golden request to the wanted version: to a pod and, where the way there is known, through Knative's ingress by the
-// address that the newest revision has to itself.
-func (f *revised) prove(ctx context.Context) error {
-	if f.nested.Golden == nil || f.forced {
-		return nil
-	}
-	target, err := f.pod(ctx)
-	var asleep *rollout.Unfit
-	if low, _ := f.spec.replicas(f.nested); errors.As(err, &asleep) && low == 0 {
-		err = nil // a request through the ingress would wake one
-	}
-	if err == nil {
-		err = f.ask(ctx, target)
-	}
-	if err != nil || f.ingress == "" {
-		return err
-	}
-	url, err := f.latest(ctx)
-	if err != nil {
-		return err
-	}
-	status, answer, err := f.question(ctx, http.DefaultTransport, f.ingress, strings.TrimPrefix(strings.TrimPrefix(url, "http://"), "https://"))
-	if err != nil {
-		return fmt.Errorf("golden request: reach Knative's ingress: %w; provider \"kserve\" { knative_ingress } says where it is", err)
-	}
-	return f.verdict("the golden request through Knative's ingress", status, answer)
-}
-
-// latest waits until the wanted version has an address to itself, and returns it.
-func (f *revised) latest(ctx context.Context) (url string, err error) {
-	end := time.NewTimer(followWithin)
-	defer end.Stop()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		r, revisions, err := f.route(ctx)
-		if err != nil {
-			return "", err
-		}
-		why := "its route is not ready: " + r.Message
-		if u := revisions[r.Latest]; r.Ready && u != nil && u.GetAnnotations()[releaseNote] == f.key {
-			return r.LatestURL, nil
-		} else if r.Ready {
-			why = fmt.Sprintf("the newest revision of its route is %q", r.Latest)
-		}
-		select {
-		case <-ctx.Done():
-			return "", context.Cause(ctx)
-		case <-end.C:
-			return "", fmt.Errorf("%s has no address of its own after %s: %s", f.name, followWithin, why)
-		case <-tick.C:
-		}
-	}
-}
-
-// route is Knative's Route, empty when there is none yet, and the revisions.
-func (f *revised) route(ctx context.Context) (api.Route, map[string]*unstructured.Unstructured, error) {
-	u, err := f.client.Get(ctx, kube.Ref{Group: gvkKnativeRoute.Group, Version: gvkKnativeRoute.Version, Kind: gvkKnativeRoute.Kind, Namespace: f.Namespace, Name: f.name + "-predictor"})
-	if errors.Is(err, kube.ErrNotFound) {
-		return api.Route{Message: "Knative has not made it yet"}, nil, nil
-	}
-	if err != nil {
-		return api.Route{}, nil, err
-	}
-	r, err := api.RouteOf(u)
-	if err != nil {
-		return r, nil, err
-	}
-	revisions, err := f.revisions(ctx)
-	return r, revisions, err
 }
 
 // Restore implements rollout.Servers. What is there is brought back by GoBack alone, which does not hand the requests over before.

@@ -267,12 +267,12 @@ func TestARouteIsReadByRevision(t *testing.T) {
 	t.Parallel()
 	u := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "serving.knative.dev/v1", "kind": "Route", "metadata": map[string]any{"name": "tumors-predictor", "generation": int64(3)},
-		"status": map[string]any{"observedGeneration": int64(3), "conditions": []any{map[string]any{"type": "Ready", "status": "True"}}, "traffic": []any{
+		"status": map[string]any{"url": "http://tumors-predictor.team.example.com", "observedGeneration": int64(3), "conditions": []any{map[string]any{"type": "Ready", "status": "True"}}, "traffic": []any{
 			map[string]any{"revisionName": "r2", "percent": int64(10), "latestRevision": true, "tag": "latest", "url": "http://latest-tumors-predictor.team.example.com"},
 			map[string]any{"revisionName": "r1", "percent": int64(60), "tag": "prev"}, map[string]any{"revisionName": "r1", "percent": int64(30)},
 		}},
 	}}
-	want := api.Route{Ready: true, Traffic: map[string]int64{"r1": 90, "r2": 10}, Latest: "r2", LatestURL: "http://latest-tumors-predictor.team.example.com"}
+	want := api.Route{Ready: true, URL: "http://tumors-predictor.team.example.com", Traffic: map[string]int64{"r1": 90, "r2": 10}, Latest: "r2", LatestURL: "http://latest-tumors-predictor.team.example.com"}
 	got, err := api.RouteOf(u)
 	if d := cmp.Diff(want, got); err != nil || d != "" {
 		t.Errorf("%v, -want +got\n%s", err, d)

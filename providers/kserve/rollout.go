@@ -79,6 +79,9 @@ func (f *fleet) Up(ctx context.Context, say func(string)) (string, error) {
 	if err := f.readBack(ctx); err != nil {
 		return "", err
 	}
+	if f.Mode == knative && f.graph == nil {
+		return f.address(), f.prove(ctx)
+	}
 	url, target, err := f.door(ctx)
 	if err != nil || f.forced {
 		return url, err
@@ -121,7 +124,7 @@ func (f *fleet) own(ctx context.Context, service kube.Ref) error {
 type condition struct {
 	ready bool
 	why   string
-	// object is where to look for the cause.
+	// object is where to look for the cause; nil is nowhere yet.
 	object *unstructured.Unstructured
 }
 
@@ -206,6 +209,13 @@ func crashes(c kube.Cause) bool {
 	return c.Code == kube.CauseCrash || c.Code == kube.CauseExit || c.Code == kube.CauseMemory
 }
 
+func (f *fleet) diagnose(ctx context.Context, c condition) (kube.Cause, bool, error) {
+	if c.object == nil {
+		return kube.Cause{}, false, nil
+	}
+	return f.client.Diagnose(ctx, c.object)
+}
+
 // await returns when the servers are ready. A version that cannot work ends it with the cause in one line.
 func (f *fleet) await(ctx context.Context, name, key string, graph bool, say func(string)) error {
 	within := f.spec.readyWithin() + rollout.PullAllowance
@@ -226,7 +236,7 @@ func (f *fleet) await(ctx context.Context, name, key string, graph bool, say fun
 		}
 		if now := time.Now(); c.ready || !now.Before(next) {
 			next = now.Add(diagnoseAll)
-			found, bad, err := f.client.Diagnose(ctx, c.object)
+			found, bad, err := f.diagnose(ctx, c)
 			if err != nil {
 				return err
 			}
@@ -352,7 +362,7 @@ func (f *fleet) Check(ctx context.Context) (ready, gone bool, err error) {
 		return c.ready, false, err
 	}
 	// Nobody counts what fails: pods that crash must be enough.
-	found, bad, err := f.client.Diagnose(ctx, c.object)
+	found, bad, err := f.diagnose(ctx, c)
 	if err == nil && bad && crashes(found) {
 		err = &rollout.Unfit{Reason: found.String()}
 	}

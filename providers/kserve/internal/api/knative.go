@@ -37,6 +37,8 @@ type Route struct {
 	Message string
 	// Traffic is the share in percent of each revision, by name.
 	Traffic map[string]int64
+	// URL is where it answers.
+	URL string
 	// Latest is the revision that has the address LatestURL to itself; "" when KServe was not told to give it one.
 	Latest, LatestURL string
 }
@@ -46,6 +48,7 @@ func RouteOf(u *unstructured.Unstructured) (Route, error) {
 	state := kube.Ready(u)
 	out := Route{Ready: state.Ready, Message: state.Message, Traffic: map[string]int64{}}
 	var s struct {
+		URL     string `json:"url"`
 		Traffic []struct {
 			Revision string `json:"revisionName"`
 			Percent  *int64 `json:"percent"`
@@ -60,6 +63,7 @@ func RouteOf(u *unstructured.Unstructured) (Route, error) {
 	if err != nil {
 		return out, fmt.Errorf("read the status of %s: %w", kube.RefOf(u), err)
 	}
+	out.URL = s.URL
 	for _, t := range s.Traffic {
 		if t.Percent != nil {
 			out.Traffic[t.Revision] += *t.Percent
