@@ -283,6 +283,36 @@ func TestARouteIsReadByRevision(t *testing.T) {
 	}
 }
 
+func TestAVersionServesWhileAnotherDoesNotComeUp(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		route, rolledOut string
+		down             bool
+	}{
+		"the newest is not ready":    {"True", "r1", false},
+		"the shares move":            {"Unknown", "r1", false},
+		"nothing ever served":        {"Unknown", "", true},
+		"the ingress is broken":      {"False", "r1", true},
+		"Knative has said nothing":   {"", "r1", true},
+		"the first is not ready yet": {"True", "", true},
+	} {
+		u := turns(t, 2).written(0, test.rolledOut)
+		conditions := []any{map[string]any{"type": "Ready", "status": "False", "reason": "RevisionFailed"}}
+		if test.route != "" {
+			conditions = append(conditions, map[string]any{"type": "PredictorRouteReady", "status": test.route})
+		}
+		if err := unstructured.SetNestedSlice(u.Object, conditions, "status", "conditions"); err != nil {
+			t.Fatal(err)
+		}
+		o := rollout.Objects{}
+		o.Put(u)
+		h, err := health(o, "tumors")
+		if err != nil || (h.Down != "") != test.down {
+			t.Errorf("%s: %q, %v", name, h.Down, err)
+		}
+	}
+}
+
 func TestTheNewestRevisionOfAComponentIsJudged(t *testing.T) {
 	t.Parallel()
 	revision := func(name, part string, second int) *unstructured.Unstructured {
