@@ -157,8 +157,9 @@ func TestWhoMovesTheShareIsNamed(t *testing.T) {
 			"data": map[string]any{"rollout.json": `{"live": ` + live + `}`}}})
 		u := two.written(percent, "r1")
 		u.SetManagedFields([]metav1.ManagedFieldsEntry{
-			{Manager: kube.FieldManager, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{}}`)}},
 			{Manager: "kubectl-edit", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:predictor":{"f:canaryTrafficPercent":{}}}}`)}},
+			{Manager: "manager", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:status":{}}`)}},
+			{Manager: kube.FieldManager, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:predictor":{"f:canaryTrafficPercent":{}}}}`)}},
 		})
 		got, err := driftOfShare(o, u)
 		if err != nil {
