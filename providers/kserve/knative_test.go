@@ -54,7 +54,7 @@ func TestAServiceWhoseVersionsAreRevisionsIsTheGoldenFile(t *testing.T) {
 	t.Parallel()
 	f := turns(t, 3)
 	wantGolden(t, "turns", f.object)
-	if f.name != "tumors" || f.url() != "http://tumors-predictor.team.svc.cluster.local" || f.Entry != f.url() {
+	if !f.Carried || !f.Single || f.name != "tumors" || f.url() != "http://tumors-predictor.team.svc.cluster.local" || f.Entry != f.url() {
 		t.Errorf("it is called %s and asked at %s and %s", f.name, f.url(), f.Entry)
 	}
 	if turns(t, 4).key == f.key {
