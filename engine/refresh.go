@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -25,17 +26,17 @@ const refreshWorkers = 16
 // that the files name. An object that cannot be read is reported in place; only
 // a cancelled context ends the whole.
 func (e *Engine) Refresh(ctx context.Context, snap *state.Snapshot) (planner.Live, error) {
-	return e.refresh(ctx, snap, &state.Decoder{}, nil)
+	return e.refresh(ctx, snap, &state.Decoder{}, nil, false)
 }
 
 // refresh does so and keeps in evaluated, when it is not nil, the bodies that it
-// evaluated on the records.
-func (e *Engine) refresh(ctx context.Context, snap *state.Snapshot, dec *state.Decoder, evaluated map[resource.Address]planner.Body) (planner.Live, error) {
+// evaluated on the records. With pure it asks nobody outside of the project folder.
+func (e *Engine) refresh(ctx context.Context, snap *state.Snapshot, dec *state.Decoder, evaluated map[resource.Address]planner.Body, pure bool) (planner.Live, error) {
 	live := planner.Live{
 		Objects: map[resource.Address]planner.Object{}, Probes: map[resource.Address]planner.Probe{},
 		Signals: map[resource.Address][]*state.Signal{}, Commit: e.Commit, AsOf: e.Now().UTC(),
 	}
-	r := &refresher{e: e, snap: snap, live: &live, dec: dec, evaluated: evaluated}
+	r := &refresher{e: e, snap: snap, live: &live, dec: dec, evaluated: evaluated, pure: pure}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(refreshWorkers)
 	for batch := range r.batches() {
@@ -55,6 +56,7 @@ type refresher struct {
 	live *planner.Live
 
 	evaluated map[resource.Address]planner.Body
+	pure      bool // what is outside of the project folder is as it was recorded
 }
 
 // batchSize is how many addresses one worker takes at a time: handing out
@@ -68,6 +70,9 @@ func (r *refresher) batches() func(yield func(func(context.Context) error) bool)
 	records := map[group][]providers.ReadRequest{}
 	look := &providers.Look{}
 	for a, rec := range r.snap.Records {
+		if r.pure {
+			break
+		}
 		g := group{rec.Provider, a.Kind}
 		records[g] = append(records[g], providers.ReadRequest{Address: a, Record: rec, Look: look})
 	}
@@ -228,7 +233,7 @@ func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 			continue // the planner evaluates it again and says so
 		}
 		var probe *planner.Probe
-		if p, ok := r.e.probe(ctx, b, ev.Value); ok {
+		if p, ok := r.e.probe(ctx, b, ev.Value, r.pure); ok {
 			found[b.Addr] = p
 			probe = &p
 		}
@@ -249,7 +254,7 @@ func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 
 // probe digests what a block's value names. ok is false when that is not known
 // yet or the driver has nothing to probe.
-func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value) (planner.Probe, bool) {
+func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value, pure bool) (planner.Probe, bool) {
 	key, known := e.Project.ProbeKey(b, v)
 	if !known {
 		return planner.Probe{}, false
@@ -264,7 +269,11 @@ func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value) (plann
 	if !ok {
 		return p, true
 	}
-	if p.Values, err = prober.Probe(ctx, providers.ProbeRequest{Address: b.Addr, Spec: v}); err != nil {
+	p.Values, err = prober.Probe(ctx, providers.ProbeRequest{Address: b.Addr, Spec: v, FilesOnly: pure})
+	if errors.Is(err, providers.ErrElsewhere) {
+		return planner.Probe{}, false
+	}
+	if err != nil {
 		p.Err = err.Error()
 	}
 	return p, true

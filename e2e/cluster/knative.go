@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/e2e/cluster/internal/api"
-	"github.com/continuo-ml/continuo/e2e/cluster/internal/binaries"
 	"github.com/continuo-ml/continuo/e2e/cluster/internal/host"
 	"github.com/continuo-ml/continuo/e2e/cluster/internal/image"
 	"github.com/continuo-ml/continuo/e2e/cluster/internal/standin"
+	"github.com/continuo-ml/continuo/e2e/internal/binaries"
 )
 
 // What stands in for Knative's ingress (package standin): requests from this machine come in at knativeURL, those of pods by the Service.

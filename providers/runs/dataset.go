@@ -48,6 +48,9 @@ func (d *dataset) Probe(ctx context.Context, req providers.ProbeRequest) (map[st
 		return d.command.Probe(ctx, req)
 	}
 	if source.Remote(n.Source) {
+		if req.FilesOnly {
+			return nil, fmt.Errorf("%s: %w: %s", req.Address, providers.ErrElsewhere, n.Source)
+		}
 		v, err := d.sources().Probe(ctx, n.Source)
 		if err != nil {
 			return nil, fmt.Errorf("%s: source: %w", req.Address, err)
