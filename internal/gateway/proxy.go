@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -113,7 +114,7 @@ func (x *exchange) answered() {
 // keep makes an answer that is for the sink outlive this process before its
 // client can have all of it. It reports whether the answer may go out.
 func (x *exchange) keep(status int) bool {
-	if !x.cfg.sink || x.kept || status < 200 || status > 299 {
+	if !x.cfg.sink || x.kept || strings.HasSuffix(x.r.URL.Path, explainSuffix) && len(x.u.release.explain) > 0 || status < 200 || status > 299 {
 		return true
 	}
 	x.answered()
@@ -143,10 +144,11 @@ func (x *exchange) book() {
 		rel.account(x.latency, x.failed)
 	}
 	rel.meters.observe(e.Status, x.latency, x.failed, x.gone)
-	if m := x.route.mirror; m != nil && !x.failed && !x.gone {
+	other := len(rel.explain) > 0 && strings.HasSuffix(x.r.URL.Path, explainSuffix) // than a prediction
+	if m := x.route.mirror; m != nil && !x.failed && !x.gone && !other {
 		m.offer(x.r, e)
 	}
-	if !x.cfg.capture || x.gone || x.kept {
+	if !x.cfg.capture || x.gone || x.kept || other {
 		x.p.entries.Put(e)
 		return
 	}
@@ -243,6 +245,9 @@ func (x *exchange) forward(m *message) (k *call, ok bool) {
 		u, route := x.p.router.acquire(tried, x.side)
 		if u == nil {
 			break
+		}
+		if u = u.explains(m.r.URL.Path, tried); u == nil {
+			continue
 		}
 		if x.u != nil {
 			x.u.leave()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,8 @@ type release struct {
 
 	ready atomic.Pointer[[]*upstream] // replaced as a whole
 	turn  atomic.Uint64
+	// explain are the servers of ":explain"; empty when they are the same. They never change.
+	explain []*upstream
 
 	requests, errors, slow atomic.Int64
 	slowAfter              atomic.Int64 // nanoseconds; 0 counts nothing as slow
@@ -186,9 +189,18 @@ func (r *release) statuses() []ServerStatus {
 	return all
 }
 
+// all are the release's servers that are ready.
+func (r *release) all() []*upstream {
+	ready := *r.ready.Load()
+	if len(r.explain) == 0 {
+		return ready
+	}
+	return slices.Concat(ready, r.explain)
+}
+
 // reap closes connections that have been idle for long.
 func (r *release) reap(now time.Time) {
-	for _, u := range *r.ready.Load() {
+	for _, u := range r.all() {
 		u.reap(now)
 	}
 }

@@ -2,8 +2,12 @@ package gateway
 
 import (
 	"slices"
+	"strings"
 	"sync/atomic"
 )
+
+// explainSuffix ends the path of a request for an explanation, in KServe's protocol.
+const explainSuffix = ":explain"
 
 // route is one state of the traffic: immutable but for its counter, replaced
 // as a whole. candidate gets weight percent, current the rest.
@@ -80,9 +84,20 @@ func (rt *router) acquire(tried []*upstream, to side) (*upstream, *route) {
 	}
 }
 
+// explains is u, or for a request for an explanation one of its release's that explain; nil when those drain.
+func (u *upstream) explains(path string, tried []*upstream) *upstream {
+	r := u.release
+	if len(r.explain) == 0 || !strings.HasSuffix(path, explainSuffix) {
+		return u
+	}
+	u.leave()
+	return r.enter(r.explain, tried)
+}
+
 // acquire enters one of the release's ready servers, in turn.
-func (r *release) acquire(tried []*upstream) *upstream {
-	ready := *r.ready.Load()
+func (r *release) acquire(tried []*upstream) *upstream { return r.enter(*r.ready.Load(), tried) }
+
+func (r *release) enter(ready, tried []*upstream) *upstream {
 	if len(ready) == 0 {
 		return nil
 	}

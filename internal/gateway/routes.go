@@ -45,6 +45,9 @@ type Backend struct {
 	// URL is "http://HOST[:PORT]". Several servers may stand behind it: each
 	// new connection is balanced by whoever owns the name.
 	URL string `json:"url"`
+	// Explain is the URL of what explains the version's predictions: requests whose path ends in ":explain" go there. "" sends
+	// them where all go. They are counted with the version's, and are neither captured nor mirrored: they are no predictions.
+	Explain string `json:"explain,omitempty"`
 }
 
 // ParseRoutes decodes and validates routes. Unknown fields are an error: a
@@ -85,8 +88,13 @@ func (r Routes) Validate() error {
 		if b.Version < 1 {
 			bad("%s.version: %d is not above 0", name, b.Version)
 		}
-		if _, _, err := b.addr(); err != nil {
+		if _, _, err := addr(b.URL); err != nil {
 			bad("%s.url: %w", name, err)
+		}
+		if b.Explain != "" {
+			if _, _, err := addr(b.Explain); err != nil {
+				bad("%s.explain: %w", name, err)
+			}
 		}
 	}
 	if r.Current != nil && r.Candidate != nil && r.Current.Version == r.Candidate.Version {
@@ -108,8 +116,8 @@ func (r Routes) Validate() error {
 // addr returns where to connect to, and what the server is called. They differ
 // by the dot that ends a full name: it saves the search list of a resolver, and
 // servers do not expect it.
-func (b Backend) addr() (dial, host string, err error) {
-	u, err := url.Parse(b.URL)
+func addr(of string) (dial, host string, err error) {
+	u, err := url.Parse(of)
 	if err != nil {
 		return "", "", errors.New("not a URL")
 	}

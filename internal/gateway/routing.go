@@ -306,24 +306,33 @@ func (d *dataPlane) release(b *Backend) *release {
 	}
 	t := d.router.route.Load()
 	for _, rel := range []*release{t.current, t.candidate} {
-		if rel != nil && rel.key == b.URL && rel.spec.Model.Number == b.Version && rel.spec.Model.Digest == b.Digest {
+		if rel != nil && rel.key == b.URL+" "+b.Explain && rel.spec.Model.Number == b.Version && rel.spec.Model.Digest == b.Digest {
 			return rel
 		}
 	}
-	rel := &release{spec: spec{Model: Version{Number: b.Version, Digest: b.Digest}}, key: b.URL, wake: func() {},
+	rel := &release{spec: spec{Model: Version{Number: b.Version, Digest: b.Digest}}, key: b.URL + " " + b.Explain, wake: func() {},
 		meters: d.meters.version(b.Version), versionHeader: []string{strconv.Itoa(b.Version)}}
-	dial, host, err := b.addr()
+	ups := d.lanesTo(b.URL, rel)
+	rel.ready.Store(&ups)
+	if b.Explain != "" {
+		rel.explain = d.lanesTo(b.Explain, rel)
+	}
+	d.releases = append(d.releases, rel)
+	return rel
+}
+
+// lanesTo are the upstreams to a server of a version.
+func (d *dataPlane) lanesTo(url string, rel *release) []*upstream {
+	dial, host, err := addr(url)
 	if err != nil { // Validate let it through
-		d.log.Error("address of a version", "version", b.Version, "error", err)
+		d.log.Error("address of a version", "version", rel.spec.Model.Number, "error", err)
 	}
 	ups := make([]*upstream, lanes)
 	for i := range ups {
 		ups[i] = newUpstream(dial, rel)
 		ups[i].host = host
 	}
-	rel.ready.Store(&ups)
-	d.releases = append(d.releases, rel)
-	return rel
+	return ups
 }
 
 // leave lets no new request into releases that are not in t, and forgets those
@@ -333,7 +342,7 @@ func (d *dataPlane) leave(t *route) {
 	for _, rel := range d.releases {
 		stays := rel == t.current || rel == t.candidate
 		if !stays {
-			for _, u := range *rel.ready.Load() {
+			for _, u := range rel.all() {
 				u.close()
 			}
 		}
@@ -350,7 +359,7 @@ func (d *dataPlane) leave(t *route) {
 // inflight counts the requests that the release has not answered.
 func (r *release) inflight() int64 {
 	var n int64
-	for _, u := range *r.ready.Load() {
+	for _, u := range r.all() {
 		n += u.inflight.Load()
 	}
 	return n

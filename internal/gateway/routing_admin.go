@@ -136,7 +136,7 @@ func (a *routeAdmin) put(w http.ResponseWriter, r *http.Request) {
 // reach tries whether a version answers from here. That its pods are ready says
 // little of that: the name of a new Service, and the way to it, are others' work.
 func (a *routeAdmin) reach(w http.ResponseWriter, r *http.Request) {
-	dial, _, err := Backend{URL: r.URL.Query().Get("url")}.addr()
+	dial, _, err := addr(r.URL.Query().Get("url"))
 	if err != nil {
 		a.fail(w, http.StatusBadRequest, fmt.Errorf("url: %w", err))
 		return

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -374,6 +375,58 @@ func TestAVersionWithoutServersIsStoodInFor(t *testing.T) {
 	}
 }
 
+// post asks at a path under an id, and returns what is answered.
+func (p *plane) post(id, path string) string {
+	p.t.Helper()
+	req, err := http.NewRequest(http.MethodPost, "http://"+p.d.traffic.Addr().String()+path, strings.NewReader("{}"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	req.Header.Set("ML-Prediction-ID", id)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err != nil || resp.StatusCode != http.StatusOK {
+		p.t.Fatalf("%s: %d %v", path, resp.StatusCode, err)
+	}
+	return string(body)
+}
+
+// Explanations are asked of a server beside the version's: they count for it, and are no predictions that a monitor or a shadow looks at.
+func TestExplanationsGoToWhoExplains(t *testing.T) {
+	p := newPlane(t, nil)
+	say := func(text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, text+" "+r.URL.Path) }
+	}
+	one, two := version(t, 1, say("one")), version(t, 2, say("two"))
+	one.Explain = version(t, 1, say("why one")).URL
+	routes := Routes{Generation: 1, Current: one, Capture: Capture{Enabled: true}}
+	p.put(routes)
+	for path, want := range map[string]string{"/v1/models/a:predict": "one", "/v1/models/a:explain": "why one", "/v1/models/a:explainer": "one"} {
+		if got := p.post("first"+path[len("/v1/models/a:"):], path); got != want+" "+path {
+			t.Errorf("%s is answered by %q", path, got)
+		}
+	}
+	p.post("last", "/v1/models/a:predict")
+	into := map[string]int{}
+	within(t, "the last to be captured", func() bool { p.copyAll("", 100, into); return into["last"] > 0 })
+	if into["firstexplain"] > 0 || into["firstpredict"] == 0 || p.stats().Of(1).Requests != 4 {
+		t.Errorf("captured %v, counted %+v", into, p.stats().Of(1))
+	}
+
+	routes.Generation, routes.Candidate, routes.Weight = 2, two, 100
+	p.put(routes)
+	if got := p.post("second", "/v1/models/a:explain"); got != "two /v1/models/a:explain" {
+		t.Errorf("a version without one explains itself, and not %q", got)
+	}
+	routes.Generation, routes.Current = 3, &Backend{Version: 1, URL: one.URL, Explain: "ftp://a"}
+	if status, body := p.admin(http.MethodPut, "/routes", routes); status == http.StatusOK {
+		t.Errorf("an address that is none was taken: %s", body)
+	}
+}
+
 func TestARouterComparesAShadow(t *testing.T) {
 	p := newPlane(t, nil)
 	one, two := version(t, 1, nil), version(t, 2, nil)
@@ -584,7 +637,7 @@ func TestARouterThatLeavesStillAnswers(t *testing.T) {
 }
 
 func TestTheDotOfAFullNameIsNotForServers(t *testing.T) {
-	dial, host, err := Backend{Version: 1, URL: "http://m-v1.ns.svc.cluster.local.:80/"}.addr()
+	dial, host, err := addr("http://m-v1.ns.svc.cluster.local.:80/")
 	if err != nil || dial != "m-v1.ns.svc.cluster.local.:80" || host != "m-v1.ns.svc.cluster.local:80" {
 		t.Errorf("%q %q %v", dial, host, err)
 	}

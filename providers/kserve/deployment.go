@@ -3,6 +3,7 @@ package kserve
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -40,8 +41,11 @@ type deploymentRef struct {
 	rollout.Ref
 	// Imported names an InferenceService that was there before, and that keeps its name and its address.
 	Imported string `json:"imported,omitempty"`
-	// Canary is what carries the requests: "", bySplitter or byRevisions.
+	// Canary is what carries the requests: "", bySplitter, bySpec or byRevisions.
 	Canary string `json:"canary,omitempty"`
+	// Gateway and Entry are where they come in with bySpec.
+	Gateway string `json:"gateway,omitempty"`
+	Entry   string `json:"entry,omitempty"`
 }
 
 // Probe implements providers.Prober: the code of the server.
@@ -68,6 +72,14 @@ func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req provide
 		return d.direct(ctx, c, spec, req, front, ref)
 	}
 	n := spec.nest(d.settings, c.Namespace())
+	var way entrance
+	if ref.Canary == bySpec {
+		if way, err = d.entrance(ctx, front.Name, n); err != nil {
+			return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
+		}
+		ref.Gateway, ref.Entry = way.Gateway, way.url()
+		front = ref.single(front)
+	}
 	r := rollout.Request{
 		Client: c, Front: front, Key: d.work.Key, Now: d.now,
 		Resolve: func(ctx context.Context) (json.RawMessage, string, error) {
@@ -85,6 +97,9 @@ func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req provide
 			rel, err := releaseOf(front, spec, n, raw, secret)
 			if err != nil {
 				return nil, err
+			}
+			if ref.Canary == bySpec {
+				return d.newStaged(c, rel, way, req.Force)
 			}
 			fleet, err := newFleet(c, rel)
 			if err != nil {
@@ -191,6 +206,9 @@ func (d *deployment) resolve(ctx context.Context, c *kube.Client, spec deploymen
 			return nil, err
 		}
 	}
+	if n.Canary == bySpec && inside == spec.Model.Digest {
+		return nil, errors.New("kserve.canary: KServe takes spec.canary of predictors that it gives a model, and this image has its model inside; use kserve { canary = \"router\" }")
+	}
 	if inside != spec.Model.Digest {
 		if err := can.ociOff(d.settings.SystemNamespace); err != nil {
 			return nil, err
@@ -248,6 +266,14 @@ func (d *deployment) preflight(ctx context.Context, spec deploymentSpec, n neste
 	out = resolved{Mode: mode, Headless: can.Headless, Code: req.Probed["code"]}
 	if passed := can.ignored(spec, n, mode); len(passed) > 0 {
 		return can, out, passed[0]
+	}
+	if n.Canary == bySpec {
+		if err := can.lookAtStages(ctx, sys); err != nil {
+			return can, out, err
+		}
+		if err := can.stageless(mode); err != nil {
+			return can, out, err
+		}
 	}
 	if spec.custom() {
 		return can, out, nil

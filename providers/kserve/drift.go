@@ -18,6 +18,11 @@ func driftOf(u *unstructured.Unstructured) ([]kube.FieldChange, error) {
 	if err != nil {
 		return nil, err
 	}
+	return finer(u, changes)
+}
+
+// finer looks into the lists that have changed.
+func finer(u *unstructured.Unstructured, changes []kube.FieldChange) ([]kube.FieldChange, error) {
 	var out []kube.FieldChange
 	for _, c := range changes {
 		var was, is []any

@@ -49,19 +49,10 @@ func (s deploymentSpec) unrevised(n nested) error {
 	return nil
 }
 
-// carrier is what else than our routers carries the requests; "" is nothing.
-func (n nested) carrier() string {
-	if n.Canary == bySplitter || n.Canary == byRevisions {
-		return n.Canary
-	}
-	return ""
-}
-
 // carriedBy is what stands before the versions when something of the cluster's carries the requests.
 func carriedBy(f rollout.Front, canary string) rollout.Front {
-	f.Carried = canary != ""
+	f.Carried, f.Single = canary != "", canary == bySpec || canary == byRevisions
 	if canary == byRevisions {
-		f.Single = true
 		f.Entry = revisedEntry(f)
 	}
 	return f

@@ -325,6 +325,9 @@ func (r release) envName() string {
 	if r.envKey == "" {
 		return ""
 	}
+	if r.nested.Canary == bySpec { // whose service holds the variables of two versions
+		return r.name + "-" + variant(r.number) + "-" + r.envKey
+	}
 	return r.name + "-" + r.envKey
 }
 

@@ -45,7 +45,8 @@ func (d *deployment) Preflight(ctx context.Context, req providers.PreflightReque
 	case err != nil:
 		return nil, err
 	}
-	return s.findings(d.settings, spec, n), nil
+	more, err := d.unstageable(ctx, s.can, spec, n, req)
+	return append(s.findings(d.settings, spec, n), more...), err
 }
 
 // planned decodes a body of which not all is known. What is to come stands for itself: it is there, and nothing more is known of it.

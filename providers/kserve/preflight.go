@@ -50,6 +50,10 @@ type abilities struct {
 	OCI        bool   // models may be oci://
 	Headless   bool   // Services of components have no address of their own
 	RouteByAPI bool   // KServe makes Gateway API routes
+	In         ingress
+	// Stages says that an InferenceService has spec.canary, StagesUnread why that is not known. Only who wants it looks.
+	Stages       bool
+	StagesUnread string
 }
 
 // lookAt asks a cluster what it can do, KServe in the namespace system and Knative in its own. It changes nothing.
@@ -101,11 +105,12 @@ func (a *abilities) read(u *unstructured.Unstructured) error {
 	var service struct {
 		Headless bool `json:"serviceClusterIPNone"`
 	}
-	var ingress struct {
-		Gateway  bool `json:"enableGatewayApi"`
+	var ways struct {
+		ingress
+		ByAPI    bool `json:"enableGatewayApi"`
 		Disabled bool `json:"disableIngressCreation"`
 	}
-	for key, into := range map[string]any{"deploy": &deploy, "storageInitializer": &storage, "service": &service, "ingress": &ingress} {
+	for key, into := range map[string]any{"deploy": &deploy, "storageInitializer": &storage, "service": &service, "ingress": &ways} {
 		if strings.TrimSpace(data[key]) == "" {
 			continue
 		}
@@ -113,7 +118,8 @@ func (a *abilities) read(u *unstructured.Unstructured) error {
 			return fmt.Errorf("read KServe's configuration: %s: %w", key, err)
 		}
 	}
-	a.OCI, a.Headless, a.RouteByAPI = storage.OCI || storage.Modelcar, service.Headless, ingress.Gateway && !ingress.Disabled
+	a.OCI, a.Headless, a.RouteByAPI = storage.OCI || storage.Modelcar, service.Headless, ways.ByAPI && !ways.Disabled
+	a.In = ways.ingress
 	a.Mode = cmp.Or(modeNames[deploy.Mode], deploy.Mode, standard)
 	return nil
 }

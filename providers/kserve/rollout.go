@@ -54,7 +54,7 @@ func newFleet(c *kube.Client, r release) (*fleet, error) {
 
 // servers is the fleet as the rollout drives it.
 func (f *fleet) servers() rollout.Servers {
-	if f.Single {
+	if f.nested.Canary == byRevisions {
 		return &revised{f}
 	}
 	return f
@@ -130,6 +130,9 @@ type condition struct {
 
 // look judges the servers of a version, and its graph when it has one.
 func (f *fleet) look(ctx context.Context, name, key string, graph bool) (condition, error) {
+	if f.nested.Canary == bySpec {
+		return f.lookAtServers(ctx, name, key)
+	}
 	c, err := f.lookAt(ctx, api.Kind, name, key)
 	if err != nil || !c.ready || !graph {
 		return c, err
@@ -350,6 +353,21 @@ func servicePort(u *unstructured.Unstructured) string {
 	first, _ := ports[0].(map[string]any)
 	port, _ := first["port"].(int64)
 	return strconv.FormatInt(port, 10)
+}
+
+// Explain implements rollout.Explainer.
+func (f *fleet) Explain() string {
+	if f.nested.Explainer == nil {
+		return ""
+	}
+	host := fmt.Sprintf("http://%s-explainer.%s.svc.%s", f.name, f.Namespace, f.ClusterDomain)
+	switch {
+	case f.Mode == knative:
+		return host
+	case f.Headless:
+		return host + ".:" + strconv.Itoa(serverPort)
+	}
+	return host + ".:80"
 }
 
 // Check implements rollout.Servers.

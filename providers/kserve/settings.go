@@ -68,9 +68,10 @@ type nested struct {
 	Batcher              *batcher          `ml:"batcher,block" doc:"Joins requests into batches, by KServe's agent."`
 	Transformer          *component        `ml:"transformer,block" doc:"Image and arguments of the deployment's transformer, or all of one."`
 	Graph                *graph            `ml:"graph,block" doc:"A graph of servers that answers in the version's place: it calls this version, and others, one after another, side by side, by weight or by condition. Clients post to any path."`
-	Explainer            *component        `ml:"explainer,block" doc:"A server that explains predictions."`
+	Explainer            *component        `ml:"explainer,block" doc:"A server that explains predictions: requests to the deployment whose path ends in :explain go to that of their version. KServe tells it by --predictor_host whom to ask."`
 	Golden               *golden           `ml:"golden,block" doc:"A request that a new version must answer before it gets traffic. A rollback does not send it."`
-	Canary               string            `ml:"canary,default=auto" enum:"auto|router|graph|knative" doc:"What carries the requests to the versions. router: routers of this program's, which count what each version answers, so that rollout { abort } can judge. graph: an InferenceGraph of KServe's with a splitter, without anything of this program in the way of a request; steps then go by time, a version is judged by its pods and its golden request, and nothing is captured for monitors. knative: Knative's own ingress; the versions are revisions of one InferenceService, and KServe's canaryTrafficPercent shifts the requests; judged as with graph. auto: the routers."`
+	Canary               string            `ml:"canary,default=auto" enum:"auto|router|graph|spec|knative" doc:"What carries the requests to the versions. router: routers of this program's, which count what each version answers, so that rollout { abort } can judge. graph: an InferenceGraph of KServe's with a splitter, without anything of this program in the way of a request; steps then go by time, a version is judged by its pods and its golden request, and nothing is captured for monitors. spec: one InferenceService with KServe's spec.canary (0.20 and newer, mode Standard), and an HTTPRoute of the Gateway API that carries the weights: nothing of this program and no more of KServe's in the way of a request, judged as with graph. knative: Knative's own ingress; the versions are revisions of one InferenceService, and KServe's canaryTrafficPercent shifts the requests; judged as with graph. auto: the routers."`
+	Route                *routeSettings    `ml:"route,block" doc:"Where requests come in with canary = \"spec\"."`
 	ClusterDomain        string            `ml:"cluster_domain,default=cluster.local" doc:"Domain of the cluster's names."`
 	ServiceType          string            `ml:"service_type,default=ClusterIP" enum:"ClusterIP|NodePort|LoadBalancer" doc:"Type of the Service in front."`
 	Router               *router           `ml:"router,block" doc:"The router in front of the versions."`
@@ -185,7 +186,7 @@ func (s deploymentSpec) check() error {
 	if err := n.Graph.check(); err != nil {
 		return err
 	}
-	if err := cmpErr(s.uncounted(n), s.unrevised(n)); err != nil {
+	if err := errors.Join(s.uncounted(n), s.unstaged(n), s.unrevised(n)); err != nil {
 		return err
 	}
 	return s.bounds(n)

@@ -48,6 +48,8 @@ func (s deploymentSpec) uncounted(n nested) error {
 		return errors.New("port: KServe gives the Service of an InferenceGraph port 80" + instead)
 	case n.ServiceType != "" && n.ServiceType != string(corev1.ServiceTypeClusterIP):
 		return errors.New("kserve.service_type: KServe makes the Service of an InferenceGraph for the inside of the cluster" + instead)
+	case n.Explainer != nil:
+		return errors.New("kserve.explainer: a splitter of KServe's asks for predictions alone, and nobody would reach it" + instead)
 	case n.DeploymentMode == knative:
 		return errors.New("kserve.canary: a splitter was proved in mode Standard only; with Knative use the routers")
 	}

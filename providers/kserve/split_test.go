@@ -12,6 +12,7 @@ import (
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/providers"
+	"github.com/continuo-ml/continuo/providers/rollout"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -86,6 +87,7 @@ func TestWhatASplitterCannotDoIsAnError(t *testing.T) {
 		"capture:":             func(d *deploymentSpec) { d.Capture = &config.Capture{Enabled: true} },
 		"port:":                func(d *deploymentSpec) { d.Port = 8080 },
 		"kserve.service_type:": func(d *deploymentSpec) { d.KServe.ServiceType = "NodePort" },
+		"kserve.explainer:":    func(d *deploymentSpec) { d.KServe.Explainer = &component{Image: "a"} },
 		"kserve.canary:":       func(d *deploymentSpec) { d.KServe.DeploymentMode = knative },
 	} {
 		spec := deploymentSpec{KServe: &nested{Canary: bySplitter}}
@@ -117,6 +119,23 @@ func TestWhatCarriesRequestsIsNotExchangedUnderThem(t *testing.T) {
 	for name, err := range map[string]error{"the same": by(`{"name": "a", "canary": "graph"}`, resource.Update), "made anew": by(`{"name": "a"}`, resource.Replace)} {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhereExplanationsAreAskedFor(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(*release)
+		want   string
+	}{
+		"nobody explains":     {nil, ""},
+		"a server of its own": {func(r *release) { r.spec.KServe.Explainer = &component{Image: "a"} }, "http://tumors-v3-explainer.team.svc.cluster.local.:80"},
+		"without an address":  {func(r *release) { r.Headless, r.spec.KServe.Explainer = true, &component{Image: "a"} }, "http://tumors-v3-explainer.team.svc.cluster.local.:8080"},
+	} {
+		var by rollout.Explainer = &fleet{release: example(test.change)}
+		if got := by.Explain(); got != test.want {
+			t.Errorf("%s: %q", name, got)
 		}
 	}
 }

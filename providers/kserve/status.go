@@ -26,9 +26,12 @@ func (d *deployment) parts() rollout.Parts {
 		Kinds:   []rollout.Kind{{GroupVersionKind: api.Graph}, {GroupVersionKind: gvkService, Part: rollout.PartRouter}, {GroupVersionKind: gvkDeployment, Part: rollout.PartRouter}, {GroupVersionKind: api.Kind, Part: rollout.PartServer, All: true}},
 		Version: []schema.GroupVersionKind{api.Kind},
 		Also:    withGraph, Remove: remove,
-		Health: health, Now: d.now, Key: d.work.Key,
+		Health: health, Enters: enters, Now: d.now, Key: d.work.Key,
 		// What an autoscaler owns is in objects of KServe's, of which none is looked at.
 		Drift: func(o rollout.Objects, u *unstructured.Unstructured) ([]kube.FieldChange, error) {
+			if u.GetKind() == api.Kind.Kind && u.GetLabels()[api.VisibilityLabel] == api.ClusterLocal {
+				return stagedDrift(o, u)
+			}
 			if ofGraph(u) {
 				return nil, nil
 			}
@@ -115,7 +118,11 @@ func (d *deployment) recorded(c *kube.Client, a resource.Address, rec *state.Rec
 	if err != nil {
 		return f, ref, fmt.Errorf("%s: %w", a, err)
 	}
-	return carriedBy(f, ref.Canary), ref, nil
+	f = carriedBy(f, ref.Canary)
+	if ref.Canary == bySpec {
+		f = ref.single(f)
+	}
+	return f, ref, nil
 }
 
 // Delete implements providers.Typed.

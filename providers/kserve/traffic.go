@@ -37,11 +37,8 @@ func (d *deployment) routed(addr resource.Address, rec *state.Record) (*kube.Cli
 	if err == nil && ref.Imported != "" {
 		err = fmt.Errorf("%s: InferenceService %s was imported and has no router before it: nothing of its traffic is captured", addr, ref.Imported)
 	}
-	if err == nil && ref.Canary == byRevisions {
-		err = fmt.Errorf("%s: Knative carries its requests, and captures none; a monitor needs kserve { canary = \"router\" }", addr)
-	}
-	if err == nil && ref.Canary == bySplitter {
-		err = fmt.Errorf("%s: an InferenceGraph carries its requests, and captures none; a monitor needs kserve { canary = \"router\" }", addr)
+	if err == nil && ref.Canary != "" {
+		err = fmt.Errorf("%s: kserve { canary = %q } carries its requests, and captures none; a monitor needs kserve { canary = \"router\" }", addr, ref.Canary)
 	}
 	return c, f, err
 }

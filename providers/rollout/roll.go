@@ -42,6 +42,12 @@ type Servers interface {
 	Sweep(ctx context.Context, keep []int, say func(string)) error
 }
 
+// Explainer is what Servers are besides when a version may have a server of its own for explanations.
+type Explainer interface {
+	// Explain is where it answers, as Up tells it of the version; "" when there is none.
+	Explain() string
+}
+
 // Request is one operation on a deployment.
 type Request struct {
 	Client *kube.Client
@@ -301,6 +307,13 @@ func (r *roll) up(ctx context.Context) error {
 		r.state.URLs = map[int]string{}
 	}
 	r.state.URLs[r.state.Asked.Number] = url
+	delete(r.state.Explains, r.state.Asked.Number)
+	if by, ok := r.servers.(Explainer); ok && by.Explain() != "" {
+		if r.state.Explains == nil {
+			r.state.Explains = map[int]string{}
+		}
+		r.state.Explains[r.state.Asked.Number] = by.Explain()
+	}
 	return r.route.reach(ctx, url)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 
 const (
 	gatewayGroup = "gateway.networking.k8s.io"
-	// routedWithin is how long a Gateway's controller may take to accept a route.
-	routedWithin = time.Minute
+	// RoutedWithin is how long a Gateway's controller may take to accept a route.
+	RoutedWithin = time.Minute
 )
 
 var (
@@ -39,7 +40,8 @@ type Route struct {
 	Path string
 }
 
-func (r Route) gateway(namespace string) kube.Ref {
+// Ref is the Gateway of a deployment in a namespace.
+func (r Route) Ref(namespace string) kube.Ref {
 	name := r.Gateway
 	if ns, n, ok := strings.Cut(r.Gateway, "/"); ok {
 		namespace, name = ns, n
@@ -49,7 +51,7 @@ func (r Route) gateway(namespace string) kube.Ref {
 
 // httpRoute sends weight percent to the candidate. Every default is written out: in a list, whatever the API server adds would be drift.
 func (f Front) httpRoute(weight int) (*unstructured.Unstructured, error) {
-	gw := f.Route.gateway(f.Namespace)
+	gw := f.Route.Ref(f.Namespace)
 	parent := map[string]any{"group": gatewayGroup, "kind": gvkGateway.Kind, "namespace": gw.Namespace, "name": gw.Name}
 	if f.Route.Listener != "" {
 		parent["sectionName"] = f.Route.Listener
@@ -83,11 +85,22 @@ func (f Front) httpRoute(weight int) (*unstructured.Unstructured, error) {
 	return u, kube.Remember(u)
 }
 
-// routed is what a controller says of a route.
-type routed struct {
-	accepted bool
-	why      string // it is not; "" while no controller has looked at it
-	weight   int    // of the candidate, as the route has it
+// Routed is what a route has, and what a Gateway's controller says of it.
+type Routed struct {
+	Accepted bool
+	Why      string // it is not; "" while no controller has looked at it
+	// Weights are those of the last rule, by "SERVICE:PORT".
+	Weights map[string]int
+}
+
+// candidate is the weight of the port at which the routers take requests for the candidate.
+func (r Routed) candidate() int {
+	for at, weight := range r.Weights {
+		if strings.HasSuffix(at, ":"+strconv.Itoa(gateway.RouterCandidatePort)) {
+			return weight
+		}
+	}
+	return 0
 }
 
 // routeStatus is the word of the controller of this gateway on the newest generation of a route.
@@ -98,8 +111,9 @@ type routeStatus struct {
 	Spec struct {
 		Rules []struct {
 			BackendRefs []struct {
-				Port   int `json:"port"`
-				Weight int `json:"weight"`
+				Name   string `json:"name"`
+				Port   int    `json:"port"`
+				Weight *int   `json:"weight"`
 			} `json:"backendRefs"`
 		} `json:"rules"`
 	} `json:"spec"`
@@ -120,18 +134,21 @@ type routeStatus struct {
 	} `json:"status"`
 }
 
-// routedBy reads a route back: its weights, and whether the gateway's controller has accepted it as it is and found its Services.
-func routedBy(u *unstructured.Unstructured, gw kube.Ref) (routed, error) {
+// RoutedBy reads a route back: its weights, and whether the gateway's controller has accepted it as it is and found its Services.
+func RoutedBy(u *unstructured.Unstructured, gw kube.Ref) (Routed, error) {
 	var s routeStatus
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &s); err != nil {
-		return routed{}, fmt.Errorf("read %s: %w", kube.RefOf(u), err)
+		return Routed{}, fmt.Errorf("read %s: %w", kube.RefOf(u), err)
 	}
-	var out routed
+	var out Routed
 	for _, rule := range s.Spec.Rules {
+		out.Weights = map[string]int{}
 		for _, b := range rule.BackendRefs {
-			if b.Port == gateway.RouterCandidatePort {
-				out.weight = b.Weight
+			weight := 1 // what it is by default
+			if b.Weight != nil {
+				weight = *b.Weight
 			}
+			out.Weights[b.Name+":"+strconv.Itoa(b.Port)] += weight
 		}
 	}
 	for _, p := range s.Status.Parents {
@@ -152,10 +169,10 @@ func routedBy(u *unstructured.Unstructured, gw kube.Ref) (routed, error) {
 			case c.Status == "True":
 				good++
 			default:
-				out.why = fmt.Sprintf("%s is %s: %s: %s", c.Type, c.Status, c.Reason, c.Message)
+				out.Why = fmt.Sprintf("%s is %s: %s: %s", c.Type, c.Status, c.Reason, c.Message)
 			}
 		}
-		out.accepted = good == 2
+		out.Accepted = good == 2
 	}
 	return out, nil
 }
@@ -186,8 +203,8 @@ func (r *roll) enter(ctx context.Context) error {
 }
 
 func (r *roll) accepted(ctx context.Context, ref kube.Ref, weight int) error {
-	gw := r.Front.Route.gateway(r.Front.Namespace)
-	end := time.NewTimer(routedWithin)
+	gw := r.Front.Route.Ref(r.Front.Namespace)
+	end := time.NewTimer(RoutedWithin)
 	defer end.Stop()
 	tick := time.NewTicker(watchEvery / 4)
 	defer tick.Stop()
@@ -196,38 +213,38 @@ func (r *roll) accepted(ctx context.Context, ref kube.Ref, weight int) error {
 		if err != nil {
 			return err
 		}
-		got, err := routedBy(u, gw)
+		got, err := RoutedBy(u, gw)
 		if err != nil {
 			return err
 		}
-		if got.weight != weight {
-			return fmt.Errorf("%s has %d %% for the candidate, and not %d %%: somebody else writes it", ref, got.weight, weight)
+		if got.candidate() != weight {
+			return fmt.Errorf("%s has %d %% for the candidate, and not %d %%: somebody else writes it", ref, got.candidate(), weight)
 		}
-		if got.accepted {
+		if got.Accepted {
 			return nil
 		}
-		if got.why != "" {
-			r.say("%s: %s", ref.Name, got.why)
+		if got.Why != "" {
+			r.say("%s: %s", ref.Name, got.Why)
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-end.C:
-			if got.why == "" {
-				got.why = "no controller has looked at it: " + r.gatewayWord(ctx, gw)
+			if got.Why == "" {
+				got.Why = "no controller has looked at it: " + GatewayWord(ctx, r.Client, gw)
 			}
-			return fmt.Errorf("%s is not accepted by %s after %s: %s", ref, gw, routedWithin, got.why)
+			return fmt.Errorf("%s is not accepted by %s after %s: %s", ref, gw, RoutedWithin, got.Why)
 		case <-tick.C:
 		}
 	}
 }
 
-// gatewayWord says how a Gateway does, as far as this program may look.
-func (r *roll) gatewayWord(ctx context.Context, gw kube.Ref) string {
-	if err := r.Client.Allow(gw.Namespace); err != nil {
+// GatewayWord says how a Gateway does, as far as this program may look.
+func GatewayWord(ctx context.Context, c *kube.Client, gw kube.Ref) string {
+	if err := c.Allow(gw.Namespace); err != nil {
 		return "whether the Gateway is there cannot be seen from here, as its namespace is none of provider's namespaces"
 	}
-	u, err := r.Client.Get(ctx, gw)
+	u, err := c.Get(ctx, gw)
 	if err != nil {
 		return err.Error()
 	}
@@ -267,22 +284,22 @@ func (f Front) throughGateway(o Objects, info map[string]string) (down string, e
 	if f.Route == nil {
 		return "", nil
 	}
-	gw := f.Route.gateway(f.Namespace)
+	gw := f.Route.Ref(f.Namespace)
 	u := o.Get(gvkRoute, f.Name)
 	if u == nil {
 		return fmt.Sprintf("HTTPRoute %s/%s is not there", f.Namespace, f.Name), nil
 	}
-	got, err := routedBy(u, gw)
+	got, err := RoutedBy(u, gw)
 	if err != nil {
 		return "", err
 	}
 	word := "accepted"
-	if !got.accepted {
+	if !got.Accepted {
 		word = "not accepted yet"
 	}
-	info["route"] = fmt.Sprintf("%s/%s gives the candidate %d %%, %s", gw.Namespace, gw.Name, got.weight, word)
-	if got.why != "" {
-		down = fmt.Sprintf("%s: %s", kube.RefOf(u), got.why)
+	info["route"] = fmt.Sprintf("%s/%s gives the candidate %d %%, %s", gw.Namespace, gw.Name, got.candidate(), word)
+	if got.Why != "" {
+		down = fmt.Sprintf("%s: %s", kube.RefOf(u), got.Why)
 	}
 	return down, nil
 }

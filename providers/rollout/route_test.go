@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/continuo-ml/continuo/internal/gateway"
@@ -84,21 +85,23 @@ const (
 
 func TestAControllersWordIsReadBack(t *testing.T) {
 	t.Parallel()
-	gw := routedFront().Route.gateway("team")
-	for status, want := range map[string]routed{
-		`{}`:        {weight: 10},
-		acceptedBy:  {weight: 10, accepted: true},
-		outdated:    {weight: 10},
-		byAnother:   {weight: 10},
-		oldRefusal:  {weight: 10},
-		noListener:  {weight: 10, why: "Accepted is False: NoMatchingListenerHostname: no such host"},
-		noEndpoints: {weight: 10, why: "ResolvedRefs is False: BackendNotFound: no Service"},
+	gw := routedFront().Route.Ref("team")
+	for status, want := range map[string]Routed{
+		`{}`:        {},
+		acceptedBy:  {Accepted: true},
+		outdated:    {},
+		byAnother:   {},
+		oldRefusal:  {},
+		noListener:  {Why: "Accepted is False: NoMatchingListenerHostname: no such host"},
+		noEndpoints: {Why: "ResolvedRefs is False: BackendNotFound: no Service"},
 	} {
-		if got, err := routedBy(told(t, status), gw); err != nil || got != want {
-			t.Errorf("%s: %+v %v, want %+v", status, got, err, want)
+		want.Weights = map[string]int{"tumors:8082": 90, "tumors:8083": 10}
+		got, err := RoutedBy(told(t, status), gw)
+		if d := cmp.Diff(want, got); err != nil || d != "" || got.candidate() != 10 {
+			t.Errorf("%s: %v, -want +got\n%s", status, err, d)
 		}
 	}
-	if gw := (Route{Gateway: "public"}).gateway("team"); gw.Namespace != "team" || gw.Name != "public" {
+	if gw := (Route{Gateway: "public"}).Ref("team"); gw.Namespace != "team" || gw.Name != "public" {
 		t.Errorf("%+v", gw)
 	}
 }
@@ -155,7 +158,7 @@ func TestRoutesAreListedOnlyWhereTheyAreAskedFor(t *testing.T) {
 		t.Error("HTTPRoutes are listed where there are none")
 	}
 	f, err := front().Recorded(&state.Record{Spec: json.RawMessage(`{"kubernetes":{"route":{"gateway":"infra/public"}}}`)}, "kubernetes")
-	if err != nil || f.Route == nil || f.Route.gateway("team") != (kube.Ref{Group: gatewayGroup, Version: "v1", Kind: "Gateway", Namespace: "infra", Name: "public"}) {
+	if err != nil || f.Route == nil || f.Route.Ref("team") != (kube.Ref{Group: gatewayGroup, Version: "v1", Kind: "Gateway", Namespace: "infra", Name: "public"}) {
 		t.Errorf("%+v %v", f.Route, err)
 	}
 	if gateway.RouterCurrentPort == gateway.RouterCandidatePort {

@@ -36,6 +36,8 @@ type State struct {
 	Live     gateway.Live    `json:"live"`
 	// URLs is where versions answer.
 	URLs map[int]string `json:"urls,omitempty"`
+	// Explains is where what explains them answers.
+	Explains map[int]string `json:"explains,omitempty"`
 	// CurrentKey and CandidateKey stand for the servers of Live.Current and Live.Candidate.
 	CurrentKey   string `json:"current_key,omitempty"`
 	CandidateKey string `json:"candidate_key,omitempty"`
@@ -93,13 +95,15 @@ func (s *State) routes(f Front, capture gateway.Capture, sink *gateway.Sink) gat
 
 // forget drops where versions answered that are of no more use.
 func (s *State) forget() {
-	maps.DeleteFunc(s.URLs, func(n int, _ string) bool {
+	old := func(n int, _ string) bool {
 		return n != s.Live.Current.Number && n != s.Asked.Number && (s.Live.Candidate == nil || n != s.Live.Candidate.Number)
-	})
+	}
+	maps.DeleteFunc(s.URLs, old)
+	maps.DeleteFunc(s.Explains, old)
 }
 
 func (s *State) backend(v gateway.Version) *gateway.Backend {
-	return &gateway.Backend{Version: v.Number, Digest: v.Digest, URL: s.URLs[v.Number]}
+	return &gateway.Backend{Version: v.Number, Digest: v.Digest, URL: s.URLs[v.Number], Explain: s.Explains[v.Number]}
 }
 
 // PolicyOf translates the block. Whoever forces a version acts at once.

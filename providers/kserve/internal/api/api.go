@@ -39,6 +39,9 @@ const (
 	ScalerAnnotation = "serving.kserve.io/autoscalerClass"
 	// NoScaler leaves the number of replicas to the service.
 	NoScaler = string(constants.AutoscalerClassNone)
+	// VisibilityLabel with ClusterLocal on a service has KServe make no way in from outside.
+	VisibilityLabel = constants.NetworkVisibility
+	ClusterLocal    = constants.ClusterLocalVisibility
 	// Label on everything that KServe makes for a service.
 	Label = "serving.kserve.io/inferenceservice"
 )
