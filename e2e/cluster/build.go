@@ -29,6 +29,7 @@ var (
 	trainer = binaries.Module{Name: "trainer", Path: "github.com/kubeflow/trainer/v2", Tools: []string{"trainer-controller-manager"}}
 	// Its dashboard is built by others than Go, and not published.
 	traefik = binaries.Module{Name: "traefik", Path: "github.com/traefik/traefik/v3", Tools: []string{"traefik"}, Adds: map[string]string{"webui/static/index.html": "no dashboard\n"}}
+	knative = binaries.Module{Name: "knative", Path: "knative.dev/serving", Tools: []string{"activator", "autoscaler", "controller", "queue", "webhook"}}
 	jobset  = binaries.Module{Name: "jobset", Path: "sigs.k8s.io/jobset", Tools: []string{"jobset"}}
 )
 

@@ -161,6 +161,9 @@ func (c *cluster) up(ctx context.Context, base bool) error {
 // extras are the components that stand on Kubernetes.
 var extras = []string{"trainer", "jobset", "kserve"}
 
+// onDemand are those that a command of their own adds.
+var onDemand = []string{"traefik", standinName}
+
 // whole reports whether every component runs and the quick checks hold.
 func (c *cluster) whole(ctx context.Context, base bool) (bool, error) {
 	running, err := c.dir.Running()
@@ -169,7 +172,7 @@ func (c *cluster) whole(ctx context.Context, base bool) (bool, error) {
 	}
 	for _, names := range order {
 		for _, name := range names {
-			if name == "traefik" && !c.dir.Known(name) {
+			if slices.Contains(onDemand, name) && !c.dir.Known(name) {
 				continue // it was never asked for
 			}
 			if !slices.Contains(running, name) && !(base && slices.Contains(extras, name)) {
@@ -242,7 +245,7 @@ func (c *cluster) extend(ctx context.Context) error {
 
 // order is the order in which components stop, those of one line together: whoever would start something again goes first.
 var order = [][]string{
-	{"traefik", "trainer", "jobset", "kserve", "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy", "coredns"},
+	{standinName, "traefik", "trainer", "jobset", "kserve", "kube-scheduler", "kube-controller-manager", "kubelet", "kube-proxy", "coredns"},
 	{"kube-apiserver", "registry", "registry-auth"},
 	{"etcd", "containerd"},
 }
@@ -330,6 +333,9 @@ func (c *cluster) printEnv() error {
 	}
 	if c.dir.Known("traefik") {
 		lines = append(lines, "ML_E2E_GATEWAY="+gatewayName, "ML_E2E_GATEWAY_URL="+gatewayURL)
+	}
+	if c.dir.Known(standinName) {
+		lines = append(lines, "ML_E2E_KNATIVE_URL="+knativeURL)
 	}
 	_, err = fmt.Fprintln(c.out, strings.Join(lines, "\n"))
 	return err

@@ -110,6 +110,7 @@ func (c *cluster) ready() map[string]func(context.Context) error {
 		"jobset":                  answers("http://127.0.0.1:18082/readyz", http.StatusOK),
 		"trainer":                 answers("http://127.0.0.1:18083/readyz", http.StatusOK),
 		"traefik":                 c.gatewayReady(),
+		standinName:               standinReady(),
 	}
 }
 

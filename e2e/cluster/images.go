@@ -141,6 +141,19 @@ const nobody = "65532"
 
 // copySelf puts this program and the pods' first process where the run keeps them: what "go run" built is gone when it ends.
 func (c *cluster) copySelf() error {
+	if err := c.copyAs("cluster"); err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", c.dir.Path("bin", "pause"), "./pause")
+	cmd.Dir, cmd.Env = filepath.Dir(c.builder.Source), append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build pause: %w: %s", err, out)
+	}
+	return nil
+}
+
+// copyAs puts this program under a name where the run keeps programs.
+func (c *cluster) copyAs(name string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
@@ -149,13 +162,8 @@ func (c *cluster) copySelf() error {
 	if err != nil {
 		return fmt.Errorf("copy this program: %w", err)
 	}
-	if err := os.WriteFile(c.dir.Path("bin", "cluster"), text, 0o755); err != nil {
+	if err := os.WriteFile(c.dir.Path("bin", name), text, 0o755); err != nil {
 		return fmt.Errorf("copy this program: %w", err)
-	}
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", c.dir.Path("bin", "pause"), "./pause")
-	cmd.Dir, cmd.Env = filepath.Dir(c.builder.Source), append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build pause: %w: %s", err, out)
 	}
 	return nil
 }

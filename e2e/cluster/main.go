@@ -9,6 +9,7 @@
 //	go run ./e2e/cluster env     print where it is, as NAME=VALUE
 //	go run ./e2e/cluster build   build programs and images only
 //	go run ./e2e/cluster gateway add the Gateway API and a controller for it to a cluster that runs
+//	go run ./e2e/cluster knative add Knative Serving to a cluster that runs, with a stand-in for its ingress
 //
 // Every component is a process of this machine with its own pid file and log in one folder (ML_E2E_DIR). Pods hang on a bridge of their
 // own, 10.88.0.0/16. Its gateway 10.88.0.1 is the node's address: API server, kubelet, DNS and registry listen there or on loopback and
@@ -38,7 +39,7 @@ func main() {
 	}
 }
 
-const usage = `usage: cluster up [-base] | down | check [NAME...] | env | build | gateway | restart COMPONENT | registry -listen HOST:PORT -dir DIR`
+const usage = `usage: cluster up [-base] | down | check [NAME...] | env | build | gateway | knative | restart COMPONENT | registry -listen HOST:PORT -dir DIR`
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
@@ -46,16 +47,21 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	base := flags.Bool("base", false, "up: Kubernetes and the registry only")
-	listen := flags.String("listen", "", "registry: addresses HOST:PORT, separated by commas")
+	listen := flags.String("listen", "", "registry, standin: addresses HOST:PORT, separated by commas")
 	dir := flags.String("dir", "", "registry: folder of the blobs")
 	also := flags.String("also", "", "registry: second folder of blobs, only read")
 	user := flags.String("user", "", "registry: who may come in; the password is in ML_E2E_AUTH_PASSWORD")
+	kubeconfig := flags.String("kubeconfig", "", "standin: of who watches Knative's ingresses")
+	service := flags.String("service", "", "standin: name of the Service by which pods reach it")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
 	if args[0] == "registry" {
 		o := registry.Options{Listen: splitList(*listen), Dir: *dir, Also: *also, User: *user, Password: os.Getenv("ML_E2E_AUTH_PASSWORD"), Log: os.Stderr}
 		return registry.Serve(ctx, o)
+	}
+	if args[0] == "standin" {
+		return runStandin(ctx, *listen, *kubeconfig, *service)
 	}
 	c, err := newCluster(out)
 	if err != nil {
@@ -77,6 +83,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return c.build(ctx, *base)
 	case "gateway":
 		return c.gatewayUp(ctx)
+	case "knative":
+		return c.knativeUp(ctx)
 	case "restart":
 		if flags.NArg() != 1 {
 			return fmt.Errorf("name one component\n%s", usage)

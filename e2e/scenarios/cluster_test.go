@@ -112,9 +112,15 @@ func (c cluster) types(t *testing.T) []schema.GroupVersionResource {
 // left lists what ml made and is still there, over all types.
 func (c cluster) left(t *testing.T, namespace string) []string {
 	t.Helper()
+	return c.leftBy(t, namespace, owned)
+}
+
+// leftBy lists what is there with a label, over all types.
+func (c cluster) leftBy(t *testing.T, namespace, label string) []string {
+	t.Helper()
 	var out []string
 	for _, r := range c.types(t) {
-		list, err := c.any.Resource(r).Namespace(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: owned})
+		list, err := c.any.Resource(r).Namespace(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: label})
 		if apierrors.IsNotFound(err) {
 			continue // the type itself went since it was discovered, and all of its objects with it
 		}

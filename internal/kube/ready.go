@@ -17,7 +17,7 @@ type Readiness struct {
 
 // selfReporting are API groups whose objects are worth nothing before their controller has said so. By the generic rules an object
 // without any status counts as ready.
-var selfReporting = []string{"serving.kserve.io", "trainer.kubeflow.org", "kubeflow.org", "jobset.x-k8s.io"}
+var selfReporting = []string{"serving.kserve.io", "serving.knative.dev", "trainer.kubeflow.org", "kubeflow.org", "jobset.x-k8s.io"}
 
 // Ready judges an object by what its own status says of its own latest generation. A Job is ready when it has completed.
 func Ready(u *unstructured.Unstructured) Readiness {

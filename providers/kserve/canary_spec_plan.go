@@ -17,7 +17,7 @@ import (
 
 // carrier is what carries the requests in place of our routers; "" when they do.
 func (n nested) carrier() string {
-	if n.Canary == bySplitter || n.Canary == bySpec {
+	if n.Canary == bySplitter || n.Canary == bySpec || n.Canary == byRevisions {
 		return n.Canary
 	}
 	return ""
@@ -35,7 +35,7 @@ func (d *deployment) entrance(ctx context.Context, name string, n nested) (entra
 	if err != nil {
 		return entrance{}, err
 	}
-	can, err := lookAt(ctx, sys, d.settings.SystemNamespace)
+	can, err := lookAt(ctx, sys, d.settings.SystemNamespace, d.settings.KnativeNamespace)
 	if err != nil {
 		return entrance{}, err
 	}
@@ -120,6 +120,9 @@ func stagedDrift(o rollout.Objects, u *unstructured.Unstructured) ([]kube.FieldC
 
 // enters tells what the HTTPRoute and the service say of the shares, and why no request comes in.
 func enters(f rollout.Front, o rollout.Objects, live gateway.Live, info map[string]string) (down string, err error) {
+	if f.Route == nil {
+		return "", nil // Knative's ingress takes them
+	}
 	u := o.Get(gvkRoute, f.Name)
 	if u == nil {
 		return fmt.Sprintf("HTTPRoute %s/%s is not there", f.Namespace, f.Name), nil

@@ -41,7 +41,7 @@ type deploymentRef struct {
 	rollout.Ref
 	// Imported names an InferenceService that was there before, and that keeps its name and its address.
 	Imported string `json:"imported,omitempty"`
-	// Canary is what carries the requests: "" or bySplitter or bySpec.
+	// Canary is what carries the requests: "", bySplitter, bySpec or byRevisions.
 	Canary string `json:"canary,omitempty"`
 	// Gateway and Entry are where they come in with bySpec.
 	Gateway string `json:"gateway,omitempty"`
@@ -73,7 +73,7 @@ func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req provide
 	}
 	n := spec.nest(d.settings, c.Namespace())
 	var way entrance
-	if front.Single {
+	if ref.Canary == bySpec {
 		if way, err = d.entrance(ctx, front.Name, n); err != nil {
 			return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
 		}
@@ -98,14 +98,15 @@ func (d *deployment) Apply(ctx context.Context, spec deploymentSpec, req provide
 			if err != nil {
 				return nil, err
 			}
-			if front.Single {
+			if ref.Canary == bySpec {
 				return d.newStaged(c, rel, way, req.Force)
 			}
 			fleet, err := newFleet(c, rel)
-			if err == nil {
-				fleet.forced = req.Force
+			if err != nil {
+				return nil, err
 			}
-			return fleet, err
+			fleet.forced, fleet.ingress = req.Force, d.settings.KnativeIngress
+			return fleet.servers(), nil
 		},
 	}
 	return rollout.Apply(ctx, r, spec.Deployment, req, ref)
@@ -137,8 +138,8 @@ func (d *deployment) front(c *kube.Client, spec deploymentSpec, req providers.Ap
 		f.Project = req.State.Lineage
 	}
 	f, err := f.Kept(req.Prior)
+	f = carriedBy(f, n.carrier())
 	ref := deploymentRef{Ref: f.Ref(), Canary: n.carrier()}
-	f.Carried, f.Single = ref.Canary != "", ref.Canary == bySpec
 	if err != nil || req.Prior == nil || len(req.Prior.Ref) == 0 {
 		return f, ref, err
 	}
@@ -170,6 +171,11 @@ func (d *deployment) resolve(ctx context.Context, c *kube.Client, spec deploymen
 		return nil, err
 	}
 	if out.Fetch != "" {
+		if out.Mode == knative {
+			if err := can.lacks("command: the code that its image lacks is brought by an init container", featureInit); err != nil {
+				return nil, err
+			}
+		}
 		if out.FetchBy, err = d.runner(ctx); err != nil {
 			return nil, err
 		}
@@ -255,7 +261,7 @@ func (d *deployment) preflight(ctx context.Context, spec deploymentSpec, n neste
 	say := func(text string) {
 		req.Emit(resource.Event{Time: d.now(), Type: resource.EventLog, Address: req.Address.String(), Action: req.Action, Message: text})
 	}
-	if can, err = lookAt(ctx, sys, d.settings.SystemNamespace); err != nil {
+	if can, err = lookAt(ctx, sys, d.settings.SystemNamespace, d.settings.KnativeNamespace); err != nil {
 		return can, out, err
 	}
 	mode, why, err := can.mode(n)

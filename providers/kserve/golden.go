@@ -28,40 +28,52 @@ const (
 
 // ask sends the golden request through the API server, before any client's traffic.
 func (f *fleet) ask(ctx context.Context, at kube.Target) error {
-	g := f.nested.Golden
-	if g == nil || at.Name == "" {
+	if f.nested.Golden == nil || at.Name == "" {
 		return nil
 	}
 	rt, base, err := f.client.Proxy(f.Namespace, at)
 	if err != nil {
 		return err
 	}
+	status, data, err := f.question(ctx, rt, base.String(), "")
+	if err != nil {
+		return fmt.Errorf("golden request: reach %s: %w; the right to get and create services/proxy is needed", at.Name, err)
+	}
+	if status == http.StatusForbidden && bytes.Contains(data, []byte(`"kind":"Status"`)) {
+		return fmt.Errorf("golden request: the right to get and create services/proxy in namespace %s is missing: %s", f.Namespace, brief(data))
+	}
+	return f.verdict("the golden request", status, data)
+}
+
+// question sends the golden request below a URL; host, when not "", is who it asks for there.
+func (f *fleet) question(ctx context.Context, rt http.RoundTripper, base, host string) (status int, answer []byte, err error) {
+	g := f.nested.Golden
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	method, body := http.MethodGet, io.Reader(nil)
 	if g.Body != "" {
 		method, body = http.MethodPost, strings.NewReader(g.Body)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base.String(), "/")+"/"+strings.TrimPrefix(g.Path, "/"), body)
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+"/"+strings.TrimPrefix(g.Path, "/"), body)
 	if err != nil {
-		return fmt.Errorf("kserve.golden.path: %w", err)
+		return 0, nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	req.Host = host
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
-		return fmt.Errorf("golden request: reach %s: %w; the right to get and create services/proxy is needed", at.Name, err)
+		return 0, nil, err
 	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return fmt.Errorf("golden request: %w", err)
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return resp.StatusCode, answer, errors.Join(err, resp.Body.Close())
+}
+
+// verdict says whether an answer is the golden one.
+func (f *fleet) verdict(what string, status int, answer []byte) error {
+	if status >= http.StatusMultipleChoices {
+		return &rollout.Unfit{Reason: fmt.Sprintf("%s got %d: %s", what, status, brief(answer))}
 	}
-	if resp.StatusCode == http.StatusForbidden && bytes.Contains(data, []byte(`"kind":"Status"`)) {
-		return fmt.Errorf("golden request: the right to get and create services/proxy in namespace %s is missing: %s", f.Namespace, brief(data))
-	}
-	if resp.StatusCode >= 300 {
-		return &rollout.Unfit{Reason: fmt.Sprintf("the golden request got %d: %s", resp.StatusCode, brief(data))}
-	}
-	return judge(g.Answer, data)
+	return judge(f.nested.Golden.Answer, answer)
 }
 
 // pod is a server to send the golden request to where no Service leads to one: Knative's name one of its own gateways. It is empty when

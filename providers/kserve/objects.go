@@ -132,6 +132,9 @@ func (r release) annotations() map[string]string {
 	if metric, _ := r.spec.scaling(r.nested); metric == "" && r.Mode == standard {
 		notes[api.ScalerAnnotation] = api.NoScaler
 	}
+	if r.nested.Canary == byRevisions {
+		notes[api.TagAnnotation] = "true" // the newest revision gets an address of its own, at which it is asked before its turn
+	}
 	if name := r.envName(); name != "" {
 		notes[envNote] = name
 	}
@@ -141,11 +144,15 @@ func (r release) annotations() map[string]string {
 // component has what all components share.
 func (r release) component() *api.Component {
 	n := r.nested
-	return &api.Component{
+	c := &api.Component{
 		Labels: n.Labels,
 		Pod: corev1.PodSpec{ServiceAccountName: n.ServiceAccount, NodeSelector: n.NodeSelector, Tolerations: n.tolerations(),
-			ImagePullSecrets: rollout.PullSecrets(n.ImagePullSecrets), TerminationGracePeriodSeconds: new(pods.Seconds(r.Drain) + 5)},
+			ImagePullSecrets: rollout.PullSecrets(n.ImagePullSecrets)},
 	}
+	if r.Mode == standard { // Knative refuses it: a server has as long to end as a request may take
+		c.Pod.TerminationGracePeriodSeconds = new(pods.Seconds(r.Drain) + 5)
+	}
+	return c
 }
 
 func (r release) predictor() (*api.Component, error) {
@@ -211,7 +218,10 @@ func (r release) fetched(c *api.Component) {
 
 // listening tells a server of our own where to listen.
 func (r release) listening() map[string]string {
-	all := map[string]string{"PORT": strconv.Itoa(serverPort), "PYTHONDONTWRITEBYTECODE": "1"}
+	all := map[string]string{"PYTHONDONTWRITEBYTECODE": "1"}
+	if r.Mode != knative { // which sets it itself, by the container's port, and refuses who does
+		all["PORT"] = strconv.Itoa(serverPort)
+	}
 	if _, ok := r.spec.Env["HOST"]; !ok {
 		all["HOST"] = "0.0.0.0"
 	}
@@ -315,7 +325,7 @@ func (r release) envName() string {
 	if r.envKey == "" {
 		return ""
 	}
-	if r.Single { // which holds the variables of two versions
+	if r.nested.Canary == bySpec { // whose service holds the variables of two versions
 		return r.name + "-" + variant(r.number) + "-" + r.envKey
 	}
 	return r.name + "-" + r.envKey

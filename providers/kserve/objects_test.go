@@ -60,6 +60,7 @@ var releases = map[string]func(*release){
 		r.spec.Transformer = &config.Transformer{Command: []string{"python3", "transform.py"}, Env: map[string]string{"A": "1"}}
 		r.spec.KServe.Explainer = &component{Image: imageRef, Args: []string{"--kind=square"}}
 	},
+	"knative-own": func(r *release) { own(r); r.Mode = knative },
 	"knative": func(r *release) {
 		r.Mode = knative
 		r.spec.Scale = &config.Scale{Min: 0, Max: 5, Metric: "concurrency", Target: 10}

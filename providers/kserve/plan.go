@@ -66,7 +66,7 @@ func (d *deployment) foreign(ctx context.Context, c *kube.Client, spec deploymen
 	if err != nil || ref.Imported != "" {
 		return nil, err // one that was imported becomes wholly ours
 	}
-	if front.Single {
+	if front.Single || n.Canary == byRevisions {
 		return nil, nil // the stages of one service follow from where it is: its apply tells
 	}
 	t := rollout.Trial{Request: rollout.Request{Client: c, Front: front, Key: d.work.Key, Now: d.now}, Parts: d.parts()}
@@ -153,7 +153,7 @@ func (r deploymentRef) rollable(spec deploymentSpec) error {
 		return nil
 	}
 	if spec.KServe != nil && spec.KServe.carrier() != "" {
-		return fmt.Errorf("kserve.canary: InferenceService %s was imported, and its clients would go past what divides requests; destroy it and let a new one be made", r.Imported)
+		return fmt.Errorf("kserve.canary: InferenceService %s was imported, and its clients would go past what carries the requests; destroy it and let a new one be made", r.Imported)
 	}
 	if spec.KServe != nil && spec.KServe.Graph != nil {
 		return fmt.Errorf("kserve.graph: InferenceService %s was imported, and its clients would go past a graph; destroy it and let a new one be made", r.Imported)
@@ -196,7 +196,7 @@ func (d *deployment) survey(ctx context.Context, namespace string) (survey, erro
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.of == nil || d.now().Sub(k.when) > fresh {
-		can, err := lookAt(ctx, sys, d.settings.SystemNamespace)
+		can, err := lookAt(ctx, sys, d.settings.SystemNamespace, d.settings.KnativeNamespace)
 		if err != nil {
 			return survey{}, err
 		}

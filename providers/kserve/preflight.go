@@ -42,6 +42,8 @@ type abilities struct {
 	Gateway bool // the Gateway API is installed
 	Metrics bool // somebody measures what pods use
 	Graphs  bool // KServe has InferenceGraphs
+	// Features is what Knative is told to allow; nil when that is not known.
+	Features map[string]string
 	// Unread says why KServe's configuration is not known; the fields below are then not, either.
 	Unread     string
 	Mode       string // by default: standard or knative
@@ -54,8 +56,8 @@ type abilities struct {
 	StagesUnread string
 }
 
-// lookAt asks a cluster what it can do. It changes nothing.
-func lookAt(ctx context.Context, c *kube.Client, system string) (abilities, error) {
+// lookAt asks a cluster what it can do, KServe in the namespace system and Knative in its own. It changes nothing.
+func lookAt(ctx context.Context, c *kube.Client, system, knativeSystem string) (abilities, error) {
 	var a abilities
 	there, err := c.Has(ctx, api.Kind)
 	if err != nil {
@@ -66,6 +68,11 @@ func lookAt(ctx context.Context, c *kube.Client, system string) (abilities, erro
 	}
 	if err := has(ctx, c, map[kindOf]*bool{gvkKnative: &a.Knative, gvkRoute: &a.Gateway, gvkMetrics: &a.Metrics, api.Graph: &a.Graphs}); err != nil {
 		return a, err
+	}
+	if a.Knative {
+		if a.Features, err = allowed(ctx, c, cmp.Or(knativeSystem, "knative-serving")); err != nil {
+			return a, err
+		}
 	}
 	u, err := c.Get(ctx, kube.Ref{Version: gvkConfigMap.Version, Kind: gvkConfigMap.Kind, Namespace: system, Name: systemConfig})
 	var denied *kube.ForbiddenError
@@ -130,6 +137,8 @@ func (a abilities) mode(n nested) (mode, why string, err error) {
 	switch {
 	case mode != standard && mode != knative:
 		return "", "", fmt.Errorf("the cluster's KServe deploys as %s by default, which this program does not drive; set kserve { deployment_mode = \"%s\" }", mode, standard)
+	case mode == knative && !a.Knative && n.Canary == byRevisions:
+		return "", "", errors.New("kserve.canary: Knative is asked for, and the cluster has no Knative Serving; use router or graph")
 	case mode == knative && !a.Knative:
 		return "", "", errors.New("kserve.deployment_mode: Knative is asked for, and the cluster has no Knative Serving; use Standard")
 	}
@@ -143,7 +152,7 @@ func (a abilities) ignored(s deploymentSpec, n nested, mode string) []error {
 		out = append(out, err)
 	}
 	if mode != standard {
-		return out
+		return append(out, a.refused(n)...)
 	}
 	metric, _ := s.scaling(n)
 	low, _ := s.replicas(n)

@@ -39,6 +39,8 @@ type fleet struct {
 	key    string
 	// forced: a rollback acts at once. The golden answer in the files is that of the version which they want, not of this one.
 	forced bool
+	// ingress is where Knative's is reached from here, "" when that is not known.
+	ingress string
 }
 
 func newFleet(c *kube.Client, r release) (*fleet, error) {
@@ -48,6 +50,14 @@ func newFleet(c *kube.Client, r release) (*fleet, error) {
 		f.graph, err = r.pipeline(f.key)
 	}
 	return f, err
+}
+
+// servers is the fleet as the rollout drives it.
+func (f *fleet) servers() rollout.Servers {
+	if f.nested.Canary == byRevisions {
+		return &revised{f}
+	}
+	return f
 }
 
 // Key implements rollout.Servers.
@@ -77,6 +87,9 @@ func (f *fleet) Up(ctx context.Context, say func(string)) (string, error) {
 	}
 	if err := f.readBack(ctx); err != nil {
 		return "", err
+	}
+	if f.Mode == knative && f.graph == nil {
+		return f.address(), f.prove(ctx)
 	}
 	url, target, err := f.door(ctx)
 	if err != nil || f.forced {
@@ -120,13 +133,13 @@ func (f *fleet) own(ctx context.Context, service kube.Ref) error {
 type condition struct {
 	ready bool
 	why   string
-	// object is where to look for the cause.
+	// object is where to look for the cause; nil is nowhere yet.
 	object *unstructured.Unstructured
 }
 
 // look judges the servers of a version, and its graph when it has one.
 func (f *fleet) look(ctx context.Context, name, key string, graph bool) (condition, error) {
-	if f.Single {
+	if f.nested.Canary == bySpec {
 		return f.lookAtServers(ctx, name, key)
 	}
 	c, err := f.lookAt(ctx, api.Kind, name, key)
@@ -155,6 +168,9 @@ func (f *fleet) lookAt(ctx context.Context, gvk schema.GroupVersionKind, name, k
 	status, err := api.StatusOf(u)
 	if err != nil {
 		return c, err
+	}
+	if f.Mode == knative && gvk == api.Kind {
+		return f.lookAtRevisions(ctx, u, key, status)
 	}
 	if f.Mode == knative {
 		k := kube.Ready(u) // Knative's own generation is the service's
@@ -205,6 +221,13 @@ func crashes(c kube.Cause) bool {
 	return c.Code == kube.CauseCrash || c.Code == kube.CauseExit || c.Code == kube.CauseMemory
 }
 
+func (f *fleet) diagnose(ctx context.Context, c condition) (kube.Cause, bool, error) {
+	if c.object == nil {
+		return kube.Cause{}, false, nil
+	}
+	return f.client.Diagnose(ctx, c.object)
+}
+
 // watched is what moves while servers get ready: what is waited for, and the Deployments and pods that KServe makes for it.
 func (f *fleet) watched(name string, graph bool) []kube.Watched {
 	of := func(gvk schema.GroupVersionKind, name string) []kube.Watched {
@@ -245,7 +268,7 @@ func (f *fleet) await(ctx context.Context, name, key string, graph bool, say fun
 		}
 		if now := time.Now(); c.ready || !now.Before(next) {
 			next = now.Add(diagnoseAll)
-			found, bad, err := f.client.Diagnose(ctx, c.object)
+			found, bad, err := f.diagnose(ctx, c)
 			if err != nil {
 				return err
 			}
@@ -392,7 +415,7 @@ func (f *fleet) Check(ctx context.Context) (ready, gone bool, err error) {
 		return c.ready, false, err
 	}
 	// Nobody counts what fails: pods that crash must be enough.
-	found, bad, err := f.client.Diagnose(ctx, c.object)
+	found, bad, err := f.diagnose(ctx, c)
 	if err == nil && bad && crashes(found) {
 		err = &rollout.Unfit{Reason: found.String()}
 	}

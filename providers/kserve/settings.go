@@ -30,6 +30,8 @@ type settings struct {
 	ServiceAccount   string        `ml:"service_account" doc:"Service account of the servers."`
 	ImagePullSecrets []string      `ml:"image_pull_secrets" doc:"Secrets with registry credentials."`
 	InsecureRegistry []string      `ml:"insecure_registries" doc:"Registry hosts that are spoken to without TLS. Loopback and private addresses may be anyway."`
+	KnativeNamespace string        `ml:"knative_namespace,default=knative-serving" doc:"Namespace that Knative Serving runs in, where there is one."`
+	KnativeIngress   string        `ml:"knative_ingress" doc:"URL at which this machine reaches Knative's ingress, such as \"http://203.0.113.7\". With it, golden requests go through the ingress besides. Default: they go to the pods alone."`
 	RequestTimeout   time.Duration `ml:"request_timeout,default=30s" doc:"How long one answer of the API server may take before the request is sent again. Logs that are followed have no such end."`
 }
 
@@ -68,7 +70,7 @@ type nested struct {
 	Graph                *graph            `ml:"graph,block" doc:"A graph of servers that answers in the version's place: it calls this version, and others, one after another, side by side, by weight or by condition. Clients post to any path."`
 	Explainer            *component        `ml:"explainer,block" doc:"A server that explains predictions: requests to the deployment whose path ends in :explain go to that of their version. KServe tells it by --predictor_host whom to ask."`
 	Golden               *golden           `ml:"golden,block" doc:"A request that a new version must answer before it gets traffic. A rollback does not send it."`
-	Canary               string            `ml:"canary,default=auto" enum:"auto|router|graph|spec" doc:"What carries the requests to the versions. router: routers of this program's, which count what each version answers, so that rollout { abort } can judge. graph: an InferenceGraph of KServe's with a splitter, without anything of this program in the way of a request; steps then go by time, a version is judged by its pods and its golden request, and nothing is captured for monitors. spec: one InferenceService with KServe's spec.canary (0.20 and newer, mode Standard), and an HTTPRoute of the Gateway API that carries the weights: nothing of this program and no more of KServe's in the way of a request, judged as with graph. auto: the routers. Knative's own canaryTrafficPercent is not used: no cluster with Knative was there to prove it on."`
+	Canary               string            `ml:"canary,default=auto" enum:"auto|router|graph|spec|knative" doc:"What carries the requests to the versions. router: routers of this program's, which count what each version answers, so that rollout { abort } can judge. graph: an InferenceGraph of KServe's with a splitter, without anything of this program in the way of a request; steps then go by time, a version is judged by its pods and its golden request, and nothing is captured for monitors. spec: one InferenceService with KServe's spec.canary (0.20 and newer, mode Standard), and an HTTPRoute of the Gateway API that carries the weights: nothing of this program and no more of KServe's in the way of a request, judged as with graph. knative: Knative's own ingress; the versions are revisions of one InferenceService, and KServe's canaryTrafficPercent shifts the requests; judged as with graph. auto: the routers."`
 	Route                *routeSettings    `ml:"route,block" doc:"Where requests come in with canary = \"spec\"."`
 	ClusterDomain        string            `ml:"cluster_domain,default=cluster.local" doc:"Domain of the cluster's names."`
 	ServiceType          string            `ml:"service_type,default=ClusterIP" enum:"ClusterIP|NodePort|LoadBalancer" doc:"Type of the Service in front."`
@@ -129,6 +131,9 @@ func (s deploymentSpec) nest(p settings, namespace string) nested {
 			}
 		}
 	}
+	if n.Canary == byRevisions {
+		or(&n.DeploymentMode, knative)
+	}
 	or(&n.Namespace, namespace)
 	or(&n.ServiceAccount, p.ServiceAccount)
 	or(&n.ModelcarBase, p.ModelcarBase, defaultBase)
@@ -182,7 +187,7 @@ func (s deploymentSpec) check() error {
 	if err := n.Graph.check(); err != nil {
 		return err
 	}
-	if err := cmpErr(s.uncounted(n), s.unstaged(n)); err != nil {
+	if err := errors.Join(s.uncounted(n), s.unstaged(n), s.unrevised(n)); err != nil {
 		return err
 	}
 	return s.bounds(n)

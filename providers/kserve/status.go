@@ -35,7 +35,12 @@ func (d *deployment) parts() rollout.Parts {
 			if ofGraph(u) {
 				return nil, nil
 			}
-			return driftOf(u)
+			changes, err := driftOf(u)
+			if err == nil && u.GetAnnotations()[api.TagAnnotation] != "" {
+				more, err := driftOfShare(o, u)
+				return append(changes, more...), err
+			}
+			return changes, err
 		},
 	}
 }
@@ -56,8 +61,8 @@ func ofGraph(u *unstructured.Unstructured) bool {
 // health is what KServe says of a version.
 func health(o rollout.Objects, name string) (rollout.Health, error) {
 	status, err := api.StatusOf(o.Get(api.Kind, name))
-	h := rollout.Health{Ready: status.Ready}
-	if !status.Ready {
+	h := rollout.Health{Ready: status.Ready, Info: status.Shares()}
+	if !status.Ready && !status.Routed {
 		h.Down = fmt.Sprintf("InferenceService %s is not ready: %s", name, cmp.Or(status.Message, "KServe does not say why"))
 	}
 	return h, err
@@ -134,7 +139,7 @@ func (d *deployment) recorded(c *kube.Client, a resource.Address, rec *state.Rec
 	if err != nil {
 		return f, ref, fmt.Errorf("%s: %w", a, err)
 	}
-	f.Carried = ref.Canary != ""
+	f = carriedBy(f, ref.Canary)
 	if ref.Canary == bySpec {
 		f = ref.single(f)
 	}

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"encoding/json"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -18,6 +19,29 @@ type Carrier interface {
 	Carries(routes gateway.Routes) (*unstructured.Unstructured, error)
 	// Holds looks whether they still do, and mends what somebody changed.
 	Holds(ctx context.Context, routes gateway.Routes) error
+}
+
+// Returner is what Servers are besides when one object holds all versions ([Front.Single]): once a version is taken back, that object still
+// asks for it.
+type Returner interface {
+	// GoBack makes the object ask again for version number, as good says. That version serves before, meanwhile and after.
+	GoBack(ctx context.Context, number int, good json.RawMessage, say func(string)) error
+}
+
+// giveBack has an object that holds all versions ask for the one that serves, when that is not the one that was asked for. What does not
+// come up is told: the version serves all the same.
+func (r *roll) giveBack(ctx context.Context) error {
+	back, ok := r.servers.(Returner)
+	s := r.state
+	if !ok || s.Live.Candidate != nil || s.Live.Current.Number == 0 || len(s.Good) == 0 || r.serves() {
+		return nil
+	}
+	err := back.GoBack(ctx, s.Live.Current.Number, s.Good, r.tell)
+	if why, bad := unfit(err); bad {
+		r.say("%s serves, but is not made anew: %s", s.Live.Current, why)
+		return nil
+	}
+	return err
 }
 
 // traffic is what carries the requests and, if it can, counts them.

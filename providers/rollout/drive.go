@@ -122,7 +122,7 @@ func (r *roll) step(ctx context.Context) (done bool, err error) {
 	d := gateway.Decide(s.Policy, s.Live.Progress, o)
 	s.Live.Progress = d.Progress
 	if d.Message != "" {
-		if r.Front.Carried {
+		if r.Front.Carried && o.Failed == "" {
 			d.Message, _, _ = strings.Cut(d.Message, ": ") // nobody counted
 		}
 		s.Live.Message = fmt.Sprintf("%s: %s", s.Live.Candidate, d.Message)

@@ -328,6 +328,9 @@ func (r *roll) await(ctx context.Context, ref kube.Ref, within time.Duration) er
 
 // sweep deletes the objects of versions that serve no more.
 func (r *roll) sweep(ctx context.Context) error {
+	if err := r.giveBack(ctx); err != nil {
+		return err
+	}
 	keep := []int{r.state.Live.Current.Number}
 	if c := r.state.Live.Candidate; c != nil {
 		keep = append(keep, c.Number)
@@ -336,8 +339,9 @@ func (r *roll) sweep(ctx context.Context) error {
 }
 
 // Apply makes an object what it should be. Fields of ours that others changed are taken back; others are left, and are a
-// [kube.ForeignError] if we want them otherwise, unless Force names them.
-func (f Front) Apply(ctx context.Context, c *kube.Client, u *unstructured.Unstructured) (kube.Applied, error) {
+// [kube.ForeignError] if we want them otherwise, unless Force names them. also are fields that are taken from others though the object does
+// not remember them.
+func (f Front) Apply(ctx context.Context, c *kube.Client, u *unstructured.Unstructured, also ...string) (kube.Applied, error) {
 	live, err := c.Get(ctx, kube.RefOf(u))
 	switch {
 	case errors.Is(err, kube.ErrNotFound):
@@ -358,6 +362,6 @@ func (f Front) Apply(ctx context.Context, c *kube.Client, u *unstructured.Unstru
 	if err != nil {
 		return kube.Applied{}, err
 	}
-	made, err := c.Apply(ctx, u, kube.ApplyOptions{Force: force})
+	made, err := c.Apply(ctx, u, kube.ApplyOptions{Force: append(force, also...)})
 	return made, f.explain(u, err)
 }

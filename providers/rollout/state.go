@@ -143,6 +143,19 @@ func load(ctx context.Context, c *kube.Client, f Front) (*State, error) {
 	return stateOf(u)
 }
 
+// LiveIn is where the rollout of a deployment is, by its objects; zero when that is not there.
+func LiveIn(o Objects, name string) (gateway.Live, error) {
+	u := o.Get(gvkConfigMap, name)
+	if u == nil {
+		return gateway.Live{}, nil
+	}
+	s, err := stateOf(u)
+	if err != nil {
+		return gateway.Live{}, err
+	}
+	return s.Live, nil
+}
+
 // stateOf decodes the state in a ConfigMap.
 func stateOf(u *unstructured.Unstructured) (*State, error) {
 	text, found, err := unstructured.NestedString(u.Object, "data", stateKey)

@@ -156,6 +156,10 @@ type Status struct {
 	URL     string // inside of the cluster when it has such an address
 	// Traffic is the share in percent of each revision of the predictor, by name; only Knative has revisions.
 	Traffic map[string]int64
+	// RolledOut is the last revision that had all of it, by KServe's account. Routed says that Knative leads requests to some revision,
+	// also while a newer one does not get ready, or the shares move.
+	RolledOut string
+	Routed    bool
 }
 
 // StatusOf decodes the status of an InferenceService. Ready may be of an older generation: without Knative, the generation that the
@@ -169,9 +173,11 @@ func StatusOf(u *unstructured.Unstructured) (Status, error) {
 	if err := convert(raw, &s); err != nil {
 		return Status{}, fmt.Errorf("read the status of %s: %w", kube.RefOf(u), err)
 	}
-	out := Status{Message: "its controller has not looked at it yet"}
+	out, routes := Status{Message: "its controller has not looked at it yet"}, false
 	for _, c := range s.Conditions {
 		switch {
+		case c.Type == v1beta1.PredictorRouteReady:
+			routes = c.Status != corev1.ConditionFalse
 		case c.Type == "Ready" && c.Status == corev1.ConditionTrue:
 			out.Ready, out.Message = true, ""
 		case c.Type == "Ready":
@@ -187,6 +193,8 @@ func StatusOf(u *unstructured.Unstructured) (Status, error) {
 	case s.URL != nil:
 		out.URL = s.URL.String()
 	}
+	out.RolledOut = s.Components[v1beta1.PredictorComponent].LatestRolledoutRevision
+	out.Routed = routes && out.RolledOut != ""
 	for _, t := range s.Components[v1beta1.PredictorComponent].Traffic {
 		if t.Percent != nil {
 			if out.Traffic == nil {
