@@ -13,7 +13,7 @@ E2E_BESIDE ?= 3
 # The cluster that e2e runs on: the one of make cluster, or ML_E2E_KUBECONFIG's.
 E2E = env $$($(GO) run ./e2e/cluster env)
 
-.PHONY: help build demo test race bench crash mutate fuzz lint fmt generate verify examples clean cluster cluster-down e2e e2e-full e2e-drivers
+.PHONY: help build demo test race bench crash mutate fuzz lint fmt generate verify examples clean cluster cluster-down e2e e2e-full e2e-drivers e2e-gitops
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ e2e-full: ## All counts, and the conformance kit of every driver; the log goes t
 e2e-drivers: cluster ## What every driver promises, on the cluster, and datasets in real object stores
 	$(GO) run ./e2e/cluster gateway
 	$(E2E) $(GO) test -tags e2e -count=1 -timeout 90m -p 1 -v ./internal/kube ./providers/kubernetes ./providers/kubeflow ./providers/kserve ./e2e/sources
+
+e2e-gitops: ## The daemon and pull requests on a real Gitea, from the first push to retraining (the first time builds it)
+	$(GO) test -tags e2e -count=1 -timeout 40m -v ./e2e/gitops
 
 cluster-down: ## Stop exactly what make cluster started
 	$(GO) run ./e2e/cluster down

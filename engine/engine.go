@@ -182,6 +182,9 @@ func (e *Engine) parallel() int {
 type PlanOptions struct {
 	planner.Options
 	NoRefresh bool
+	// Pure plans a stranger's files: it reads what lies in the project folder and what is recorded, and asks nobody else. Live state,
+	// signals and sources elsewhere are as they were recorded.
+	Pure bool
 }
 
 // Planned is a plan together with what it was made from, which apply needs.
@@ -213,7 +216,7 @@ func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions
 	in.Live.Commit = e.Commit
 	if !o.NoRefresh {
 		in.Evaluated = make(map[resource.Address]planner.Body, len(e.Project.Blocks))
-		live, err := e.refresh(ctx, snap, in.Decoder, refreshing{probes: !o.Destroy && !o.RefreshOnly, evaluated: in.Evaluated})
+		live, err := e.refresh(ctx, snap, in.Decoder, refreshing{probes: !o.Destroy && !o.RefreshOnly, pure: o.Pure, evaluated: in.Evaluated})
 		if err != nil {
 			return nil, err
 		}
@@ -221,7 +224,8 @@ func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions
 	}
 	p := planner.Build(in)
 	var standing []planner.Diagnostic
-	if !o.NoRefresh {
+	asks := !o.NoRefresh && !o.Pure
+	if asks {
 		var fixed map[resource.Address][]planner.Immutable
 		if standing, fixed = e.preflight(ctx, p, snap); len(fixed) > 0 {
 			in.Live.Immutable = fixed
@@ -232,7 +236,7 @@ func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions
 		p.Commit += dirtySuffix
 	}
 	p.Diagnostics = append(p.Diagnostics, e.venvWarnings(p)...)
-	if !o.NoRefresh {
+	if asks {
 		p.Diagnostics = append(p.Diagnostics, e.cannotImport(ctx, p)...)
 		p.Diagnostics = append(p.Diagnostics, standing...)
 	}

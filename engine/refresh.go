@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -32,6 +33,8 @@ func (e *Engine) Refresh(ctx context.Context, snap *state.Snapshot) (planner.Liv
 type refreshing struct {
 	// probes: the sources, too. To digest one may take a download, or a pod; what nobody compares is not read.
 	probes bool
+	// pure asks nobody outside of the project folder: everything else is as it was recorded.
+	pure bool
 	// evaluated, when it is not nil, gets the bodies that were evaluated on the records.
 	evaluated map[resource.Address]planner.Body
 }
@@ -74,6 +77,9 @@ func (r *refresher) batches() func(yield func(func(context.Context) error) bool)
 	records := map[group][]providers.ReadRequest{}
 	look := &providers.Look{}
 	for a, rec := range r.snap.Records {
+		if r.pure {
+			break
+		}
 		g := group{rec.Provider, a.Kind}
 		records[g] = append(records[g], providers.ReadRequest{Address: a, Record: rec, Look: look})
 	}
@@ -234,7 +240,7 @@ func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 			continue // the planner evaluates it again and says so
 		}
 		var probe *planner.Probe
-		if p, ok := r.e.probe(ctx, b, ev.Value); ok {
+		if p, ok := r.e.probe(ctx, b, ev.Value, r.pure); ok {
 			found[b.Addr] = p
 			probe = &p
 		}
@@ -255,7 +261,7 @@ func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 
 // probe digests what a block's value names. ok is false when that is not known
 // yet or the driver has nothing to probe.
-func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value) (planner.Probe, bool) {
+func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value, pure bool) (planner.Probe, bool) {
 	key, known := e.Project.ProbeKey(b, v)
 	if !known {
 		return planner.Probe{}, false
@@ -270,7 +276,11 @@ func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value) (plann
 	if !ok {
 		return p, true
 	}
-	if p.Values, err = prober.Probe(ctx, providers.ProbeRequest{Address: b.Addr, Spec: v}); err != nil {
+	p.Values, err = prober.Probe(ctx, providers.ProbeRequest{Address: b.Addr, Spec: v, FilesOnly: pure})
+	if errors.Is(err, providers.ErrElsewhere) {
+		return planner.Probe{}, false
+	}
+	if err != nil {
 		p.Err = err.Error()
 	}
 	return p, true

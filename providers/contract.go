@@ -237,7 +237,12 @@ func (e *RunError) Unwrap() error { return e.Err }
 type ProbeRequest struct {
 	Address resource.Address
 	Spec    cty.Value // its probe attributes are known; others may not be
+	// FilesOnly asks for what lies in the project folder: a driver that would have to ask anybody else returns ErrElsewhere.
+	FilesOnly bool
 }
+
+// ErrElsewhere says that a source lies outside of the project folder.
+var ErrElsewhere = errors.New("the source lies outside of the project folder")
 
 // Prober is implemented by drivers of kinds that read declared sources at plan
 // time. It digests content and executes nothing. The result's keys are the

@@ -71,7 +71,7 @@ func (v *view) member(f *family, st *planner.Step) (block, bool) {
 		return b, true
 	}
 	if len(b.rows) > 0 {
-		b.rows = nil
+		b.rows, b.like = nil, f.first.address
 		b.phrase = append(b.phrase[:1:1], span{", like " + f.first.address, Faint})
 	}
 	return b, true
@@ -79,7 +79,7 @@ func (v *view) member(f *family, st *planner.Step) (block, bool) {
 
 func (v *view) rest(st *planner.Step, n int) block {
 	sign, tone := v.s.symbol(st.Action)
-	return block{sign: sign, tone: tone, address: fmt.Sprintf("%s more %s[…] like these", Count(n), st.Address.Block())}
+	return block{sign: sign, tone: tone, address: fmt.Sprintf("%s more %s[…] like these", Count(n), st.Address.Block()), step: st, more: n}
 }
 
 func familyKey(st *planner.Step) string {

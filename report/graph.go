@@ -120,10 +120,10 @@ func GraphMermaid(w io.Writer, nodes []Node, edges []Edge) error {
 	return nil
 }
 
-// mermaidText writes as entities what would end a label or start markup.
+// mermaidText writes as entities what would end a label or start markup or a directive, which Mermaid obeys wherever it stands.
 func mermaidText(s string) string {
 	s = Style{Unicode: true}.Clean(s)
-	return strings.NewReplacer("#", "#35;", `"`, "#quot;", "<", "#lt;", ">", "#gt;", "&", "#amp;", "`", "#96;").Replace(s)
+	return strings.NewReplacer("#", "#35;", `"`, "#quot;", "<", "#lt;", ">", "#gt;", "&", "#amp;", "`", "#96;", "%", "#37;", "{", "#123;", "}", "#125;").Replace(s)
 }
 
 func sortedEdges(edges []Edge) []Edge {

@@ -58,6 +58,11 @@ type block struct {
 	address string
 	phrase  []span
 	rows    []row
+
+	// What a view without columns makes its own phrase of.
+	step *planner.Step
+	like string // the address of the instance that has the same rows
+	more int    // so many instances follow that are not shown
 }
 
 // row is one line of detail: what, its value, and a remark.

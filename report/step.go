@@ -12,7 +12,7 @@ import (
 // blockOf renders one step.
 func (v *view) blockOf(st *planner.Step) block {
 	sign, tone := v.s.symbol(st.Action)
-	return block{sign: sign, tone: tone, address: st.Address.String(), phrase: v.phrase(st, tone), rows: v.stepRows(st)}
+	return block{sign: sign, tone: tone, address: st.Address.String(), phrase: v.phrase(st, tone), rows: v.stepRows(st), step: st}
 }
 
 // phrase says in a few words what happens and why: "run: data changed".

@@ -60,6 +60,15 @@ func codeWord(c resource.Code) string {
 // only reason that is a sentence of its own stands here whole; inputs that may
 // turn out as they were, once they are known, are not said to have changed.
 func (v *view) why(st *planner.Step) string {
+	words, sentence := whyParts(st)
+	if sentence != "" {
+		words = append(words, sentence)
+	}
+	return strings.Join(words, ", ")
+}
+
+// whyParts are our own words for the reasons, and the only reason that is a sentence: that one is somebody's text.
+func whyParts(st *planner.Step) (words []string, sentence string) {
 	var moved, other []string
 	sentence, single := onlySentence(st)
 	for _, r := range st.Reasons {
@@ -74,10 +83,10 @@ func (v *view) why(st *planner.Step) string {
 	if len(moved) > 0 {
 		other = append([]string{list(moved) + " changed"}, other...)
 	}
-	if single {
-		other = append(other, sentence)
+	if !single {
+		sentence = ""
 	}
-	return strings.Join(other, ", ")
+	return other, sentence
 }
 
 // isSentence tells reasons that are printed as text from those that have a row

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/report"
@@ -54,7 +53,7 @@ func (a *app) initProject(cmd *cobra.Command) error {
 			fmt.Fprintf(a.Out, "  %s %s\n", st.Paint(report.Good, "+"), f)
 		}
 		ignored = append(ignored, "__pycache__/") // the starter's check compiles
-	} else if err := a.fetchModules(cmd, dir); err != nil {
+	} else if err := a.fetchModules(cmd); err != nil {
 		return err
 	}
 	if err := durable.MkdirAll(filepath.Join(dir, dotML), 0o755); err != nil {
@@ -72,25 +71,16 @@ func hasJSON(dir string) bool {
 }
 
 // fetchModules gets the git modules that the files name.
-func (a *app) fetchModules(cmd *cobra.Command, dir string) error {
-	s, err := workspace.Schemas()
+func (a *app) fetchModules(cmd *cobra.Command) error {
+	o, err := a.workspace()
 	if err != nil {
 		return err
 	}
-	vars, err := a.vars.inputs(environ())
-	if err != nil {
-		return err
-	}
-	fetched, diags := config.FetchModules(cmd.Context(), config.Options{
-		Dir: dir, Vars: vars, Providers: s, ToolVersion: toolVersion(), Modules: filepath.Join(dir, dotML, "modules"),
-	})
-	if diags.HasErrors() {
-		return diagError{Diags: diags, Files: sources(dir, diags)}
-	}
+	fetched, err := workspace.Fetch(cmd.Context(), o)
 	for _, f := range fetched {
 		fmt.Fprintf(a.Out, "  fetched %s\n", f)
 	}
-	return nil
+	return err
 }
 
 // writeStarter writes the starter project, never over a file that is there.

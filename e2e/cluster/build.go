@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/continuo-ml/continuo/e2e/cluster/internal/binaries"
+	"github.com/continuo-ml/continuo/e2e/internal/binaries"
 )
 
 // The modules of the folder build. Their versions are in their go.mod files.

@@ -18,9 +18,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/continuo-ml/continuo/e2e/cluster/internal/api"
-	"github.com/continuo-ml/continuo/e2e/cluster/internal/binaries"
 	"github.com/continuo-ml/continuo/e2e/cluster/internal/host"
 	"github.com/continuo-ml/continuo/e2e/cluster/internal/image"
+	"github.com/continuo-ml/continuo/e2e/internal/binaries"
 )
 
 // The addresses of the cluster; see the comment of this package.

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/e2e/cluster/internal/api"
-	"github.com/continuo-ml/continuo/e2e/cluster/internal/binaries"
 	"github.com/continuo-ml/continuo/e2e/cluster/internal/host"
+	"github.com/continuo-ml/continuo/e2e/internal/binaries"
 )
 
 // The Gateway that gatewayUp makes: requests from this machine and from pods come in at gatewayURL.

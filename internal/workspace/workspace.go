@@ -38,6 +38,9 @@ type Options struct {
 	// Root is the project folder, absolute. Dir is the folder of its state, key
 	// and caches; "" = DotML in Root.
 	Root, Dir string
+	// State is the folder of the state and the key when they are another project
+	// folder's, which is read and not written; "" = Dir.
+	State string
 	// Vars are the variables given from outside, the later of a name counts.
 	Vars []config.VarInput
 	// Version is this program's; Exe the command line that starts it.
@@ -83,10 +86,17 @@ func (o Options) dir() string {
 	return filepath.Join(o.Root, DotML)
 }
 
+func (o Options) stateDir() string {
+	if o.State != "" {
+		return o.State
+	}
+	return o.dir()
+}
+
 // Load reads the files, and the key if there is one. It errors with a DiagError
 // when they are wrong; warnings are returned beside the project.
 func Load(ctx context.Context, o Options) (*config.Project, hcl.Diagnostics, error) {
-	key, err := ReadKey(o.dir())
+	key, err := ReadKey(o.stateDir())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -104,17 +114,34 @@ func Load(ctx context.Context, o Options) (*config.Project, hcl.Diagnostics, err
 	return conf, diags, nil
 }
 
+// Fetch fetches the git modules that the files name and that are not there yet,
+// and returns their sources, sorted.
+func Fetch(ctx context.Context, o Options) ([]string, error) {
+	known, err := Schemas()
+	if err != nil {
+		return nil, err
+	}
+	fetched, diags := config.FetchModules(ctx, config.Options{
+		Dir: o.Root, Vars: o.Vars, Providers: known, Elsewhere: all.Elsewhere(), ToolVersion: o.Version,
+		Modules: filepath.Join(o.dir(), "modules"), Exe: o.Exe,
+	})
+	if diags.HasErrors() {
+		return fetched, DiagError{Diags: diags, Files: Sources(o.Root, diags)}
+	}
+	return fetched, nil
+}
+
 // Open loads the files and makes an engine ready, and the state folder with its
 // key where there is none. The state is read while the files are loaded, for
 // those who only look.
 func Open(ctx context.Context, o Options) (*Workspace, error) {
-	ahead := readAhead(ctx, o.dir())
+	ahead := readAhead(ctx, o.stateDir())
 	// The key comes first: the project's digest covers sensitive values as keyed hashes.
-	key, err := makeKey(o.dir())
+	key, err := makeKey(o.stateDir())
 	if err != nil {
 		return nil, err
 	}
-	w := &Workspace{Root: o.Root, Dir: o.dir(), Key: key, Vars: o.Vars, Store: openStore(o.dir()), o: o}
+	w := &Workspace{Root: o.Root, Dir: o.dir(), Key: key, Vars: o.Vars, Store: openStore(o.stateDir()), o: o}
 	if w.Conf, w.Warnings, err = Load(ctx, o); err != nil {
 		return nil, err
 	}

@@ -48,12 +48,18 @@ func (d *dataset) Probe(ctx context.Context, req providers.ProbeRequest) (map[st
 		return nil, fmt.Errorf("%s: %w", req.Address, err)
 	}
 	if d.claims != nil {
+		if req.FilesOnly {
+			return nil, fmt.Errorf("%s: %w: %s", req.Address, providers.ErrElsewhere, n.Source)
+		}
 		return d.probeClaim(ctx, n.Source, req)
 	}
 	if n.Source == "" {
 		return d.command.Probe(ctx, req)
 	}
 	if source.Remote(n.Source) {
+		if req.FilesOnly {
+			return nil, fmt.Errorf("%s: %w: %s", req.Address, providers.ErrElsewhere, n.Source)
+		}
 		v, err := d.sources().Probe(ctx, n.Source)
 		if err != nil {
 			return nil, fmt.Errorf("%s: source: %w", req.Address, err)

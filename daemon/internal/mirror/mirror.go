@@ -221,6 +221,22 @@ func (m *Mirror) Look(commit string) (Commit, error) {
 	return Commit{Hash: commit, Subject: subject, Author: c.Author.Name, When: c.Author.When}, nil
 }
 
+// Tree names the content of a folder of a commit, whatever its history.
+func (m *Mirror) Tree(commit, folder string) (string, error) {
+	c, err := m.commit(commit)
+	if err != nil {
+		return "", err
+	}
+	tree, err := c.Tree()
+	if err == nil && folder != "." {
+		tree, err = tree.Tree(folder)
+	}
+	if err != nil {
+		return "", fmt.Errorf("folder %s of commit %.12s: %w", folder, commit, err)
+	}
+	return tree.Hash.String(), nil
+}
+
 func (m *Mirror) commit(hash string) (*object.Commit, error) {
 	repo, err := m.open()
 	if err != nil {

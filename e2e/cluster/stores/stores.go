@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/continuo-ml/continuo/e2e/cluster/internal/binaries"
+	"github.com/continuo-ml/continuo/e2e/internal/binaries"
 )
 
 // Server is a server that runs.

@@ -1,4 +1,4 @@
-// Package binaries builds the programs of the e2e cluster from Go modules, each once.
+// Package binaries builds the programs that the end-to-end tests run from Go modules, each once.
 //
 // Every folder below build is a module of its own, so that what it needs stays out of the product's; its go.mod names the programs as
 // tools. What was built is kept outside the tree under the hash of go.mod and go.sum.
@@ -26,6 +26,8 @@ type Module struct {
 	Path    string   // of the Go module whose programs are built
 	Tools   []string // names of the programs
 	LDFlags string   // beside -s -w
+	Tags    string   // build tags
+	Cgo     bool     // it is linked with C, and needs a compiler
 	// Adds are files that the module needs and its published archive lacks, by name, with what stands in them.
 	Adds map[string]string
 }
@@ -48,6 +50,9 @@ func (b Builder) Key(m Module) (string, error) {
 		fmt.Fprintf(h, "%s %d\n%s", name, len(text), text)
 	}
 	fmt.Fprintln(h, m.LDFlags)
+	if m.Tags != "" || m.Cgo {
+		fmt.Fprintln(h, m.Tags, m.Cgo)
+	}
 	for _, name := range slices.Sorted(maps.Keys(m.Adds)) {
 		fmt.Fprintf(h, "%s\n%s\n", name, m.Adds[name])
 	}
@@ -74,7 +79,8 @@ func (b Builder) Built(m Module) (bool, error) {
 	return true, nil
 }
 
-// Build builds the module's programs unless they are there, and returns their folder. Without cgo: they stand in images, too.
+// Build builds the module's programs unless they are there, and returns their folder. Without cgo, unless the module asks for it: they
+// stand in images, too.
 func (b Builder) Build(ctx context.Context, m Module) (string, error) {
 	dir, err := b.Dir(m)
 	if err != nil {
@@ -88,6 +94,9 @@ func (b Builder) Build(ctx context.Context, m Module) (string, error) {
 		return "", fmt.Errorf("build %s: %w", m.Name, err)
 	}
 	args := []string{"build", "-trimpath", "-ldflags", strings.TrimSpace("-s -w " + m.LDFlags), "-o", tmp + "/"}
+	if m.Tags != "" {
+		args = append(args, "-tags", m.Tags)
+	}
 	if len(m.Adds) > 0 {
 		from, err := b.Files(ctx, m)
 		if err != nil {
@@ -157,7 +166,7 @@ func (b Builder) Files(ctx context.Context, m Module) (string, error) {
 func (b Builder) goTool(ctx context.Context, m Module, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = filepath.Join(b.Source, m.Name)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off")
+	cmd.Env = append(os.Environ(), map[bool]string{false: "CGO_ENABLED=0", true: "CGO_ENABLED=1"}[m.Cgo], "GOFLAGS=-mod=readonly", "GOWORK=off")
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, io.MultiWriter(&stderr, b.Log)
 	if err := cmd.Run(); err != nil {

@@ -56,6 +56,8 @@ func TestTheKeyFollowsWhateverDecidesTheBytes(t *testing.T) {
 			put(t, filepath.Join(b.Source, "m", "go.sum"), "")
 		}},
 		{"flags of the linker", func() { m.LDFlags = "-X a=b" }},
+		{"tags", func() { m.Tags = "a" }},
+		{"cgo", func() { m.Cgo = true }},
 		{"what it lacks", func() { m.Adds = map[string]string{"a": "b"} }},
 		{"the text of what it lacks", func() { m.Adds = map[string]string{"a": "c"} }},
 		{"the name", func() {
@@ -100,11 +102,11 @@ func TestAMissingModuleIsNamed(t *testing.T) {
 	}
 }
 
-// TestTheCommittedModulesNameTheirPrograms holds the folder build to what the cluster starts.
+// TestTheCommittedModulesNameTheirPrograms holds the folders build to what the tests start.
 func TestTheCommittedModulesNameTheirPrograms(t *testing.T) {
-	for _, name := range []string{"kubernetes", "coredns", "kserve", "jobset", "trainer"} {
+	for _, name := range []string{"cluster/build/kubernetes", "cluster/build/coredns", "cluster/build/kserve", "cluster/build/jobset", "cluster/build/trainer", "gitops/build/gitea"} {
 		for _, file := range []string{"go.mod", "go.sum"} {
-			if _, err := os.Stat(filepath.Join("..", "..", "build", name, file)); err != nil {
+			if _, err := os.Stat(filepath.Join("..", "..", filepath.FromSlash(name), file)); err != nil {
 				t.Error(err)
 			}
 		}

@@ -1,0 +1,173 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/continuo-ml/continuo/daemon/internal/mirror"
+	"github.com/continuo-ml/continuo/internal/durable"
+)
+
+// Options are what the program brings.
+type Options struct {
+	Version string
+	Exe     []string // the command line that starts this program
+	Environ func() []string
+	Log     *slog.Logger
+	Now     func() time.Time
+	// Forges makes the client for a repository's forge; a seam for tests.
+	Forges func(*ForgeConfig) (Forge, error)
+}
+
+// Daemon keeps the repositories of one file applied.
+type Daemon struct {
+	conf  *Config
+	opts  Options
+	repos []*repo
+	meter *meters
+}
+
+// New prepares the loops; nothing runs yet. It errors when a repository cannot
+// be what the file says.
+func New(conf *Config, opts Options) (*Daemon, error) {
+	d := &Daemon{conf: conf, opts: opts, meter: newMeters(opts.Version)}
+	for _, c := range conf.Repositories {
+		r, err := d.newRepo(c)
+		if err != nil {
+			return nil, fmt.Errorf("repository %q: %w", c.Name, err)
+		}
+		d.repos = append(d.repos, r)
+	}
+	return d, nil
+}
+
+func (d *Daemon) newRepo(c *Repository) (*repo, error) {
+	dir := filepath.Join(d.conf.Data, c.Name)
+	cred := mirror.Credentials{Username: c.Username, SSHKey: c.SSHKey, KnownHosts: c.KnownHosts}
+	if c.Password.Set() {
+		cred.Password = c.Password.Read
+	}
+	m, err := mirror.New(c.URL, filepath.Join(dir, "git"), cred)
+	if err != nil {
+		return nil, err
+	}
+	r := &repo{
+		conf: c, dir: dir, work: filepath.Join(dir, "work"), mirror: m, opts: d.opts, meter: d.meter,
+		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), feed: newFeed(), public: d.conf.Public,
+	}
+	if c.Forge != nil {
+		if r.forge, err = d.opts.Forges(c.Forge); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := durable.ReadJSON(r.file(), &r.kept); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Run works until ctx ends; it returns when every loop has come to rest. Runs
+// that are detached go on, and the next daemon collects them.
+func (d *Daemon) Run(ctx context.Context) error {
+	if err := durable.MkdirAll(d.conf.Data, 0o700); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	// A second daemon on the same folder would do everything twice.
+	lock := flock.New(filepath.Join(d.conf.Data, "lock"))
+	held, err := lock.TryLock()
+	switch {
+	case err != nil:
+		return fmt.Errorf("data folder: %w", err)
+	case !held:
+		return fmt.Errorf("another daemon works in %s; each needs a data folder of its own", d.conf.Data)
+	}
+	defer lock.Unlock() //nolint:errcheck // the kernel frees it with the process
+	g, ctx := errgroup.WithContext(ctx)
+	for _, r := range d.repos {
+		g.Go(func() error { return r.run(ctx) })
+		if r.forge != nil && r.conf.Mode != Observe {
+			g.Go(func() error { return r.runPulls(ctx) })
+		}
+	}
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// repo is one repository and its loop.
+type repo struct {
+	conf   *Repository
+	dir    string // all that is kept for it
+	work   string // the files of the commit that is applied, and the state in .ml
+	mirror *mirror.Mirror
+	forge  Forge
+	opts   Options
+	log    *slog.Logger
+	meter  *meters
+	feed   *feed
+
+	wake, wakePulls chan struct{}
+	public          string // address under which people reach the daemon
+	hooked          deliveries
+	// git is held while the copy of the repository is written to.
+	git sync.Mutex
+
+	mu     sync.Mutex
+	kept   kept
+	status Status
+}
+
+// kept is what outlives the daemon. All else is found again.
+type kept struct {
+	Observed  Revision         `json:"observed"`
+	Attempted Revision         `json:"attempted"`
+	Applied   Revision         `json:"applied"`
+	Failures  int              `json:"failures,omitempty"` // in a row
+	Pulls     map[int]keptPull `json:"pulls,omitempty"`
+}
+
+// Revision is a commit, and since when it is what its name says.
+type Revision struct {
+	Commit string    `json:"commit,omitempty"`
+	At     time.Time `json:"at,omitzero"`
+}
+
+func (r *repo) file() string { return filepath.Join(r.dir, "daemon.json") }
+
+// keep changes what outlives the daemon, durably.
+func (r *repo) keep(change func(*kept)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.kept)
+	return durable.WriteJSON(r.file(), r.kept)
+}
+
+func (r *repo) recall() kept {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.kept
+}
+
+// nudge makes the loops look now.
+func (r *repo) nudge() {
+	poke(r.wake)
+	r.nudgePulls()
+}
+
+func (r *repo) nudgePulls() { poke(r.wakePulls) }
+
+func poke(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default: // it will look anyway
+	}
+}

@@ -1,0 +1,294 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/continuo-ml/continuo/daemon/internal/mirror"
+	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/forge"
+	"github.com/continuo-ml/continuo/internal/workspace"
+	"github.com/continuo-ml/continuo/planner"
+	"github.com/continuo-ml/continuo/report"
+	"github.com/continuo-ml/continuo/resource"
+)
+
+// keptPull is what the daemon remembers of a pull request.
+type keptPull struct {
+	// Planned is what its comment is about: its head, and what it was compared with.
+	Planned string `json:"planned,omitempty"`
+	// Seen is the newest comment that was looked at for commands.
+	Seen int64 `json:"seen,omitempty"`
+	// Allowed is the approval that somebody gave before it was merged.
+	Allowed *allowed `json:"allowed,omitempty"`
+}
+
+// allowed is an approval of a pull request's plan: for this content, and for no
+// step that was not in it.
+type allowed struct {
+	Head  string                     `json:"head"`
+	Tree  string                     `json:"tree"` // of the project's folder
+	Who   string                     `json:"who"`
+	When  time.Time                  `json:"when"`
+	Steps map[string]resource.Action `json:"steps"`
+}
+
+// pullLimits are narrower than those of the branch: anybody can open a pull request.
+var pullLimits = mirror.Limits{Files: 10_000, File: 32 << 20, Total: 256 << 20, Depth: 64}
+
+// pullPatience bounds the plan of one pull request.
+const pullPatience = 2 * time.Minute
+
+// runPulls looks after pull requests, beside the loop: an apply may take hours.
+func (r *repo) runPulls(ctx context.Context) error {
+	for {
+		wait := jitter(r.conf.Interval)
+		if err := r.pulls(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("pull requests", "error", err)
+			var limited *forge.RateLimitedError
+			if errors.As(err, &limited) {
+				wait = max(wait, limited.Until.Sub(r.opts.Now()))
+			}
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-r.wakePulls:
+			t.Stop()
+		case <-t.C:
+		}
+	}
+}
+
+// pulls plans those that moved, and answers commands.
+func (r *repo) pulls(ctx context.Context) error {
+	list, err := r.forge.Pulls(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	open := map[int]bool{}
+	for _, p := range list {
+		if p.Base != r.conf.Branch || ctx.Err() != nil {
+			continue
+		}
+		open[p.Number] = true
+		if err := r.pull(ctx, p); err != nil {
+			errs = append(errs, fmt.Errorf("pull request %d: %w", p.Number, err))
+		}
+	}
+	return errors.Join(append(errs, r.forgetPulls(open))...)
+}
+
+// forgetPulls drops what is kept of those that are closed; an approval stays
+// until its commit was applied, or a week has passed.
+func (r *repo) forgetPulls(open map[int]bool) error {
+	for n, k := range r.recall().Pulls {
+		if open[n] {
+			continue
+		}
+		if err := os.RemoveAll(r.pullDir(n)); err != nil {
+			return err
+		}
+		if err := durableRemove(r.pullDir(n)); err != nil {
+			return err
+		}
+		if k.Allowed != nil && r.opts.Now().Sub(k.Allowed.When) < 7*24*time.Hour {
+			continue
+		}
+		if err := r.keep(func(k *kept) { delete(k.Pulls, n) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func durableRemove(dir string) error {
+	if err := os.Remove(dir + ".files.json"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (r *repo) pullDir(n int) string { return filepath.Join(r.dir, "pulls", strconv.Itoa(n)) }
+
+func (r *repo) keepPull(n int, change func(*keptPull)) error {
+	return r.keep(func(k *kept) {
+		pulls := make(map[int]keptPull, len(k.Pulls)+1)
+		for n, p := range k.Pulls { // copied: others read the old map
+			pulls[n] = p
+		}
+		p := pulls[n]
+		change(&p)
+		pulls[n] = p
+		k.Pulls = pulls
+	})
+}
+
+// pull brings one pull request's comment up to date.
+func (r *repo) pull(ctx context.Context, p forge.Pull) error {
+	k := r.recall()
+	// The branch and what is applied are part of it: both change what merging would do.
+	about := p.Head + " " + k.Observed.Commit + " " + k.Applied.Commit
+	if k.Pulls[p.Number].Planned != about {
+		if err := r.comment(ctx, p); err != nil {
+			return err
+		}
+		if err := r.keepPull(p.Number, func(kp *keptPull) { kp.Planned = about }); err != nil {
+			return err
+		}
+	}
+	return r.commands(ctx, p)
+}
+
+// comment plans a pull request and says so on it.
+func (r *repo) comment(ctx context.Context, p forge.Pull) error {
+	ctx, cancel := context.WithTimeout(ctx, pullPatience)
+	defer cancel()
+	began := r.opts.Now()
+	body, st, says := r.planned(ctx, p)
+	if ctx.Err() != nil && body == "" {
+		return ctx.Err()
+	}
+	if _, err := r.forge.PutComment(ctx, p.Number, report.Marker(r.conf.Path), body); err != nil {
+		return err
+	}
+	r.log.Info("commented", "pull", p.Number, "head", p.Head, "took", r.opts.Now().Sub(began).Round(time.Millisecond))
+	return r.forge.SetStatus(ctx, p.Head, forge.Status{State: st, Context: r.context(), Text: says, URL: r.page()})
+}
+
+// planned is the comment of a pull request, and its commit's status.
+func (r *repo) planned(ctx context.Context, p forge.Pull) (body string, st forge.State, says string) {
+	plan, behind, err := r.planPull(ctx, p)
+	if err != nil {
+		text := worded(err).Error()
+		return r.unplanned(text), forge.Failure, "the files cannot be planned"
+	}
+	o := report.MarkdownOptions{
+		Project: r.conf.Path, Foreign: p.Fork, URL: r.page(), AsOf: r.look().Last,
+		Next: "Merging applies it.",
+		Commands: []report.CommentCommand{
+			{Text: "ml plan", Does: "plans again"}, {Text: "ml explain ADDRESS", Does: "says why a block is in the plan"},
+			{Text: "ml approve", Does: "lets this plan run once it is merged, where it needs an approval"},
+		},
+	}
+	if r.conf.Mode != Apply {
+		o.Next = "The daemon does not apply this repository (mode = " + string(r.conf.Mode) + ")."
+	}
+	if behind {
+		o.Next = "This branch lacks commits of " + r.conf.Branch + ": the plan may show them taken back. Update it. " + o.Next
+	}
+	var b bytes.Buffer
+	if err := report.Markdown(&b, plan, o); err != nil {
+		return r.unplanned(err.Error()), forge.Failure, "the plan cannot be shown"
+	}
+	if report.Failed(plan) {
+		return b.String(), forge.Failure, "the plan has errors"
+	}
+	if !report.Changes(plan) {
+		return b.String(), forge.Success, "No changes."
+	}
+	return b.String(), forge.Success, report.Counts(plan.Summary)
+}
+
+func (r *repo) context() string {
+	if r.conf.Path == "." {
+		return "continuo"
+	}
+	return "continuo/" + r.conf.Path
+}
+
+// unplanned is the comment where there is no plan.
+func (r *repo) unplanned(text string) string {
+	const most = 20_000
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "\n…"
+	}
+	return report.Marker(r.conf.Path) + "\n**These files cannot be planned.** Nothing changes while they are so.\n\n" + fenced(text)
+}
+
+// fenced puts text where nothing in it is markup.
+func fenced(text string) string {
+	longest, run := 0, 0
+	for _, c := range text {
+		if c == '`' {
+			run++
+			longest = max(longest, run)
+		} else {
+			run = 0
+		}
+	}
+	fence := strings.Repeat("`", max(3, longest+1))
+	return fence + "text\n" + strings.TrimRight(text, "\n") + "\n" + fence + "\n"
+}
+
+// planPull plans the files of a pull request, without asking anybody but git:
+// live state, signals and sources elsewhere are as they were recorded. behind
+// says that the branch has commits that the pull request lacks.
+func (r *repo) planPull(ctx context.Context, p forge.Pull) (_ *planner.Plan, behind bool, err error) {
+	w, behind, err := r.openPull(ctx, p)
+	if err != nil {
+		return nil, behind, err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	planned, err := w.Engine.Plan(ctx, engine.PlanOptions{Pure: true})
+	if err != nil {
+		return nil, behind, err
+	}
+	return planned.Plan, behind, nil
+}
+
+func (r *repo) openPull(ctx context.Context, p forge.Pull) (*workspace.Workspace, bool, error) {
+	dir := r.pullDir(p.Number)
+	r.git.Lock()
+	err := r.mirror.Fetch(ctx, p.Ref)
+	if err == nil {
+		_, err = r.mirror.Write(ctx, p.Head, r.conf.Path, dir, pullLimits)
+	}
+	r.git.Unlock()
+	if err != nil {
+		return nil, false, err
+	}
+	behind := false
+	if base := r.recall().Observed.Commit; base != "" {
+		follows, err := r.mirror.Descends(ctx, p.Head, base)
+		if err != nil {
+			return nil, false, err
+		}
+		behind = !follows
+	}
+	o := r.options(p.Head)
+	// The state is the branch's, read only; caches are the pull request's own.
+	o.Root, o.State, o.Untrusted = dir, filepath.Join(r.work, workspace.DotML), true
+	o.Environ = func() []string { return nil }
+	if p.Fork {
+		o.Vars = nil // a stranger's files say themselves what is sensitive
+	}
+	if err := r.lendModules(dir); err != nil {
+		return nil, behind, err
+	}
+	w, err := workspace.Open(ctx, o)
+	return w, behind, err
+}
+
+// lendModules gives a pull request the git modules that the branch has fetched:
+// it fetches none itself.
+func (r *repo) lendModules(dir string) error {
+	from, to := filepath.Join(r.work, workspace.DotML, "modules"), filepath.Join(dir, workspace.DotML, "modules")
+	if _, err := os.Stat(from); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	return os.CopyFS(to, os.DirFS(from))
+}
