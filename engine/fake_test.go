@@ -37,7 +37,7 @@ type world struct {
 	holds   map[string]chan struct{}
 	onApply func(addr string) // called when an Apply had its effect
 	specs   map[string]cty.Value
-	probed  int // how often a source was read
+	probed  int             // how often a source was read
 	refuse  map[string]bool // deployments that take the next version back
 
 	unrecordable map[string]bool                 // addresses whose findings are no JSON
