@@ -14,16 +14,6 @@ import (
 	"github.com/continuo-ml/continuo/internal/forge"
 )
 
-// program builds ml once for all tests.
-func program(t *testing.T) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "ml")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "github.com/continuo-ml/continuo/cmd/ml").CombinedOutput(); err != nil {
-		t.Fatalf("build ml: %v\n%s", err, out)
-	}
-	return bin
-}
-
 const project = `dataset "d" { source = "d.csv" }
 training "t" {
   command = ["sh", "t.sh"]
@@ -37,7 +27,7 @@ validation "t" {
 
 // A job of a CI: a clean environment with what the CI sets, no terminal, and the state beside it.
 func TestMlCommentInAJobOnARealForge(t *testing.T) {
-	ml := program(t)
+	ml := must[string](t)(program())
 	w := newTeam(t, map[string]string{
 		"models/churn/main.ml.hcl": project, "models/churn/d.csv": "a\n1\n", "models/churn/.gitignore": ".ml/\n",
 		"models/churn/t.sh": "echo m > \"$ML_MODEL_DIR/m\"\necho '{\"recall\": 0.95}' > \"$ML_METRICS\"\n",
