@@ -12,7 +12,7 @@ import (
 
 // Dataset is data under a version: its content's digest.
 type Dataset struct {
-	Source    string `ml:"source,probe" doc:"File, folder or glob inside the project; or an s3://, gs://, azure://, https://, git:: or oci:// address (docs/guides/data.md). The same files have the same version everywhere."`
+	Source    string `ml:"source,probe" doc:"File, folder or glob inside the project; or an s3://, gs://, azure://, https://, git::, oci:// or pvc:// address (docs/guides/data.md). The same files have the same version everywhere."`
 	Format    string `ml:"format" enum:"csv|jsonl|parquet" doc:"Format of the files; by their extension when absent. .gz and .zst are seen through."`
 	Target    string `ml:"target" doc:"Column that a model predicts; left out of drift."`
 	ID        string `ml:"id" doc:"Column that identifies a row; left out of drift."`

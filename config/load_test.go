@@ -219,12 +219,13 @@ func TestDefaultProvidersServeWhatTheyCan(t *testing.T) {
 	opts := fixtureOptions(t, fixtures+"/valid/sample")
 	where := "kserve"
 	opts.Vars = append(opts.Vars, VarInput{Name: "where", Source: "-var", Text: &where})
-	opts.Providers["kubernetes"] = ProviderSchema{Name: "kubernetes", Kinds: opts.Providers["kubernetes"].Kinds}
+	opts.Providers["kubernetes"] = ProviderSchema{Name: "kubernetes", Kinds: append(opts.Providers["kubernetes"].Kinds, "dataset"), Named: []string{"dataset"}}
 	p := mustLoad(t, opts)
 	got := map[string]string{}
 	for _, b := range p.Blocks {
 		got[b.Kind.Name] = b.Provider
 	}
+	// The cluster serves datasets, too, but only for a block that names it.
 	want := map[string]string{"check": "kubernetes", "dataset": "local", "deployment": "kserve", "monitor": "local", "notifier": "local", "training": "kubeflow", "validation": "local"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -59,6 +59,7 @@ type ProviderSchema struct {
 	Config *resource.Schema
 	Nested map[string]*resource.Schema // by kind
 	Kinds  []string
+	Named  []string // those of Kinds for which a block has to name it
 }
 
 // Project is a loaded configuration. It is immutable and safe for concurrent use.

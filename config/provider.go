@@ -69,7 +69,8 @@ func (b *builder) servers(kind string) string {
 func (b *builder) defaultFor(d *declaration) string {
 	for _, p := range b.p.Settings.DefaultProvider {
 		name, _, _ := strings.Cut(p, ".")
-		if len(b.opts.Providers) == 0 || slices.Contains(b.opts.Providers[name].Kinds, d.kind.Name) {
+		s := b.opts.Providers[name]
+		if len(b.opts.Providers) == 0 || slices.Contains(s.Kinds, d.kind.Name) && !slices.Contains(s.Named, d.kind.Name) {
 			return p
 		}
 	}

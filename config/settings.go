@@ -35,6 +35,9 @@ func (r *resolver) settings(top *moduleInst) {
 		if a := attrs["artifacts"]; a != nil {
 			if v, ok := r.setting(top, a, cty.String); ok {
 				r.p.Settings.Artifacts = v.AsString()
+				if scheme, _, remote := strings.Cut(v.AsString(), "://"); remote && scheme != "oci" {
+					r.add(errAt(a.Expr.Range(), "No store of artifacts", "Models are kept in a folder of this machine or, for a cluster, in a registry, and not at %s://. Write a path such as \".ml/artifacts\", or \"oci://HOST/NAME\". Datasets may come from a bucket.", scheme))
+				}
 			}
 		}
 		if a := attrs["parallelism"]; a != nil {

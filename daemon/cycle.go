@@ -32,10 +32,17 @@ const who = "ml daemon"
 const (
 	fetchPatience = 2 * time.Minute
 	maxBackoff    = time.Hour
+	// settle is how long the loop waits after an object was changed: whoever edits one often edits more.
+	settle = 2 * time.Second
 )
 
 // run is the loop. It ends with ctx, and never because a cycle failed.
-func (r *repo) run(ctx context.Context) error {
+func (r *repo) run(ctx context.Context) (err error) {
+	defer func() {
+		if serr := r.watching.stop(); serr != nil {
+			r.log.Warn("end of a watch", "error", serr)
+		}
+	}()
 	for {
 		began := r.opts.Now()
 		err := r.cycle(ctx)
@@ -53,8 +60,25 @@ func (r *repo) run(ctx context.Context) error {
 			return ctx.Err()
 		case <-r.wake:
 			t.Stop()
+		case <-r.moved:
+			t.Stop()
+			if err := pause(ctx, settle); err != nil {
+				return err
+			}
 		case <-t.C:
 		}
+	}
+}
+
+// pause waits, or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
 	}
 }
 
@@ -161,8 +185,8 @@ func (r *repo) cycle(ctx context.Context) error {
 		return err
 	}
 	defer func() {
-		if cerr := w.Close(); cerr != nil {
-			r.log.Warn("close", "error", cerr)
+		if cerr := r.watchLive(ctx, w, head); cerr != nil {
+			r.log.Warn("after the cycle", "error", cerr)
 		}
 		debug.FreeOSMemory() // a cycle leaves mostly garbage, and the next one may be a minute away
 	}()

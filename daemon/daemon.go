@@ -61,7 +61,7 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	}
 	r := &repo{
 		conf: c, dir: dir, work: filepath.Join(dir, "work"), mirror: m, opts: d.opts, meter: d.meter,
-		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), feed: newFeed(), public: d.conf.Public,
+		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), feed: newFeed(), public: d.conf.Public,
 	}
 	if c.Forge != nil {
 		if r.forge, err = d.opts.Forges(c.Forge); err != nil {
@@ -116,7 +116,9 @@ type repo struct {
 	feed   *feed
 
 	wake, wakePulls chan struct{}
-	public          string // address under which people reach the daemon
+	moved           chan struct{} // somebody changed an object
+	watching        *watched      // the loop's own
+	public          string        // address under which people reach the daemon
 	hooked          deliveries
 	// git is held while the copy of the repository is written to.
 	git sync.Mutex

@@ -216,7 +216,7 @@ func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions
 	in.Live.Commit = e.Commit
 	if !o.NoRefresh {
 		in.Evaluated = make(map[resource.Address]planner.Body, len(e.Project.Blocks))
-		live, err := e.refresh(ctx, snap, in.Decoder, in.Evaluated, o.Pure)
+		live, err := e.refresh(ctx, snap, in.Decoder, refreshing{probes: !o.Destroy && !o.RefreshOnly, pure: o.Pure, evaluated: in.Evaluated})
 		if err != nil {
 			return nil, err
 		}

@@ -37,6 +37,7 @@ type world struct {
 	holds   map[string]chan struct{}
 	onApply func(addr string) // called when an Apply had its effect
 	specs   map[string]cty.Value
+	probed  int // how often a source was read
 	refuse  map[string]bool // deployments that take the next version back
 
 	unrecordable map[string]bool                 // addresses whose findings are no JSON
@@ -50,6 +51,7 @@ type world struct {
 	findings map[string][]providers.Finding // what does, by address
 	blind    map[string]error               // why that is not known
 	reasons  map[string][]resource.Reason   // with which each address was last applied
+	watchers []providers.WatchRequest       // who asked to be told
 }
 
 func newWorld() *world {
@@ -103,6 +105,7 @@ func kindClass(kind string) resource.Class {
 func (d *fakeDriver) Probe(_ context.Context, req providers.ProbeRequest) (map[string]string, error) {
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
+	d.w.probed++
 	if d.kind == "dataset" {
 		src := req.Spec.GetAttr("source")
 		if src.IsNull() {
@@ -123,6 +126,24 @@ func (d *fakeDriver) Preflight(_ context.Context, req providers.PreflightRequest
 	defer d.w.mu.Unlock()
 	d.w.asked = append(d.w.asked, req)
 	return d.w.findings[req.Address.String()], d.w.blind[req.Address.String()]
+}
+
+// Watch sees every object, unless nobody can look at it; what changes, a test says.
+func (d *fakeDriver) Watch(_ context.Context, req providers.WatchRequest) ([]resource.Address, error) {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	if kindClass(d.kind) != resource.Object {
+		return nil, nil
+	}
+	d.w.watchers = append(d.w.watchers, req)
+	var out []resource.Address
+	for _, r := range req.Records {
+		if err := d.w.blind[r.Address.String()]; err != nil {
+			return out, err
+		}
+		out = append(out, r.Address)
+	}
+	return out, nil
 }
 
 func (d *fakeDriver) Observe(_ context.Context, req providers.ObserveRequest) ([]*state.Signal, error) {

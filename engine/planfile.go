@@ -18,6 +18,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 // Limits of plan files.
@@ -193,7 +194,7 @@ func (s *Session) Resume(ctx context.Context, saved *SavedPlan) (*Planned, error
 	in := planner.Input{Project: s.e.Project, Prior: snap, Now: p.Created, Options: planner.Options{
 		Targets: saved.Options.Targets, Replace: saved.Options.Replace, Destroy: saved.Options.Destroy, Hash: s.e.Hash,
 	}}
-	live, err := s.e.Refresh(ctx, snap)
+	live, err := s.e.refresh(ctx, snap, &state.Decoder{}, refreshing{probes: !saved.Options.Destroy})
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ func preflightOf(ctx context.Context, f providers.Preflighter, st *planner.Step,
 		from = *st.From
 	}
 	findings, err := f.Preflight(ctx, providers.PreflightRequest{
-		Address: st.Address, Action: st.Action, Spec: st.Value, Prior: snap.Records[from], State: snap, Needs: st.Needs, Of: of, Look: look,
+		Address: st.Address, Action: st.Action, Spec: st.Value, Prior: snap.Records[from], State: snap, Probed: st.Exec.Probes, Needs: st.Needs, Of: of, Look: look,
 	})
 	if err != nil {
 		findings = append(findings, providers.Finding{Warning: true, Summary: "What stands in the way is not known",

@@ -26,17 +26,25 @@ const refreshWorkers = 16
 // that the files name. An object that cannot be read is reported in place; only
 // a cancelled context ends the whole.
 func (e *Engine) Refresh(ctx context.Context, snap *state.Snapshot) (planner.Live, error) {
-	return e.refresh(ctx, snap, &state.Decoder{}, nil, false)
+	return e.refresh(ctx, snap, &state.Decoder{}, refreshing{probes: true})
 }
 
-// refresh does so and keeps in evaluated, when it is not nil, the bodies that it
-// evaluated on the records. With pure it asks nobody outside of the project folder.
-func (e *Engine) refresh(ctx context.Context, snap *state.Snapshot, dec *state.Decoder, evaluated map[resource.Address]planner.Body, pure bool) (planner.Live, error) {
+// refreshing says what a refresh reads besides the live objects.
+type refreshing struct {
+	// probes: the sources, too. To digest one may take a download, or a pod; what nobody compares is not read.
+	probes bool
+	// pure asks nobody outside of the project folder: everything else is as it was recorded.
+	pure bool
+	// evaluated, when it is not nil, gets the bodies that were evaluated on the records.
+	evaluated map[resource.Address]planner.Body
+}
+
+func (e *Engine) refresh(ctx context.Context, snap *state.Snapshot, dec *state.Decoder, o refreshing) (planner.Live, error) {
 	live := planner.Live{
 		Objects: map[resource.Address]planner.Object{}, Probes: map[resource.Address]planner.Probe{},
 		Signals: map[resource.Address][]*state.Signal{}, Commit: e.Commit, AsOf: e.Now().UTC(),
 	}
-	r := &refresher{e: e, snap: snap, live: &live, dec: dec, evaluated: evaluated, pure: pure}
+	r := &refresher{e: e, snap: snap, live: &live, dec: dec, refreshing: o}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(refreshWorkers)
 	for batch := range r.batches() {
@@ -55,8 +63,7 @@ type refresher struct {
 	mu   sync.Mutex
 	live *planner.Live
 
-	evaluated map[resource.Address]planner.Body
-	pure      bool // what is outside of the project folder is as it was recorded
+	refreshing
 }
 
 // batchSize is how many addresses one worker takes at a time: handing out
@@ -78,7 +85,7 @@ func (r *refresher) batches() func(yield func(func(context.Context) error) bool)
 	}
 	var probes []*config.Block
 	for _, b := range r.e.Project.Blocks {
-		if len(b.Kind.Probes) > 0 {
+		if r.probes && len(b.Kind.Probes) > 0 {
 			probes = append(probes, b)
 		}
 	}

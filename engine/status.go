@@ -59,7 +59,7 @@ func (r StatusRow) Note() string {
 
 // Status reads how every recorded address stands now.
 func (e *Engine) Status(ctx context.Context, snap *state.Snapshot) ([]StatusRow, error) {
-	live, err := e.Refresh(ctx, snap)
+	live, err := e.refresh(ctx, snap, &state.Decoder{}, refreshing{})
 	if err != nil {
 		return nil, err
 	}

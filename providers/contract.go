@@ -46,6 +46,8 @@ type Definition struct {
 	Nested map[string]any
 	// Kinds lists the kinds that it serves.
 	Kinds []string
+	// Named lists those of Kinds that it serves for blocks that name it, and never as a default provider.
+	Named []string
 	// Connect makes the provider ready for use. It must not change anything outside.
 	Connect func(ctx context.Context, env Env, config cty.Value) (*Provider, error)
 }
@@ -258,6 +260,8 @@ type PreflightRequest struct {
 	Spec  cty.Value
 	Prior *state.Record // nil for a new address
 	State *state.Snapshot
+	// Probed are the content digests that the plan rests on, by name.
+	Probed map[string]string
 	// Needs are the steps that come before this one: what they make is not there yet.
 	Needs []resource.Address
 	// Of is how many steps of this kind and provider the plan has, this one included: a driver that asks for each of ten looks at a
@@ -289,6 +293,24 @@ type Preflighter interface {
 // answer has the order of the requests, whose Look is the same.
 type BatchReader interface {
 	ReadAll(ctx context.Context, reqs []ReadRequest) ([]Object, error)
+}
+
+// WatchRequest asks to be told when objects change outside.
+type WatchRequest struct {
+	// Records are those of the driver's kind, with their addresses. Their Look is nil.
+	Records []ReadRequest
+	// Look is shared by all drivers that watch for one caller, for as long as they do: what several of them watch is watched once.
+	Look *Look
+	// Changed is told an address that a look would perhaps see otherwise. It is called by several goroutines and must not block.
+	Changed func(resource.Address)
+}
+
+// Watcher is implemented by drivers of objects that can tell at once when somebody changes them, so that nobody has to look again and again. It
+// begins to watch, returns the addresses whose changes are seen from then on, and goes on until ctx ends, over broken connections.
+// An address that is not returned is watched as soon as that is possible, or never: whoever asks looks at all of them from time to time. What
+// an apply of this program changes is told as well.
+type Watcher interface {
+	Watch(ctx context.Context, req WatchRequest) ([]resource.Address, error)
 }
 
 // Judge is implemented by drivers that can judge a recorded run again after

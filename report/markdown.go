@@ -112,7 +112,12 @@ func (m *comment) head() string {
 	}
 	facts := []string{"**" + Total(m.p) + "**"}
 	if m.p.Commit != "" {
-		facts = append(facts, "commit "+mdCode(cutRunes(m.p.Commit, 12)))
+		commit, dirty := strings.CutSuffix(m.p.Commit, "+dirty")
+		short := strings.TrimSuffix(cutRunes(commit, 13), "…")
+		if dirty {
+			short += "+dirty"
+		}
+		facts = append(facts, "commit "+mdCode(short))
 	}
 	if !m.o.AsOf.IsZero() {
 		facts = append(facts, "live state as of "+m.o.AsOf.UTC().Format("2006-01-02 15:04:05")+" UTC")

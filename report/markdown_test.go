@@ -255,3 +255,22 @@ func TestAMarkerIsOneLineAndOneComment(t *testing.T) {
 		t.Error("the marker changed: comments that were made before are found no more")
 	}
 }
+
+func TestWhatCallersSayIsHarmlessToo(t *testing.T) {
+	for _, n := range hostileNames() {
+		o := MarkdownOptions{Next: n, Project: n, Commands: []CommentCommand{{Text: n, Does: n}}}
+		got := render(t, func(b *bytes.Buffer) error { return Markdown(b, newPlan(), o) })
+		if err := harmless(got, o); err != nil {
+			t.Errorf("%v\n%s", err, got)
+		}
+	}
+}
+
+func TestSecretsAreMaskedWhereverTheyStand(t *testing.T) {
+	p := secrets()
+	p.Drift = []planner.DriftEntry{{Address: addr("notifier.team"), Changes: []planner.Change{{Path: "url", Old: raw("hunter4"), New: raw("hunter5"), Sensitive: true}}}}
+	got := string(render(t, func(b *bytes.Buffer) error { return Markdown(b, p, MarkdownOptions{}) }))
+	if strings.Contains(got, "hunter") || strings.Count(got, "(sensitive)") < 4 {
+		t.Errorf("%s", got)
+	}
+}

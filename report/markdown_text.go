@@ -41,6 +41,7 @@ func mdDetails(title, body string) string {
 
 // mdPlain is text that callers of this package wrote themselves. Whatever could mean something to a forge makes it a code span.
 func mdPlain(text string) string {
+	text = strings.TrimSpace(text) // four blanks would make it a block of code
 	for _, word := range strings.Fields(text) {
 		word = strings.TrimLeft(strings.TrimRight(word, ".,;:)"), "(")
 		if strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'") != "" && strings.Trim(word, "0123456789") != "" {

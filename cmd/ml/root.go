@@ -171,7 +171,7 @@ trainings, validation gates, deployments and monitors, declared in *.ml.hcl file
 		a.showCmd(), a.statusCmd(), a.explainCmd(), a.graphCmd(), a.outputCmd(),
 		a.versionsCmd(), a.runsCmd(), a.logsCmd(), a.rollbackCmd(), a.unpinCmd(), a.cancelCmd(), a.approveCmd(),
 		a.checkCmd(), a.pruneCmd(), a.monitorCmd(), a.driftCmd(), a.importCmd(), a.stateCmd(),
-		a.ciCmd(), a.daemonCmd(), a.versionCmd(), a.completionCmd(), exitCodesTopic(),
+		a.commentCmd(), a.ciCmd(), a.daemonCmd(), a.versionCmd(), a.completionCmd(), exitCodesTopic(),
 	)
 	plainUsage(cmd)
 	cmd.PersistentPreRunE = a.refuseJSON

@@ -70,7 +70,7 @@ func TestScripts(t *testing.T) {
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){
 				"json": cmdJSON, "keys": cmdKeys, "events": cmdEvents,
 				"last": cmdLast, "absent": cmdAbsent, "damage": cmdDamage, "until": cmdUntil, "waiting": cmdWaiting, "stuck": cmdStuck,
-				"schema": schemas.check, "registry": cmdRegistry, "pipelines": cmdPipelines,
+				"schema": schemas.check, "registry": cmdRegistry, "pipelines": cmdPipelines, "forge": cmdForge,
 			},
 		})
 	})

@@ -51,7 +51,7 @@ func flagError(c *cobra.Command, err error) error {
 var noJSON = map[string]string{
 	"ml explain": "ml plan -json has every reason", "ml graph": "ml plan -json has what each step needs",
 	"ml logs": "a log is text", "ml fmt": "it names the files that change, one a line", "ml init": "it names the files that it writes",
-	"ml ci init": "it writes one file", "ml completion": "it prints a script",
+	"ml ci init": "it writes one file", "ml comment": "ml plan -json has the plan", "ml completion": "it prints a script",
 }
 
 // refuseJSON keeps a script from reading text where it asked for JSON.

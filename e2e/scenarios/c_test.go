@@ -29,6 +29,8 @@ func TestC(t *testing.T) {
 	w.kubectl("delete", "service/m-v1")
 	w.mends("create missing", "Service", "m-v1")
 
+	w.shared()
+
 	// An autoscaler owns the replicas from now on.
 	w.edit("kills.ml.hcl", `  sources = ["serve.py"]`, "  sources = [\"serve.py\"]\n  scale {\n    min = 1\n    max = 4\n  }\n  resources { cpu = \"50m\" }")
 	w.ml("apply", "-auto-approve")
@@ -37,6 +39,36 @@ func TestC(t *testing.T) {
 	w.unchanged()
 	w.ml("destroy", "-auto-approve")
 	w.gone()
+}
+
+// shared has somebody else own a field of ours with the value that it has: nothing is to be mended, and a plan that wants another value
+// says whose it is. Apply stops there, until the block says that it is to be taken.
+func (w *world) shared() {
+	w.Helper()
+	theirs := filepath.Join(w.TempDir(), "theirs.yaml")
+	if err := os.WriteFile(theirs, []byte("{apiVersion: apps/v1, kind: Deployment, metadata: {name: m-v1}, spec: {replicas: 1}}"), 0o600); err != nil {
+		w.Fatal(err)
+	}
+	w.kubectl("apply", "--filename="+theirs, "--server-side", "--field-manager=other", "--force-conflicts")
+	w.unchanged()
+	const sources, path = `  sources = ["serve.py"]`, "Deployment/m-v1:spec.replicas"
+	w.edit("kills.ml.hcl", sources, sources+"\n  replicas = 2")
+	for _, command := range []string{"plan", "apply"} {
+		args := []string{command}
+		if command == "apply" {
+			args = append(args, "-auto-approve")
+		}
+		text := strings.Join(strings.Fields(w.exits(1, args...)), " ")
+		if !strings.Contains(text, `spec.replicas belongs to "other"`) || !strings.Contains(text, path) {
+			w.Errorf("%s does not say whose the field is:\n%s", command, text)
+		}
+	}
+	w.edit("kills.ml.hcl", "  replicas = 2", "  replicas = 2\n  kubernetes { force = [\""+path+"\"] }")
+	w.ml("apply", "-auto-approve")
+	w.unchanged()
+	w.edit("kills.ml.hcl", "  replicas = 2\n  kubernetes { force = [\""+path+"\"] }", "")
+	w.ml("apply", "-auto-approve")
+	w.unchanged()
 }
 
 // mends wants a plan that does this and names these, and an apply after which nothing is left to do.

@@ -20,6 +20,9 @@ func providersPage() (string, error) {
 		kinds := make([]string, len(d.Kinds))
 		for i, k := range slices.Sorted(slices.Values(d.Kinds)) {
 			kinds[i] = fmt.Sprintf("[%s](%s.md)", k, k)
+			if slices.Contains(d.Named, k) {
+				kinds[i] += " (where a block names it)"
+			}
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\nServes %s.\n", d.Name, d.Doc, strings.Join(kinds, ", "))
 		o := &objects{}

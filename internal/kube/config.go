@@ -59,6 +59,7 @@ type Client struct {
 	limit     flowcontrol.RateLimiter
 	retryFor  time.Duration
 	granted   sync.Map     // rights that were used: call.right → true
+	blind     sync.Map     // rights to watch that are missing: call.right → true
 	away      atomic.Int64 // when the API server last could not be reached, in nanoseconds since 1970; 0 = never
 	within    time.Duration
 	kinds     kinds

@@ -91,6 +91,12 @@ func (c *Client) Pods(ctx context.Context, obj *unstructured.Unstructured) ([]co
 	return pods, err
 }
 
+// PodsOf are the pods of an object, to be watched; false when it has none, or when nobody knows how they are found.
+func PodsOf(obj *unstructured.Unstructured) (Watched, bool) {
+	selector, ok := podSelector(obj)
+	return Watched{Kind: podKind, Namespace: obj.GetNamespace(), Selector: Selector{Labels: selector}, Metadata: true}, ok
+}
+
 // podSelector knows by which labels each kind finds its pods.
 func podSelector(obj *unstructured.Unstructured) (string, bool) {
 	name := obj.GetName()

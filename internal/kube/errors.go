@@ -228,7 +228,7 @@ func (c *Client) explain(q call, err *apierrors.StatusError) error {
 			return &MissingKindError{Kind: q.ref.GVK()}
 		}
 		return fmt.Errorf("%s: %w", q, ErrNotFound)
-	case status.Code == 410 && q.verb == "list":
+	case status.Code == 410 && (q.verb == "list" || q.verb == "watch"):
 		return fmt.Errorf("%s: %w", q, errExpired)
 	case len(conflicts(status)) > 0:
 		return &ConflictError{Ref: q.ref, Conflicts: conflicts(status)}

@@ -183,7 +183,7 @@ func (c *Client) Locate(ctx context.Context, ref Ref) (Ref, error) {
 
 // AwaitKind returns when the API server answers for a kind, as it does a moment after its CustomResourceDefinition is established.
 func (c *Client) AwaitKind(ctx context.Context, gvk schema.GroupVersionKind, within time.Duration) error {
-	err := poll(ctx, within, func(ctx context.Context) (bool, error) {
+	err := poll(ctx, within, nil, func(ctx context.Context, _ *Bell) (bool, error) {
 		m, err := c.mapping(ctx, gvk)
 		if err == nil {
 			q := call{verb: "list", resource: m.resource, ref: Ref{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: c.namespace}}

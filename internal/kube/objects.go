@@ -21,6 +21,7 @@ const (
 	pageSize  = 500
 	firstPoll = 200 * time.Millisecond
 	maxPoll   = 2 * time.Second
+	moment    = 3 // looks, after which a wait is worth a watch
 )
 
 // Get reads one object, of a Secret the metadata alone. Its absence matches [ErrNotFound]; so does another object of that name when the
@@ -83,50 +84,57 @@ func (c *Client) List(ctx context.Context, gvk schema.GroupVersionKind, namespac
 		}
 	}
 	// A list of many pages can outlive the history of the API server: then it begins anew, once.
-	out, err := c.pages(ctx, m, gvk, namespace, sel)
+	out, _, err := c.pages(ctx, m, gvk, namespace, sel, accepted(gvk, true))
 	if errors.Is(err, errExpired) {
-		out, err = c.pages(ctx, m, gvk, namespace, sel)
+		out, _, err = c.pages(ctx, m, gvk, namespace, sel, accepted(gvk, true))
 	}
 	return out, err
 }
 
 var errExpired = errors.New("the list took longer than the API server remembers")
 
-func (c *Client) pages(ctx context.Context, m mapping, gvk schema.GroupVersionKind, namespace string, sel Selector) ([]*unstructured.Unstructured, error) {
+// pages reads a list page by page; version is the state of the cluster that it shows.
+func (c *Client) pages(ctx context.Context, m mapping, gvk schema.GroupVersionKind, namespace string, sel Selector, accept string) (out []*unstructured.Unstructured, version string, _ error) {
 	q := call{verb: "list", resource: m.resource, ref: Ref{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: namespace}}
-	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
-	if sel.Labels != "" {
-		query.Set("labelSelector", sel.Labels)
-	}
-	if sel.Fields != "" {
-		query.Set("fieldSelector", sel.Fields)
-	}
-	var out []*unstructured.Unstructured
+	query := sel.query()
+	query.Set("limit", strconv.Itoa(pageSize))
 	for {
-		a, err := c.do(ctx, request{call: q, method: http.MethodGet, path: m.path(namespace, ""), query: query, accept: accepted(gvk, true)})
+		a, err := c.do(ctx, request{call: q, method: http.MethodGet, path: m.path(namespace, ""), query: query, accept: accept})
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		var page struct {
 			Metadata metav1.ListMeta   `json:"metadata"`
 			Items    []json.RawMessage `json:"items"`
 		}
 		if err := json.Unmarshal(a.body, &page); err != nil {
-			return nil, fmt.Errorf("%s: read the API server's answer: %w", q, err)
+			return nil, "", fmt.Errorf("%s: read the API server's answer: %w", q, err)
 		}
 		for _, raw := range page.Items {
 			// Items of built-in kinds come without apiVersion and kind.
 			u := &unstructured.Unstructured{}
 			if err := u.UnmarshalJSON(withKind(raw, gvk)); err != nil {
-				return nil, fmt.Errorf("%s: read an item: %w", q, err)
+				return nil, "", fmt.Errorf("%s: read an item: %w", q, err)
 			}
 			out = append(out, u)
 		}
 		if page.Metadata.Continue == "" {
-			return out, nil
+			return out, page.Metadata.ResourceVersion, nil
 		}
 		query.Set("continue", page.Metadata.Continue)
 	}
+}
+
+// query is the selector as a request has it.
+func (s Selector) query() url.Values {
+	query := url.Values{}
+	if s.Labels != "" {
+		query.Set("labelSelector", s.Labels)
+	}
+	if s.Fields != "" {
+		query.Set("fieldSelector", s.Fields)
+	}
+	return query
 }
 
 // DeleteOptions are the choices of a deletion.
@@ -201,7 +209,7 @@ func (c *Client) Release(ctx context.Context, ref Ref) error {
 // gone waits until the object no longer exists.
 func (c *Client) gone(ctx context.Context, ref Ref, within time.Duration) error {
 	var last *unstructured.Unstructured
-	err := poll(ctx, within, func(ctx context.Context) (bool, error) {
+	err := poll(ctx, within, func(ctx context.Context) *Bell { return c.Bell(ctx, One(ref)) }, func(ctx context.Context, _ *Bell) (bool, error) {
 		u, err := c.Get(ctx, ref)
 		if errors.Is(err, ErrNotFound) {
 			return true, nil
@@ -233,17 +241,24 @@ func heldBy(u *unstructured.Unstructured) string {
 var errLate = errors.New("timed out")
 
 // poll calls f, ever less often, until it says done, errs, or the time is over ([errLate]). An error that passes by itself is waited out
-// like a "not yet"; when it was the last thing seen, it is the result.
-func poll(ctx context.Context, within time.Duration, f func(context.Context) (bool, error)) error {
+// like a "not yet"; when it was the last thing seen, it is the result. What takes longer than a moment is looked at when the bell rings, and
+// seldom besides; hang makes it, and may be nil.
+func poll(ctx context.Context, within time.Duration, hang func(context.Context) *Bell, f func(context.Context, *Bell) (bool, error)) error {
+	ctx, quiet := context.WithCancel(ctx)
+	defer quiet()
 	end := time.NewTimer(within)
 	defer end.Stop()
-	for pause := firstPoll; ; pause = min(pause*3/2, maxPoll) {
-		done, err := f(ctx)
+	var bell *Bell
+	for looks, pause := 0, firstPoll; ; looks, pause = looks+1, min(pause*3/2, maxPoll) {
+		if looks == moment && hang != nil {
+			bell = hang(ctx)
+		}
+		done, err := f(ctx, bell)
 		var again *Retryable
 		if done || err != nil && !errors.As(err, &again) {
 			return err
 		}
-		tick := time.NewTimer(max(pause, afterOf(again)))
+		tick := time.NewTimer(bell.Next(max(pause, afterOf(again))))
 		select {
 		case <-ctx.Done():
 			tick.Stop()
@@ -254,6 +269,11 @@ func poll(ctx context.Context, within time.Duration, f func(context.Context) (bo
 				return err
 			}
 			return errLate
+		case <-bell.C():
+			tick.Stop()
+			if err := bell.Settle(ctx); err != nil {
+				return err
+			}
 		case <-tick.C:
 		}
 	}

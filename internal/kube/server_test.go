@@ -30,13 +30,15 @@ type fakeServer struct {
 	script []http.HandlerFunc
 	answer http.HandlerFunc
 	served int
+	// watch answers what is sent to watch; by default that is not allowed.
+	watch http.HandlerFunc
 	// starting: it is not ready, and says so.
 	starting atomic.Bool
 }
 
 func newServer(t *testing.T, answer http.HandlerFunc, script ...http.HandlerFunc) *fakeServer {
 	t.Helper()
-	f := &fakeServer{script: script, answer: answer}
+	f := &fakeServer{script: script, answer: answer, watch: fails(403, "Forbidden", `deployments is forbidden: User "u" cannot watch resource`, "")}
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(f.Close)
 	return f
@@ -57,6 +59,10 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case "/apis/gone/v1":
 		status(w, 404, "NotFound", "the server could not find the requested resource", "")
+		return
+	}
+	if f.watch != nil && (r.URL.Query().Has("watch") || strings.HasPrefix(r.URL.Query().Get("fieldSelector"), "metadata.name=")) {
+		f.watch(w, r)
 		return
 	}
 	body, err := io.ReadAll(r.Body)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +78,7 @@ type waiting struct {
 	cause Cause
 	since time.Time // when the cause was first seen
 	next  time.Time // of the next diagnosis
+	pods  Watched
 }
 
 // Wait returns when all objects are ready ([Ready]). It ends early with a [CauseError] when the pods of one cannot work, and at
@@ -99,7 +101,8 @@ func (c *Client) Await(ctx context.Context, list []Awaited, within time.Duration
 	for i, a := range list {
 		all[i] = &waiting{Awaited: a}
 	}
-	err := poll(ctx, within, func(ctx context.Context) (bool, error) {
+	hang := func(ctx context.Context) *Bell { return c.bellOf(ctx, all) }
+	err := poll(ctx, within, hang, func(ctx context.Context, bell *Bell) (bool, error) {
 		done := true
 		for _, w := range all {
 			if w.done {
@@ -109,6 +112,10 @@ func (c *Client) Await(ctx context.Context, list []Awaited, within time.Duration
 				return false, err
 			}
 			done = done && w.done
+		}
+		bell.Hurry(0)
+		if slices.ContainsFunc(all, func(w *waiting) bool { return !w.done && w.cause.Code != "" }) {
+			bell.Hurry(lookEvery) // it may have lasted for long enough
 		}
 		return done, nil
 	})
@@ -129,6 +136,30 @@ func (c *Client) Await(ctx context.Context, list []Awaited, within time.Duration
 	return late
 }
 
+// bellOf rings when one of those that are left moves, or a pod of one that is alone. Of many of a type, whatever is ours of that type is
+// watched.
+func (c *Client) bellOf(ctx context.Context, all []*waiting) *Bell {
+	types := map[Watched][]Watched{}
+	var out []Watched
+	for _, w := range all {
+		if w.done {
+			continue
+		}
+		of := Watched{Kind: w.GVK(), Namespace: w.Namespace, Selector: ours, Metadata: true}
+		types[of] = append(types[of], One(w.Ref))
+		if pods, ok := w.pods, w.pods.Selector != (Selector{}); ok && len(all) == 1 {
+			out = append(out, pods)
+		}
+	}
+	for of, each := range types {
+		if len(each) > fewMissing {
+			each = []Watched{of}
+		}
+		out = append(out, each...)
+	}
+	return c.Bell(ctx, out...)
+}
+
 // look reads one object and tells what it sees.
 func (c *Client) look(ctx context.Context, w *waiting, tell func(Progress)) error {
 	u, err := c.Get(ctx, w.Ref)
@@ -144,6 +175,7 @@ func (c *Client) look(ctx context.Context, w *waiting, tell func(Progress)) erro
 		tell(Progress{Ref: w.Ref, Ready: true})
 		return nil
 	}
+	w.pods, _ = PodsOf(u)
 	if err := c.causeOf(ctx, w, u); err != nil {
 		return err
 	}

@@ -6,5 +6,7 @@
 // in the registry under the run's id ([ReadResult]). A run whose result is there is never run again, whatever pod is told to;
 // one whose pod was killed goes on from its checkpoint.
 //
+// [Scan] digests data on a volume, and stores it in the registry: what a dataset on a persistent volume claim is read with.
+//
 // The package knows nothing of Kubernetes' API. It trusts the registry with availability only: every input is checked against its digest.
 package pod

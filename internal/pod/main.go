@@ -13,7 +13,7 @@ import (
 // defaultWork is where a pod's volume is mounted.
 const defaultWork = "/ml/work"
 
-// Main is `ml pod`: install DIR, run, or fetch. It fills o from the environment and returns an exit code.
+// Main is `ml pod`: install DIR, run, fetch, or scan. It fills o from the environment and returns an exit code.
 func Main(ctx context.Context, args []string, o Options) int {
 	if o.Getenv == nil {
 		o.Getenv = os.Getenv
@@ -27,8 +27,10 @@ func Main(ctx context.Context, args []string, o Options) int {
 		err = fetchMain(ctx, o)
 	case len(args) == 1 && args[0] == "run":
 		return runMain(ctx, o)
+	case len(args) == 1 && args[0] == "scan":
+		return scanMain(ctx, o)
 	default:
-		err = errors.New("usage: ml pod install DIR | run | fetch; pods that ml makes call it")
+		err = errors.New("usage: ml pod install DIR | run | fetch | scan; pods that ml makes call it")
 	}
 	if err != nil {
 		fmt.Fprintf(o.Stderr, "ml: %v\n", err)

@@ -63,7 +63,9 @@ func parse(source string) (address, error) {
 		return parseWeb(source)
 	case schemeS3, schemeGS, schemeAzure:
 		return parseBucket(scheme, rest)
-	case schemeOCI, schemePVC:
+	case schemePVC:
+		return parseClaim(rest)
+	case schemeOCI:
 		if rest == "" {
 			return address{}, fmt.Errorf("source %q names nothing; write %s", source, forms[scheme])
 		}
@@ -72,7 +74,7 @@ func parse(source string) (address, error) {
 	return address{}, fmt.Errorf("source %q: nothing here reads %s://; %s", source, scheme, known)
 }
 
-const known = "known are s3://, gs://, azure://, https://, git:: and oci:// addresses, and paths in the project"
+const known = "known are s3://, gs://, azure://, https://, git::, oci:// and pvc:// addresses, and paths in the project"
 
 // forms says how an address is written.
 var forms = map[string]string{
@@ -80,7 +82,7 @@ var forms = map[string]string{
 	schemeGS:    "gs://BUCKET/KEY, gs://BUCKET/FOLDER/ or gs://BUCKET/FOLDER/*.csv",
 	schemeAzure: "azure://CONTAINER/KEY, azure://CONTAINER/FOLDER/ or azure://CONTAINER/FOLDER/*.csv, with ?account=… unless AZURE_STORAGE_ACCOUNT is set",
 	schemeOCI:   "oci://HOST/REPOSITORY@sha256:…, with //FOLDER for a part of the image",
-	schemePVC:   "pvc://CLAIM/PATH",
+	schemePVC:   "pvc://CLAIM/FILE, pvc://CLAIM/FOLDER or pvc://CLAIM/FOLDER/*.csv",
 }
 
 func parseBucket(scheme, rest string) (address, error) {

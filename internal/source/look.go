@@ -51,7 +51,7 @@ func (r *Reader) open(a address) (any, error) {
 	case schemeOCI:
 		return registry{r.opt.OCI}, nil
 	}
-	return nil, fmt.Errorf("source %s: only pods of the cluster reach a claim, and a plan must know the data's digest before; copy it to a bucket or a registry and name that (kubectl cp, or oci://)", a.text)
+	return nil, fmt.Errorf("source %s: only pods of a cluster reach a claim; set provider = \"kubernetes\" in the dataset, which reads it in a pod", a.text)
 }
 
 // look finds what an address holds now, and has all of it in the cache, or known by identity, when it returns.

@@ -417,7 +417,7 @@ func TestAddressesThatCannotBeReadAreRefused(t *testing.T) {
 		"s3://b/x/?sha256=" + sum("x"):           "for one file",
 		"gs://b/x?endpoint=https://evil.example": `there is no option "endpoint"`,
 		"azure://c/x?endpoint=https://evil":      `there is no option "endpoint"`,
-		"pvc://claim/x":                          "only pods of the cluster reach a claim",
+		"pvc://claim/x":                          "only pods of a cluster reach a claim",
 		"s3://b/" + strings.Repeat("x", 9000):    "too long",
 		"s3://b/x\ny":                            "control characters",
 	} {

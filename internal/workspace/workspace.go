@@ -192,7 +192,7 @@ func Sources(root string, diags hcl.Diagnostics) map[string]*hcl.File {
 func Schemas() (map[string]config.ProviderSchema, error) {
 	out := map[string]config.ProviderSchema{}
 	for _, d := range all.Definitions() {
-		s := config.ProviderSchema{Name: d.Name, Kinds: d.Kinds, Nested: map[string]*resource.Schema{}}
+		s := config.ProviderSchema{Name: d.Name, Kinds: d.Kinds, Named: d.Named, Nested: map[string]*resource.Schema{}}
 		var err error
 		if d.Config != nil {
 			if s.Config, err = resource.SchemaOf(d.Config); err != nil {

@@ -57,7 +57,7 @@ func newSite(t *testing.T, name string) *site {
 	}
 	runner := &pods.Runner{Store: store, Given: c.Image(images, base+"/runner", providertest.Program(t), nil)}
 	d := &deployment{settings: settings{SystemNamespace: "kserve", ModelcarBase: c.Registry + "/busybox:1"}, artifacts: store, work: work, now: time.Now, runner: runner.Image,
-		cluster: func() (*kube.Client, error) { return client, nil }, system: func() (*kube.Client, error) { return c.Admin, nil }}
+		cluster: func() (*kube.Client, error) { return client, nil }, system: func() (*kube.Client, error) { return c.Everywhere(), nil }}
 	s := &site{client: client, d: d, base: base,
 		Site: &providertest.Site[deploymentSpec]{Cluster: c, Driver: d, Provider: "kserve", Addr: resource.Address{Kind: "deployment", Name: name}}}
 	s.runtime()
@@ -79,7 +79,7 @@ func (s *site) runtime() {
 		s.T.Fatal(err)
 	}
 	u.SetNamespace(s.Namespace)
-	if _, err := s.client.Apply(s.T.Context(), u, kube.ApplyOptions{}); err != nil {
+	if _, err := s.Admin.Apply(s.T.Context(), u, kube.ApplyOptions{}); err != nil {
 		s.T.Fatal(err)
 	}
 }

@@ -132,7 +132,7 @@ func (d *deployment) front(c *kube.Client, spec deploymentSpec, req providers.Ap
 	f := rollout.Front{
 		Name: rollout.ObjectName(req.Address, longestName), Namespace: n.Namespace, Address: req.Address, Port: int32(spec.Port), Drain: spec.Drain,
 		ServiceType: n.ServiceType, ClusterDomain: n.ClusterDomain, Routers: n.routers(),
-		NodeSelector: n.NodeSelector, Tolerations: n.tolerations(), ImagePullSecrets: n.ImagePullSecrets,
+		NodeSelector: n.NodeSelector, Tolerations: n.tolerations(), ImagePullSecrets: n.ImagePullSecrets, Force: n.Force, Block: "kserve",
 	}.WithDefaults()
 	if req.State != nil {
 		f.Project = req.State.Lineage
@@ -163,35 +163,9 @@ func (d *deployment) resolve(ctx context.Context, c *kube.Client, spec deploymen
 	if err != nil {
 		return nil, err
 	}
-	images := []struct {
-		at  *string
-		ref string
-	}{{&out.Image, spec.Image}}
-	if t := n.Transformer; t != nil || spec.Transformer != nil {
-		ref := spec.Image
-		if t != nil && t.Image != "" {
-			ref = t.Image
-		}
-		images = append(images, images[0])
-		images[1].at, images[1].ref = &out.Transformer, ref
-	}
-	if n.Explainer != nil {
-		images = append(images, images[0])
-		images[len(images)-1].at, images[len(images)-1].ref = &out.Explainer, n.Explainer.Image
-	}
-	inside := "" // the model that the image has
-	for _, i := range images {
-		if i.ref == "" {
-			continue
-		}
-		img, err := d.artifacts.Client.Resolve(ctx, i.ref)
-		if err != nil {
-			return nil, fmt.Errorf("image: %w", err)
-		}
-		*i.at = img.Ref[len(oci.Scheme):]
-		if i.at == &out.Image {
-			inside = img.Labels[modelLabel]
-		}
+	inside, err := d.images(ctx, spec, n, &out)
+	if err != nil {
+		return nil, err
 	}
 	if out.Fetch, err = d.bring(ctx, spec, inside, req); err != nil {
 		return nil, err
@@ -218,6 +192,40 @@ func (d *deployment) resolve(ctx context.Context, c *kube.Client, spec deploymen
 		}
 	}
 	return json.Marshal(out)
+}
+
+// images finds out the digests of all images of a version, and which model the server's has in it.
+func (d *deployment) images(ctx context.Context, spec deploymentSpec, n nested, out *resolved) (inside string, _ error) {
+	images := []struct {
+		at  *string
+		ref string
+	}{{&out.Image, spec.Image}}
+	if t := n.Transformer; t != nil || spec.Transformer != nil {
+		ref := spec.Image
+		if t != nil && t.Image != "" {
+			ref = t.Image
+		}
+		images = append(images, images[0])
+		images[1].at, images[1].ref = &out.Transformer, ref
+	}
+	if n.Explainer != nil {
+		images = append(images, images[0])
+		images[len(images)-1].at, images[len(images)-1].ref = &out.Explainer, n.Explainer.Image
+	}
+	for _, i := range images {
+		if i.ref == "" {
+			continue
+		}
+		img, err := d.artifacts.Client.Resolve(ctx, i.ref)
+		if err != nil {
+			return "", fmt.Errorf("image: %w", err)
+		}
+		*i.at = img.Ref[len(oci.Scheme):]
+		if i.at == &out.Image {
+			inside = img.Labels[modelLabel]
+		}
+	}
+	return inside, nil
 }
 
 // bring stores the code of a command that is not in its image, and says what an init container has to fetch; "" when that is nothing.

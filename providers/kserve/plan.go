@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/kserve/internal/api"
+	"github.com/continuo-ml/continuo/providers/rollout"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -45,13 +47,61 @@ func (d *deployment) Preflight(ctx context.Context, req providers.PreflightReque
 	case err != nil:
 		return nil, err
 	}
+	found := s.findings(d.settings, spec, n)
 	more, err := d.unstageable(ctx, s.can, spec, n, req)
-	return append(s.findings(d.settings, spec, n), more...), err
+	if err != nil {
+		return append(found, more...), err
+	}
+	others, err := d.foreign(ctx, c, spec, n, req)
+	return append(append(found, more...), others...), err
 }
+
+// foreign finds the fields that an apply would have to take from others.
+func (d *deployment) foreign(ctx context.Context, c *kube.Client, spec deploymentSpec, n nested, req providers.PreflightRequest) ([]providers.Finding, error) {
+	if req.Prior == nil || req.Action != resource.Update {
+		return nil, nil // what it makes is not there yet, or goes
+	}
+	front, ref, err := d.front(c, spec, providers.ApplyRequest{Address: req.Address, Action: req.Action, Prior: req.Prior, State: req.State})
+	if err != nil || ref.Imported != "" || front.Single {
+		return nil, err // one that was imported becomes wholly ours, and one that holds all versions is not what a single one would be
+	}
+	t := rollout.Trial{Request: rollout.Request{Client: c, Front: front, Key: d.work.Key, Now: d.now}, Parts: d.parts()}
+	if spec.Model.Digest != later {
+		t.Servers = func(raw json.RawMessage, secret string) (rollout.Servers, error) {
+			rel, err := releaseOf(front, spec, n, raw, secret)
+			if err != nil {
+				return nil, err
+			}
+			return newFleet(c, rel)
+		}
+		t.Expect = func(ctx context.Context, recorded json.RawMessage) (json.RawMessage, bool, error) {
+			return d.expect(ctx, spec, n, req, recorded)
+		}
+	}
+	return t.Foreign(ctx, req.Look)
+}
+
+// expect is what an apply would resolve, as far as it is known now.
+func (d *deployment) expect(ctx context.Context, spec deploymentSpec, n nested, req providers.PreflightRequest, recorded json.RawMessage) (_ json.RawMessage, sure bool, _ error) {
+	var out resolved
+	if err := json.Unmarshal(recorded, &out); err != nil {
+		return nil, false, fmt.Errorf("read what was resolved: %w", err)
+	}
+	out.Code = req.Probed["code"]
+	if spec.Image == later {
+		out.Image = later + "@sha256:" + strings.Repeat("0", 64)
+	} else if _, err := d.images(ctx, spec, n, &out); err == nil {
+		sure = true
+	} // else the apply tells; until then nobody knows
+	raw, err := json.Marshal(out)
+	return raw, sure, err
+}
+
+// later stands for what is known only after a step before.
+const later = "known-after-apply"
 
 // planned decodes a body of which not all is known. What is to come stands for itself: it is there, and nothing more is known of it.
 func planned(v cty.Value) (deploymentSpec, error) {
-	const later = "known-after-apply"
 	var spec deploymentSpec
 	if err := resource.Decode(resource.Known(v), &spec); err != nil {
 		return spec, fmt.Errorf("read its attributes: %w", err)

@@ -63,6 +63,15 @@ func (f *fleet) servers() rollout.Servers {
 // Key implements rollout.Servers.
 func (f *fleet) Key() string { return f.key }
 
+// Objects implements rollout.Servers.
+func (f *fleet) Objects(context.Context) ([]*unstructured.Unstructured, error) {
+	out := []*unstructured.Unstructured{f.object}
+	if f.graph != nil {
+		out = append(out, f.graph)
+	}
+	return out, nil
+}
+
 // Up implements rollout.Servers.
 func (f *fleet) Up(ctx context.Context, say func(string)) (string, error) {
 	if err := f.make(ctx, func() (kube.Applied, error) { return f.Apply(ctx, f.client, f.object) }); err != nil {
@@ -219,12 +228,32 @@ func (f *fleet) diagnose(ctx context.Context, c condition) (kube.Cause, bool, er
 	return f.client.Diagnose(ctx, c.object)
 }
 
+// watched is what moves while servers get ready: what is waited for, and the Deployments and pods that KServe makes for it.
+func (f *fleet) watched(name string, graph bool) []kube.Watched {
+	of := func(gvk schema.GroupVersionKind, name string) []kube.Watched {
+		made := kube.Selector{Labels: madeBy(gvk) + "=" + name}
+		return []kube.Watched{
+			kube.One(kube.Ref{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: f.Namespace, Name: name}),
+			{Kind: gvkDeployment, Namespace: f.Namespace, Selector: made, Metadata: true},
+			{Kind: gvkPod, Namespace: f.Namespace, Selector: made, Metadata: true},
+		}
+	}
+	out := of(api.Kind, name)
+	if graph {
+		out = append(out, of(api.Graph, graphName(name))...)
+	}
+	return out
+}
+
 // await returns when the servers are ready. A version that cannot work ends it with the cause in one line.
 func (f *fleet) await(ctx context.Context, name, key string, graph bool, say func(string)) error {
 	within := f.spec.readyWithin() + rollout.PullAllowance
 	end := time.NewTimer(within)
 	defer end.Stop()
-	tick := time.NewTicker(lookEvery)
+	ctx, quiet := context.WithCancel(ctx)
+	defer quiet()
+	bell := f.client.Bell(ctx, f.watched(name, graph)...)
+	tick := time.NewTimer(lookEvery)
 	defer tick.Stop()
 	var cause kube.Cause
 	var since, next time.Time
@@ -258,9 +287,15 @@ func (f *fleet) await(ctx context.Context, name, key string, graph bool, say fun
 			last = c.why
 			say(name + ": " + c.why)
 		}
+		bell.Hurry(diagnoseAll)
+		tick.Reset(bell.Next(lookEvery))
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-bell.C():
+			if err := bell.Settle(ctx); err != nil {
+				return err
+			}
 		case <-end.C:
 			why := cmpOr(last, "it is not ready")
 			if cause.Code != "" {

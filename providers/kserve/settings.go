@@ -74,6 +74,7 @@ type nested struct {
 	Route                *routeSettings    `ml:"route,block" doc:"Where requests come in with canary = \"spec\"."`
 	ClusterDomain        string            `ml:"cluster_domain,default=cluster.local" doc:"Domain of the cluster's names."`
 	ServiceType          string            `ml:"service_type,default=ClusterIP" enum:"ClusterIP|NodePort|LoadBalancer" doc:"Type of the Service in front."`
+	Force                []string          `ml:"force,policy" doc:"Fields that are taken over from another field manager: KIND/NAME:PATH, such as \"InferenceService/tumors-v3:spec.predictor.minReplicas\". A conflict about any other field is an error of the plan that names its manager."`
 	Router               *router           `ml:"router,block" doc:"The router in front of the versions."`
 }
 

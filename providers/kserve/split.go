@@ -141,6 +141,11 @@ func (f *fleet) Follow(ctx context.Context, routes gateway.Routes, say func(stri
 	return f.ask(ctx, target)
 }
 
+// Carries implements rollout.Carrier.
+func (f *fleet) Carries(routes gateway.Routes) (*unstructured.Unstructured, error) {
+	return f.splitter(routes)
+}
+
 // Holds implements rollout.Carrier.
 func (f *fleet) Holds(ctx context.Context, routes gateway.Routes) error {
 	if routes.Current == nil {

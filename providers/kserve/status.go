@@ -108,6 +108,27 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 	return out, nil
 }
 
+// Watch implements providers.Watcher.
+func (d *deployment) Watch(ctx context.Context, req providers.WatchRequest) ([]resource.Address, error) {
+	c, err := d.cluster()
+	if err != nil {
+		return nil, err
+	}
+	var all []rollout.Told
+	for _, r := range req.Records {
+		front, ref, err := d.recorded(c, r.Address, r.Record)
+		if err != nil {
+			return nil, err
+		}
+		t := rollout.Told{Address: r.Address, Front: front}
+		if ref.Imported != "" {
+			t.Also = &kube.Ref{Group: api.Kind.Group, Version: api.Kind.Version, Kind: api.Kind.Kind, Namespace: ref.Namespace, Name: ref.Imported}
+		}
+		all = append(all, t)
+	}
+	return d.parts().Watch(ctx, c, all, req), nil
+}
+
 // recorded is what stands before the versions of a record, and its reference.
 func (d *deployment) recorded(c *kube.Client, a resource.Address, rec *state.Record) (rollout.Front, deploymentRef, error) {
 	f, err := rollout.Front{Name: rollout.ObjectName(a, longestName), Namespace: c.Namespace(), Address: a}.Recorded(rec, "kserve")

@@ -17,10 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/yaml"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/kube"
@@ -62,58 +60,13 @@ func inNamespace(t *testing.T) *place {
 	t.Helper()
 	c := providertest.OnCluster(t, "runs-test")
 	p := &place{Project: providertest.NewProject(t, nil), namespace: c.Namespace, admin: c.Admin}
-	p.grant()
-	p.settings = pods.Settings{Kubeconfig: impersonating(t, c.Kubeconfig, "system:serviceaccount:"+p.namespace+":continuo"), Namespace: p.namespace, Image: c.Registry + "/python-sklearn:12"}
+	p.settings = pods.Settings{Kubeconfig: c.Granted(), Namespace: p.namespace, Image: c.Registry + "/python-sklearn:12"}
 	p.env = providertest.Env(p.Root)
 	p.env.Exe = []string{"ml"}
 	// A run whose result is in the registry is not run again: each test has a part of its own there.
 	p.env.Artifacts = "oci://" + c.Registry + "/" + p.namespace
 	p.env.Now = time.Now
 	return p
-}
-
-// grant gives the namespace's account `continuo` the rights that the project ships, and the tests run under them.
-func (p *place) grant() {
-	p.T.Helper()
-	b, err := os.ReadFile(filepath.Join("..", "..", "deploy", "rbac.yaml"))
-	if err != nil {
-		p.T.Fatal(err)
-	}
-	granted := 0
-	for _, doc := range strings.Split(string(b), "\n---\n") {
-		var object map[string]any
-		if err := yaml.Unmarshal([]byte(strings.ReplaceAll(doc, "namespace: ml", "namespace: "+p.namespace)), &object); err != nil {
-			p.T.Fatal(err)
-		}
-		u := &unstructured.Unstructured{Object: object}
-		if u.GetNamespace() == "" {
-			continue // what belongs to no namespace is not needed to run commands
-		}
-		if _, err := p.admin.Apply(p.T.Context(), u, kube.ApplyOptions{}); err != nil {
-			p.T.Fatal(err)
-		}
-		granted++
-	}
-	if granted != 3 {
-		p.T.Fatalf("deploy/rbac.yaml has %d objects for a namespace; an account, a role and a binding were expected", granted)
-	}
-}
-
-// impersonating copies a kubeconfig for another user.
-func impersonating(t *testing.T, path, user string) string {
-	t.Helper()
-	cfg, err := clientcmd.LoadFromFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, u := range cfg.AuthInfos {
-		u.Impersonate = user
-	}
-	out := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := clientcmd.WriteToFile(*cfg, out); err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 func TestMain(m *testing.M) { providertest.Main(m) }

@@ -80,6 +80,7 @@ func (d *deployment) front(spec deploymentSpec, nest serverSettings, req provide
 		Name: rollout.ObjectName(req.Address, longestName), Namespace: nest.Namespace, Address: req.Address, Port: int32(spec.Port), Drain: spec.Drain,
 		ServiceType: nest.ServiceType, ClusterDomain: nest.ClusterDomain, Routers: rollout.Routers(nest.Router.orNone()),
 		NodeSelector: nest.NodeSelector, Tolerations: tolerations(nest.Tolerations), ImagePullSecrets: nest.ImagePullSecrets, Route: nest.Route.front(),
+		Force: nest.Force, Block: name,
 	}.WithDefaults()
 	if req.State != nil {
 		f.Project = req.State.Lineage

@@ -55,6 +55,28 @@ func newFleet(c *kube.Client, v version, raw json.RawMessage, secret string) (*f
 // Key implements rollout.Servers.
 func (f *fleet) Key() string { return f.key }
 
+// Objects implements rollout.Servers.
+func (f *fleet) Objects(ctx context.Context) ([]*unstructured.Unstructured, error) {
+	service, err := f.service()
+	if err != nil {
+		return nil, err
+	}
+	out := []*unstructured.Unstructured{service}
+	if f.Spec.Scale != nil {
+		scaler, err := f.scaler()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, scaler)
+	}
+	replicas, err := f.keptReplicas(ctx)
+	if err != nil {
+		return nil, err
+	}
+	u, err := f.deployment(replicas)
+	return append(out, u), err
+}
+
 // Up implements rollout.Servers. A *kube.CauseError says why the servers cannot work.
 func (f *fleet) Up(ctx context.Context, say func(string)) (string, error) {
 	service, err := f.service()

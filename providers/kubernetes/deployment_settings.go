@@ -34,6 +34,7 @@ type serverSettings struct {
 	ServiceAccount   string            `ml:"service_account" doc:"Service account of the servers; its token is in their pods then."`
 	ImagePullSecrets []string          `ml:"image_pull_secrets" doc:"Secrets with registry credentials."`
 	EnvFrom          []string          `ml:"env_from" doc:"Secrets whose entries are variables of the server: values that must not stand in a file."`
+	Force            []string          `ml:"force,policy" doc:"Fields that are taken over from another field manager: KIND/NAME:PATH, such as \"Deployment/tumors-v3:spec.replicas\". A conflict about any other field is an error of the plan that names its manager."`
 	Router           *routerSettings   `ml:"router,block" doc:"The router in front of the versions."`
 	Route            *routeSettings    `ml:"route,block" doc:"A Gateway that takes requests from outside, and divides them by the weights of an HTTPRoute."`
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/rollout"
+	"github.com/continuo-ml/continuo/resource"
 )
 
 // parts are what deployments consist of here.
@@ -86,6 +87,32 @@ func (d *deployment) ReadAll(ctx context.Context, reqs []providers.ReadRequest) 
 		}
 	}
 	return out, nil
+}
+
+// Watch implements providers.Watcher.
+func (d *deployment) Watch(ctx context.Context, req providers.WatchRequest) ([]resource.Address, error) {
+	c, err := d.Cluster()
+	if err != nil {
+		return nil, err
+	}
+	var all []rollout.Told
+	for _, r := range req.Records {
+		_, front, err := d.recorded(r.Address, r.Record)
+		if err != nil {
+			return nil, err
+		}
+		t := rollout.Told{Address: r.Address, Front: front}
+		imported, err := importedBy(r.Record)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", r.Address, err)
+		}
+		if imported != nil {
+			ref := imported.object()
+			t.Also = &ref
+		}
+		all = append(all, t)
+	}
+	return d.parts().Watch(ctx, c, all, req), nil
 }
 
 // Delete implements providers.Typed.

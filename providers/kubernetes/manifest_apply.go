@@ -262,21 +262,12 @@ func (a *application) explain(w *object, err error) error {
 	var fixed *kube.ImmutableError
 	switch {
 	case errors.As(err, &conflict):
-		var parts []string
-		for _, c := range conflict.Conflicts {
-			parts = append(parts, fmt.Sprintf("%s belongs to %q", c.Path, c.Manager))
-		}
-		return &foreignError{fmt.Sprintf("%s: %s; leave it to them, or take it over with force = [%q]", w.at, strings.Join(parts, ", "), w.key+":"+conflict.Conflicts[0].Path)}
+		return kube.Foreign(conflict, w.key, "")
 	case errors.As(err, &fixed):
 		return fmt.Errorf("%w: plan again, and the plan will say that it is made anew", err)
 	}
 	return err
 }
-
-// foreignError is an apply that would have taken fields from others. Nothing was taken.
-type foreignError struct{ text string }
-
-func (e *foreignError) Error() string { return e.text }
 
 // make applies the objects in their order. What waits for a namespace or a kind of the block's own is tried once that is there.
 func (a *application) make(ctx context.Context) error {
@@ -378,7 +369,7 @@ func (a *application) await(ctx context.Context) error {
 			list = append(list, kube.Awaited{Ref: w.at})
 		}
 		for _, target := range a.spec.WaitFor {
-			if what, ok := targeted(target, w.key); ok {
+			if what, ok := kube.Targeted(target, w.key); ok {
 				kind, status, _ := strings.Cut(what, "=")
 				list = append(list, kube.Awaited{Ref: w.at, Condition: kube.Condition{Type: kind, Status: status}})
 			}

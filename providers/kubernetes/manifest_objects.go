@@ -141,7 +141,7 @@ func (a *application) object(key string, value any) (*object, error) {
 	maps.Copy(labels, a.labels())
 	u.SetLabels(labels)
 	for _, f := range a.spec.Force {
-		if what, ok := targeted(f, o.key); ok {
+		if what, ok := kube.Targeted(f, o.key); ok {
 			o.force = append(o.force, what)
 		}
 	}
@@ -240,27 +240,11 @@ func twice(list []*object) error {
 // unmatched refuses names of objects that the block does not hold: what they say would be passed over.
 func unmatched(attr string, targets []string, list []*object) error {
 	for _, t := range targets {
-		if !slices.ContainsFunc(list, func(o *object) bool { _, ok := targeted(t, o.key); return ok }) {
+		if !slices.ContainsFunc(list, func(o *object) bool { _, ok := kube.Targeted(t, o.key); return ok }) {
 			return fmt.Errorf("%s: %q names an object that the block does not hold", attr, t)
 		}
 	}
 	return nil
-}
-
-// targeted is the part behind the colon of KIND.GROUP/NAMESPACE/NAME:WHAT, if that names the object of the key. Group and namespace count where
-// they are given.
-func targeted(target, key string) (string, bool) {
-	name, what, ok := strings.Cut(target, ":")
-	t, k := strings.Split(name, "/"), strings.Split(key, "/")
-	if !ok || len(t) > len(k) || t[len(t)-1] != k[len(k)-1] || len(t) == 3 && t[1] != k[1] {
-		return "", false
-	}
-	tKind, tGroup, hasGroup := strings.Cut(t[0], ".")
-	kKind, kGroup, _ := strings.Cut(k[0], ".")
-	if tKind != kKind || hasGroup && tGroup != kGroup {
-		return "", false
-	}
-	return what, true
 }
 
 // The order of making; taking away goes the other way round.

@@ -56,7 +56,7 @@ func (a *application) findings(ctx context.Context, failed []error, req provider
 			space  *kube.MissingNamespaceError
 			quota  *kube.QuotaError
 			denied *kube.ForbiddenError
-			others *foreignError
+			others *kube.ForeignError
 		)
 		f := providers.Finding{Summary: "The cluster refuses an object", Detail: req.Address.Trim(err.Error()) + "."}
 		switch {

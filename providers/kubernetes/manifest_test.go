@@ -22,7 +22,7 @@ func TestATargetNamesAnObjectAsExactlyAsItNeedsTo(t *testing.T) {
 		{"Deployment/we:x", "Deployment.apps/web", ""},
 		{"ConfigMap/web:x", "Deployment.apps/web", ""},
 	} {
-		if what, ok := targeted(c.target, c.key); what != c.what || ok != (c.what != "") {
+		if what, ok := kube.Targeted(c.target, c.key); what != c.what || ok != (c.what != "") {
 			t.Errorf("%s of %s: %q, %v", c.target, c.key, what, ok)
 		}
 	}

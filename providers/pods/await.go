@@ -32,7 +32,7 @@ func (e *executor) await(ctx context.Context, f folder, k known, on func(runner.
 	var job *unstructured.Unstructured
 	var pods []corev1.Pod
 	s := starting{client: c, container: e.Kind.Container(), within: k.placed.Start}
-	w := &watch{client: c, kind: e.Kind, k: k, sink: func(index int) (sink, error) {
+	w := &watch{client: c, kind: e.Kind, k: k, every: s.every, sink: func(index int) (sink, error) {
 		if index > 0 {
 			on = nil
 		}
@@ -224,6 +224,14 @@ type starting struct {
 	looked    time.Time
 	code      string
 	since     time.Time
+}
+
+// every is how far apart looks may be: why no pod runs is looked for again and again.
+func (s *starting) every() time.Duration {
+	if s.idle.IsZero() {
+		return 0
+	}
+	return diagnoseEvery
 }
 
 // look errs with the cause once it is clear that no pod will begin.

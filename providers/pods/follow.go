@@ -59,6 +59,9 @@ type watch struct {
 	k      known
 	sink   func(index int) (sink, error)
 
+	// every, when not nil, is how far apart looks may be although nothing moves; 0 = far.
+	every func() time.Duration
+
 	unseenFor time.Duration // 0 = the constant
 
 	sinks    map[int]sink
@@ -85,6 +88,7 @@ func (w *watch) run(ctx context.Context, onLook func(job *unstructured.Unstructu
 			err = errors.Join(err, s.close())
 		}
 	}()
+	bell := w.client.Bell(ctx, watchedOf(w.k.job())...)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	pause, over, seen := firstLook, time.Time{}, time.Now()
@@ -97,8 +101,13 @@ func (w *watch) run(ctx context.Context, onLook func(job *unstructured.Unstructu
 			if e.err != nil {
 				return e.err
 			}
+		case <-bell.C():
+			if err := bell.Settle(ctx); err != nil {
+				return err
+			}
+			timer.Reset(w.next(bell, pause))
 		case <-timer.C:
-			timer.Reset(pause)
+			timer.Reset(w.next(bell, pause))
 			pause = min(pause*2, lookEvery)
 		}
 		done, err := w.look(ctx, onLook)
@@ -123,6 +132,27 @@ func (w *watch) run(ctx context.Context, onLook func(job *unstructured.Unstructu
 			return nil
 		}
 	}
+}
+
+// next is how long to wait for the next look if nothing moves.
+func (w *watch) next(bell *kube.Bell, pause time.Duration) time.Duration {
+	if w.every != nil {
+		bell.Hurry(w.every())
+	}
+	return bell.Next(pause)
+}
+
+// watchedOf is what moves when a run does: its object, and the pods of it.
+func watchedOf(ref kube.Ref) []kube.Watched {
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(ref.GVK())
+	object.SetNamespace(ref.Namespace)
+	object.SetName(ref.Name)
+	out := []kube.Watched{kube.One(ref)}
+	if pods, ok := kube.PodsOf(object); ok {
+		out = append(out, pods)
+	}
+	return out
 }
 
 // look reads the object and its pods, and begins to follow those that have begun.

@@ -87,22 +87,9 @@ func (s Spec) Pod(container string) (corev1.PodSpec, error) {
 	if err != nil {
 		return corev1.PodSpec{}, err
 	}
-	p := corev1.PodSpec{
-		RestartPolicy: corev1.RestartPolicyNever, ServiceAccountName: s.Block.ServiceAccount, PriorityClassName: s.Block.PriorityClass,
-		NodeSelector:                  s.Block.NodeSelector,
-		EnableServiceLinks:            new(false),
-		TerminationGracePeriodSeconds: new(Seconds(s.Grace + 20*time.Second)), // after the command's end its last state is still to be stored
-		Volumes:                       []corev1.Volume{{Name: "continuo", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
-	}
-	if s.Block.ServiceAccount == "" {
-		p.AutomountServiceAccountToken = new(false) // a run has no business with the API server
-	}
-	for _, name := range s.Block.ImagePullSecrets {
-		p.ImagePullSecrets = append(p.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
-	}
-	for _, t := range s.Block.Tolerations {
-		p.Tolerations = append(p.Tolerations, corev1.Toleration{Key: t.Key, Operator: corev1.TolerationOperator(t.Operator), Value: t.Value, Effect: corev1.TaintEffect(t.Effect)})
-	}
+	p := s.base()
+	p.TerminationGracePeriodSeconds = new(Seconds(s.Grace + 20*time.Second)) // after the command's end its last state is still to be stored
+	p.Volumes = []corev1.Volume{{Name: "continuo", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
 	mount := corev1.VolumeMount{Name: "continuo", MountPath: Home}
 	tight := &corev1.SecurityContext{AllowPrivilegeEscalation: new(false)}
 	p.InitContainers = []corev1.Container{{Name: initName, Image: s.Runner, Command: []string{"/" + pod.Program, "pod", "install", Home}, VolumeMounts: []corev1.VolumeMount{mount}, SecurityContext: tight}}
@@ -116,6 +103,24 @@ func (s Spec) Pod(container string) (corev1.PodSpec, error) {
 	}
 	p.Containers = []corev1.Container{main}
 	return p, nil
+}
+
+// base is what the block says of any pod.
+func (s Spec) base() corev1.PodSpec {
+	p := corev1.PodSpec{
+		RestartPolicy: corev1.RestartPolicyNever, ServiceAccountName: s.Block.ServiceAccount, PriorityClassName: s.Block.PriorityClass,
+		NodeSelector: s.Block.NodeSelector, EnableServiceLinks: new(false),
+	}
+	if s.Block.ServiceAccount == "" {
+		p.AutomountServiceAccountToken = new(false) // a run has no business with the API server
+	}
+	for _, name := range s.Block.ImagePullSecrets {
+		p.ImagePullSecrets = append(p.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
+	}
+	for _, t := range s.Block.Tolerations {
+		p.Tolerations = append(p.Tolerations, corev1.Toleration{Key: t.Key, Operator: corev1.TolerationOperator(t.Operator), Value: t.Value, Effect: corev1.TaintEffect(t.Effect)})
+	}
+	return p
 }
 
 // env is the environment of the program in the pod; what the command gets of it is the task's affair.
@@ -139,17 +144,26 @@ func (s Spec) env() []corev1.EnvVar {
 // envKey is where the Secret has the value of the i-th variable: names of variables may hold what keys may not.
 func envKey(i int) string { return fmt.Sprintf("env-%03d", i) }
 
+func mount(p *corev1.PodSpec, main *corev1.Container, name, at string, readOnly bool, source corev1.VolumeSource) {
+	p.Volumes = append(p.Volumes, corev1.Volume{Name: name, VolumeSource: source})
+	main.VolumeMounts = append(main.VolumeMounts, corev1.VolumeMount{Name: name, MountPath: at, ReadOnly: readOnly})
+}
+
+// credentials mounts those of the registry, if the block names any.
+func (s Spec) credentials(p *corev1.PodSpec, main *corev1.Container) {
+	if len(s.Block.ImagePullSecrets) > 0 {
+		mount(p, main, "registry", Credentials, true, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.Block.ImagePullSecrets[0],
+			Items: []corev1.KeyToPath{{Key: corev1.DockerConfigJsonKey, Path: "config.json"}}}})
+	}
+}
+
 // volumes adds what the block mounts.
 func (s Spec) volumes(p *corev1.PodSpec, main *corev1.Container) error {
 	add := func(name, at string, readOnly bool, source corev1.VolumeSource) {
-		p.Volumes = append(p.Volumes, corev1.Volume{Name: name, VolumeSource: source})
-		main.VolumeMounts = append(main.VolumeMounts, corev1.VolumeMount{Name: name, MountPath: at, ReadOnly: readOnly})
+		mount(p, main, name, at, readOnly, source)
 	}
 	add("task", taskDir, true, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.Name, Items: []corev1.KeyToPath{{Key: taskKey, Path: taskKey}}}})
-	if len(s.Block.ImagePullSecrets) > 0 {
-		add("registry", Credentials, true, corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.Block.ImagePullSecrets[0],
-			Items: []corev1.KeyToPath{{Key: corev1.DockerConfigJsonKey, Path: "config.json"}}}})
-	}
+	s.credentials(p, main)
 	if s.Block.SharedMemory != "" {
 		size, err := Quantity("shared_memory", s.Block.SharedMemory)
 		if err != nil {

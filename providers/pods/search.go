@@ -136,18 +136,18 @@ func (e *executor) awaitSearch(ctx context.Context, f folder, k known, search ru
 		executor: e, client: c, folder: f, k: k, service: w.Search, search: search, ended: map[string]time.Time{},
 		starting: starting{client: c, container: e.Kind.Container(), within: k.placed.Start},
 	}
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
+	ctx, quiet := context.WithCancel(ctx)
+	defer quiet()
+	bell := c.Bell(ctx, watchedOf(k.job())...)
 	for {
 		o, over, err := s.look(ctx)
 		var again *kube.Retryable
 		if err != nil && !errors.As(err, &again) || over {
 			return o, err
 		}
-		select {
-		case <-ctx.Done():
-			return outcome{}, context.Cause(ctx)
-		case <-tick.C:
+		bell.Hurry(s.starting.every())
+		if err := bell.Wait(ctx, lookEvery); err != nil {
+			return outcome{}, err
 		}
 	}
 }

@@ -31,8 +31,9 @@ import (
 type Cluster struct {
 	T                               *testing.T
 	Kubeconfig, Registry, Namespace string
-	// Admin may do everything in all namespaces; its own is Namespace.
-	Admin *kube.Client
+	// Admin may do everything in all namespaces; its own is Namespace. It is for what a test prepares, and never for what it tests.
+	Admin   *kube.Client
+	granted string
 }
 
 // OnCluster makes the namespace, whose name begins with prefix; it goes with the test.
@@ -67,10 +68,20 @@ func OnCluster(t *testing.T, prefix string) *Cluster {
 	return c
 }
 
-// Client may do everything in the namespace and nothing elsewhere.
+// Client has the rights that the project ships, in the namespace ([Cluster.Granted]).
 func (c *Cluster) Client() *kube.Client {
 	c.T.Helper()
-	client, err := kube.Connect(context.WithoutCancel(c.T.Context()), kube.Config{Kubeconfig: c.Kubeconfig, Namespace: c.Namespace})
+	client, err := kube.Connect(context.WithoutCancel(c.T.Context()), kube.Config{Kubeconfig: c.Granted(), Namespace: c.Namespace})
+	if err != nil {
+		c.T.Fatal(err)
+	}
+	return client
+}
+
+// Everywhere is Client for what is read outside of the namespace, as far as those rights go.
+func (c *Cluster) Everywhere() *kube.Client {
+	c.T.Helper()
+	client, err := kube.Connect(context.WithoutCancel(c.T.Context()), kube.Config{Kubeconfig: c.Granted(), Namespace: c.Namespace, Allowed: []string{kube.AllNamespaces}})
 	if err != nil {
 		c.T.Fatal(err)
 	}

@@ -89,6 +89,9 @@ func (f Front) Recorded(rec *state.Record, block string) (Front, error) {
 // Apply is the Apply of a driver: it completes r by what the block and the step say, runs it, and returns when the rollout came to rest.
 // ref is what the record keeps.
 func Apply(ctx context.Context, r Request, spec config.Deployment, req providers.ApplyRequest, ref any) (providers.Result, error) {
+	if err := r.Front.CheckForce(); err != nil {
+		return providers.Result{}, fmt.Errorf("%s: %w", req.Address, err)
+	}
 	r.OpID, r.Adopt, r.Force = req.OpID, req.Adopt, req.Force
 	r.Asked = gateway.Version{Number: spec.Model.Version, Digest: spec.Model.Digest}
 	r.Policy, r.Capture = PolicyOf(spec.Rollout, req.Force), gateway.Capture{Enabled: true}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/continuo-ml/continuo/internal/gateway"
 )
 
@@ -13,6 +15,8 @@ type Carrier interface {
 	// Follow makes the requests go as the routes say, and returns when they do, as read back. An error that matches Unfit says that it is
 	// the candidate that does not do.
 	Follow(ctx context.Context, routes gateway.Routes, say func(string)) error
+	// Carries is the object that does so. Nothing is changed.
+	Carries(routes gateway.Routes) (*unstructured.Unstructured, error)
 	// Holds looks whether they still do, and mends what somebody changed.
 	Holds(ctx context.Context, routes gateway.Routes) error
 }

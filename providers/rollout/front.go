@@ -74,6 +74,9 @@ type Front struct {
 	ImagePullSecrets []string
 	// Route has a Gateway take requests from outside; nil = none does.
 	Route *Route
+	// Force lists fields that are taken over from other managers, KIND/NAME:PATH; Block is the nested block in which they stand.
+	Force []string
+	Block string
 }
 
 // Routers say what the routers may use.

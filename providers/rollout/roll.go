@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -31,6 +30,8 @@ type Servers interface {
 	// Up makes the objects of the version, returns when its servers are ready, and where they answer ("http://HOST[:PORT]"). An
 	// error that matches Unfit says that it is the version that cannot be had.
 	Up(ctx context.Context, say func(string)) (url string, err error)
+	// Objects are those that Up makes, but for Secrets. Nothing is changed.
+	Objects(ctx context.Context) ([]*unstructured.Unstructured, error)
 	// Check looks whether the servers are still ready, and whether somebody deleted them.
 	Check(ctx context.Context) (ready, gone bool, err error)
 	// Good is what Restore needs to bring these very servers back.
@@ -337,8 +338,9 @@ func (r *roll) sweep(ctx context.Context) error {
 	return r.servers.Sweep(ctx, keep, r.tell)
 }
 
-// Apply makes an object what it should be. Fields of ours that others changed are taken back; others are left, and are an error if we
-// want them otherwise. also are fields that are taken from others though the object does not remember them.
+// Apply makes an object what it should be. Fields of ours that others changed are taken back; others are left, and are a
+// [kube.ForeignError] if we want them otherwise, unless Force names them. also are fields that are taken from others though the object
+// does not remember them.
 func (f Front) Apply(ctx context.Context, c *kube.Client, u *unstructured.Unstructured, also ...string) (kube.Applied, error) {
 	live, err := c.Get(ctx, kube.RefOf(u))
 	switch {
@@ -356,13 +358,11 @@ func (f Front) Apply(ctx context.Context, c *kube.Client, u *unstructured.Unstru
 		}
 		return c.Apply(ctx, u, kube.ApplyOptions{})
 	}
-	drift, err := kube.Drift(live)
+	force, err := f.taken(u, live)
 	if err != nil {
 		return kube.Applied{}, err
 	}
-	force := slices.Clone(also)
-	for _, change := range drift {
-		force = append(force, change.Path)
-	}
-	return c.Apply(ctx, u, kube.ApplyOptions{Force: force})
+	force = append(force, also...)
+	made, err := c.Apply(ctx, u, kube.ApplyOptions{Force: force})
+	return made, f.explain(u, err)
 }

@@ -20,7 +20,10 @@ import (
 )
 
 // dataset freezes data under its digest, judges it and deals out its splits.
-type dataset struct{ command }
+type dataset struct {
+	command
+	claims Claims // nil: nothing here reaches any
+}
 
 // datasetRef names what must be there for the data to be.
 type datasetRef struct {
@@ -43,6 +46,12 @@ func (d *dataset) Probe(ctx context.Context, req providers.ProbeRequest) (map[st
 	}
 	if err := resource.Decode(req.Spec, &n); err != nil {
 		return nil, fmt.Errorf("%s: %w", req.Address, err)
+	}
+	if d.claims != nil {
+		if req.FilesOnly {
+			return nil, fmt.Errorf("%s: %w: %s", req.Address, providers.ErrElsewhere, n.Source)
+		}
+		return d.probeClaim(ctx, n.Source, req)
 	}
 	if n.Source == "" {
 		return d.command.Probe(ctx, req)
@@ -99,7 +108,7 @@ func (d *dataset) Delete(context.Context, providers.DeleteRequest) error { retur
 func (d *dataset) Apply(ctx context.Context, spec config.Dataset, req providers.ApplyRequest) (providers.Result, error) {
 	var f frozen
 	var err error
-	if spec.Source != "" {
+	if spec.Source != "" || d.claims != nil {
 		f, err = d.source(ctx, spec, req)
 	} else {
 		f, err = d.made(ctx, spec, req)
@@ -123,7 +132,9 @@ func (d *dataset) source(ctx context.Context, spec config.Dataset, req providers
 		return frozen{}, err
 	}
 	var f frozen
-	if source.Remote(spec.Source) {
+	if d.claims != nil {
+		f, err = d.fetchClaim(ctx, x, spec.Source, want, req)
+	} else if source.Remote(spec.Source) {
 		f, err = d.fetch(ctx, x, spec.Source, want)
 	} else {
 		f, err = d.freeze(x, spec.Source, want)

@@ -12,5 +12,7 @@
 //	.ml/checkpoints/<slug>/<in>/ what a training wants to find again in its next attempt, by address and inputs
 //	.ml/cache/                   the stat cache and checked-out models; may be deleted at any time
 //
+// Data on a claim, which only pods reach, comes through [Claims]; once it is frozen it is like any other.
+//
 // The package never runs a shell of its own, never reads outside the project folder, and never overwrites data that a run may read.
 package runs

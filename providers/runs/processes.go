@@ -31,6 +31,12 @@ func (p Processes) Admit(req providers.ApplyRequest) error {
 	if s.Nodes > 1 {
 		return fmt.Errorf("nodes = %d needs a cluster provider, such as kubernetes or kubeflow; this machine is one: set processes_per_node instead", s.Nodes)
 	}
+	if req.Address.Kind == "training" {
+		// Before it trains for hours: its model needs a place.
+		if _, err := p.W.artifactsDir(); err != nil {
+			return err
+		}
+	}
 	if s.Image != "" {
 		req.Emit(resource.Event{
 			Time: p.W.Now(), Type: resource.EventLog, Address: req.Address.String(), Action: req.Action,

@@ -150,3 +150,19 @@ func TestACheckpointSurvivesAnAttemptAndGoesWithSuccess(t *testing.T) {
 		t.Errorf("checkpoints are there after success: %v, %v", ok, err)
 	}
 }
+
+func TestNothingTrainsWhoseModelHasNoPlace(t *testing.T) {
+	p := newProject(t, nil)
+	env := providertest.Env(p.Root)
+	env.Artifacts = "oci://registry.example.com/ml"
+	pr := open(t, env, 0)
+	p.Drivers = pr.Drivers
+	_, err := p.Apply("training", "op1", config.Training{Exec: config.Exec{Command: []string{"sh", "-c", "touch ran; echo m > $ML_MODEL_DIR/m"}}, Nodes: 1})
+	providertest.WantError(t, err, "models of this machine are kept in a folder")
+	if ran, err := exists(p.Path("ran")); ran || err != nil {
+		t.Errorf("it trained all the same, %v", err)
+	}
+	if err := pr.Close(); err != nil {
+		t.Error(err)
+	}
+}

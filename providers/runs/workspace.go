@@ -41,7 +41,7 @@ func NewWorkspace(env providers.Env, maxParallel int) (*Workspace, error) {
 func Drivers(w *Workspace, x Executor) map[string]providers.Driver {
 	c := command{Workspace: w, exec: x}
 	return map[string]providers.Driver{
-		"dataset":         providers.For(&dataset{c}),
+		"dataset":         providers.For(&dataset{command: c}),
 		"check":           providers.For(&check{c}),
 		"training":        providers.For(&training{c}),
 		"validation":      providers.For(&validation{c}),

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // User is an account with a token of its own.
@@ -131,9 +133,14 @@ func (u User) Comments(ctx context.Context, repo string, number int) ([]Said, er
 	return out, err
 }
 
-// Merge merges a pull request.
+// Merge merges a pull request. Gitea refuses it for as long as it looks whether that can be done.
 func (u User) Merge(ctx context.Context, repo string, number int) error {
-	return u.Do(ctx, http.MethodPost, fmt.Sprintf("repos/%s/pulls/%d/merge", repo, number), map[string]string{"Do": "merge"}, nil)
+	var last error
+	err := Until(ctx, func() bool {
+		last = u.Do(ctx, http.MethodPost, fmt.Sprintf("repos/%s/pulls/%d/merge", repo, number), map[string]string{"Do": "merge"}, nil)
+		return last == nil || !strings.Contains(last.Error(), "try again later")
+	})
+	return errors.Join(err, last)
 }
 
 // Hook has Gitea send pushes, pull requests and comments of a repository to an address, signed with the secret.
@@ -196,11 +203,16 @@ func (u User) CloneURL(repo string) string {
 }
 
 // Checkout is a clone of a repository in a folder.
-type Checkout struct{ Dir string }
+type Checkout struct {
+	Dir string
+
+	user User
+	repo string
+}
 
 // Clone clones a repository, which may be empty, with git.
 func (u User) Clone(ctx context.Context, repo, dir string) (Checkout, error) {
-	c := Checkout{Dir: dir}
+	c := Checkout{Dir: dir, user: u, repo: repo}
 	if _, err := c.Git(ctx, "clone", "--quiet", u.CloneURL(repo), "."); err != nil {
 		return c, err
 	}
@@ -227,7 +239,8 @@ func (c Checkout) Git(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Push commits files, by name, on a branch, which begins at the present commit if it is new, and pushes it. It returns the commit.
+// Push commits files, by name, on a branch, which begins at the present commit if it is new, and pushes it. It returns the commit
+// when Gitea, which looks at a push only after it, knows of it.
 func (c Checkout) Push(ctx context.Context, branch string, files map[string]string, message string) (string, error) {
 	to := []string{"checkout", "--quiet", branch}
 	if _, err := c.Git(ctx, "rev-parse", "--verify", "--quiet", "refs/heads/"+branch); err != nil {
@@ -253,5 +266,29 @@ func (c Checkout) Push(ctx context.Context, branch string, files map[string]stri
 			return "", err
 		}
 	}
-	return c.Git(ctx, "rev-parse", "HEAD")
+	head, err := c.Git(ctx, "rev-parse", "HEAD")
+	if err != nil {
+		return "", err
+	}
+	return head, Until(ctx, func() bool {
+		var b struct{ Commit struct{ ID string } }
+		err := c.user.Do(ctx, http.MethodGet, "repos/"+c.repo+"/branches/"+branch, nil, &b)
+		return err == nil && b.Commit.ID == head
+	})
+}
+
+// Until asks again and again for half a minute, and fails if it is never so.
+func Until(ctx context.Context, so func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !so() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("gitea: what was waited for did not come: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+	return nil
 }

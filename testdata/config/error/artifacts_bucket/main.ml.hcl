@@ -1,0 +1,3 @@
+ml {
+  artifacts = "s3://bucket/ml" # ERROR: No store of artifacts
+}
