@@ -63,11 +63,8 @@ func (d *deployment) foreign(ctx context.Context, c *kube.Client, spec deploymen
 		return nil, nil // what it makes is not there yet, or goes
 	}
 	front, ref, err := d.front(c, spec, providers.ApplyRequest{Address: req.Address, Action: req.Action, Prior: req.Prior, State: req.State})
-	if err != nil || ref.Imported != "" {
-		return nil, err // one that was imported becomes wholly ours
-	}
-	if front.Single || n.Canary == byRevisions {
-		return nil, nil // the stages of one service follow from where it is: its apply tells
+	if err != nil || ref.Imported != "" || front.Single || n.Canary == byRevisions {
+		return nil, err // one that was imported becomes wholly ours, and one that holds all versions is not what a single one would be
 	}
 	t := rollout.Trial{Request: rollout.Request{Client: c, Front: front, Key: d.work.Key, Now: d.now}, Parts: d.parts()}
 	if spec.Model.Digest != later {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/yaml"
 
 	"github.com/continuo-ml/continuo/config"
@@ -82,6 +83,23 @@ type onClaims struct {
 func (p *place) dataset() providers.Driver {
 	d, _ := p.fresh("").Dataset(claimBlock)
 	return d
+}
+
+// impersonating is a kubeconfig that acts as somebody else.
+func impersonating(t *testing.T, path, user string) string {
+	t.Helper()
+	cfg, err := clientcmd.LoadFromFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range cfg.AuthInfos {
+		u.Impersonate = user
+	}
+	out := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(*cfg, out); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func TestOnAClusterADatasetOnAClaimKeepsTheContract(t *testing.T) {
