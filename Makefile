@@ -13,7 +13,7 @@ E2E_BESIDE ?= 3
 # The cluster that e2e runs on: the one of make cluster, or ML_E2E_KUBECONFIG's.
 E2E = env $$($(GO) run ./e2e/cluster env)
 
-.PHONY: help build demo test race bench crash mutate fuzz lint fmt generate verify examples clean cluster cluster-down e2e e2e-full e2e-drivers e2e-gitops
+.PHONY: help build demo test race bench crash mutate fuzz lint fmt generate verify examples clean cluster cluster-down e2e e2e-full e2e-extras e2e-drivers e2e-gitops
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,14 +38,17 @@ examples: ## Run each example from an empty folder to its destruction
 cluster: ## Start a real Kubernetes with KServe and Kubeflow Trainer on this machine (root; the first time builds for half an hour)
 	$(GO) run ./e2e/cluster up
 
-e2e: cluster ## The scenarios on the cluster: the quickstart in pods, on KServe and Kubeflow, edits behind its back, kills, faults
+e2e: cluster $(if $(filter .,$(E2E_RUN)),e2e-extras) ## The scenarios on the cluster: the quickstart in pods, on KServe and Kubeflow, edits behind its back, kills, faults
 	$(E2E) $(GO) test -tags e2e -count=1 -timeout 150m -parallel $(E2E_BESIDE) -run '$(E2E_RUN)' -v ./e2e/scenarios
+
+e2e-extras: cluster ## What single scenarios need on the cluster besides: a Gateway, and Knative (KServe starts anew once)
+	$(GO) run ./e2e/cluster gateway
+	$(GO) run ./e2e/cluster knative
 
 e2e-full: ## All counts, and the conformance kit of every driver; the log goes to docs/evidence
 	scripts/evidence.sh e2e env ML_E2E_KILLS=50 ML_E2E_API_KILLS=10 E2E_BESIDE=5 $(MAKE) --no-print-directory e2e e2e-drivers
 
-e2e-drivers: cluster ## What every driver promises, on the cluster, and datasets in real object stores
-	$(GO) run ./e2e/cluster gateway
+e2e-drivers: e2e-extras ## What every driver promises, on the cluster, and datasets in real object stores
 	$(E2E) $(GO) test -tags e2e -count=1 -timeout 90m -p 1 -v ./internal/kube ./providers/kubernetes ./providers/kubeflow ./providers/kserve ./e2e/sources
 
 e2e-gitops: ## The daemon and pull requests on a real Gitea, from the first push to retraining (the first time builds it)
