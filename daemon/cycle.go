@@ -414,7 +414,7 @@ func (r *repo) mayRun(ctx context.Context, w *workspace.Workspace, ses *engine.S
 	}
 	switch {
 	case len(d.Held) > 0:
-		held, err := r.hold(w, planned.Plan, commit, d.Held)
+		held, err := r.hold(w, planned, commit, d.Held)
 		if err = errors.Join(err, watch(ctx, ses, planned)); err != nil {
 			return nil, ending{}, err
 		}
@@ -445,14 +445,24 @@ func watch(ctx context.Context, ses *engine.Session, planned *engine.Planned) er
 
 // hold keeps the plan for an approval. A plan that is like the one that waits
 // already changes nothing: its id is what people have before them.
-func (r *repo) hold(w *workspace.Workspace, plan *planner.Plan, commit string, why []string) (*HeldPlan, error) {
+func (r *repo) hold(w *workspace.Workspace, planned *engine.Planned, commit string, why []string) (*HeldPlan, error) {
+	plan, now := planned.Plan, r.opts.Now()
 	shape, err := shapeOf(plan)
 	if err != nil {
 		return nil, err
 	}
-	now := r.opts.Now()
-	if h := r.look().Held; h != nil && h.shape == shape && h.Commit == commit && h.Expires.Sub(now) > time.Hour {
-		return h, nil
+	waiting, err := w.Waiting(planned.Input.Prior)
+	if err != nil {
+		return nil, err
+	}
+	for _, old := range waiting {
+		was, err := shapeOf(old.Plan)
+		if err != nil {
+			return nil, err
+		}
+		if was == shape && old.Plan.Commit == commit && old.Expires().Sub(now) > time.Hour {
+			return &HeldPlan{ID: old.ID(), Commit: commit, Since: old.Plan.Created, Expires: old.Expires(), Why: why, Summary: plan.Summary}, nil
+		}
 	}
 	saved, err := w.Saved(plan, engine.PlanOptions{}, who)
 	if err != nil {
@@ -462,7 +472,7 @@ func (r *repo) hold(w *workspace.Workspace, plan *planner.Plan, commit string, w
 		return nil, err
 	}
 	r.log.Info("a plan waits", "plan", saved.ID(), "why", why)
-	return &HeldPlan{ID: saved.ID(), Commit: commit, Since: now, Expires: saved.Expires(), Why: why, Summary: plan.Summary, shape: shape}, nil
+	return &HeldPlan{ID: saved.ID(), Commit: commit, Since: now, Expires: saved.Expires(), Why: why, Summary: plan.Summary}, nil
 }
 
 // shapeOf is what a plan does, whenever it was made.

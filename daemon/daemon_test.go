@@ -261,7 +261,8 @@ func TestAPushIsAppliedAndABadOneTakesNothingAway(t *testing.T) {
 func TestADeletionWaitsForAnApproval(t *testing.T) {
 	tm := newTeam(t, map[string]string{"p.ml.hcl": project + "\ndataset \"extra\" { source = \"data.csv\" }\n", "train.sh": train, "data.csv": data})
 	first := tm.push("again", nil)
-	w := start(t, t.TempDir(), repository(tm, ""))
+	dir := t.TempDir()
+	w := start(t, dir, repository(tm, ""))
 	w.until("the first commit is applied", syncedAt(first))
 	second := tm.push("without extra", map[string]string{"p.ml.hcl": project})
 	w.d.repos[0].nudge()
@@ -274,6 +275,12 @@ func TestADeletionWaitsForAnApproval(t *testing.T) {
 	s = w.until("it is looked at again", func(n Status) bool { return n.Last.After(s.Last) })
 	if s.Held == nil || s.Held.ID != id {
 		t.Fatalf("the id moved: %+v", s.Held)
+	}
+	// A new daemon finds it under the id that people have before them.
+	w.end()
+	w = start(t, dir, repository(tm, ""))
+	if s = w.until("it waits still", func(s Status) bool { return s.Phase == Held }); s.Held.ID != id {
+		t.Fatalf("the id moved with the daemon: %+v", s.Held)
 	}
 	if code, body := w.post("/api/v1/repositories/r/approve/ffff"); code != http.StatusNotFound {
 		t.Errorf("an id that is none: %d %s", code, body)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,6 +113,9 @@ func (d *Daemon) knowsHost(host string) bool {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		name = host
+	}
+	if u, err := url.Parse(d.conf.Public); err == nil && u.Hostname() != "" && strings.EqualFold(u.Hostname(), name) {
+		return true // behind somebody else's TLS
 	}
 	ip := net.ParseIP(strings.Trim(name, "[]"))
 	return name == "localhost" || ip != nil && ip.IsLoopback()
@@ -402,6 +406,9 @@ func (d *Daemon) events(r *repo, w http.ResponseWriter, req *http.Request) {
 	defer r.feed.leave(ch)
 	w.Header().Set("Content-Type", "text/event-stream")
 	rc := http.NewResponseController(w)
+	if err := rc.SetReadDeadline(time.Time{}); err != nil { // the request is read; what ends it is the reader's leaving
+		d.opts.Log.Warn("events", "error", err)
+	}
 	send := func(text string) bool {
 		if err := rc.SetWriteDeadline(time.Now().Add(beat)); err != nil {
 			return false

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/continuo-ml/continuo/daemon/internal/mirror"
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/forge"
 	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/planner"
@@ -99,22 +101,18 @@ func (r *repo) forgetPulls(open map[int]bool) error {
 		if err := os.RemoveAll(r.pullDir(n)); err != nil {
 			return err
 		}
-		if err := durableRemove(r.pullDir(n)); err != nil {
+		if err := durable.RemoveIfThere(r.pullDir(n) + mirror.ListSuffix); err != nil {
 			return err
 		}
 		if k.Allowed != nil && r.opts.Now().Sub(k.Allowed.When) < 7*24*time.Hour {
 			continue
 		}
-		if err := r.keep(func(k *kept) { delete(k.Pulls, n) }); err != nil {
+		if err := r.keep(func(k *kept) {
+			k.Pulls = maps.Clone(k.Pulls) // others read the old map
+			delete(k.Pulls, n)
+		}); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func durableRemove(dir string) error {
-	if err := os.Remove(dir + ".files.json"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
 	}
 	return nil
 }
@@ -123,9 +121,9 @@ func (r *repo) pullDir(n int) string { return filepath.Join(r.dir, "pulls", strc
 
 func (r *repo) keepPull(n int, change func(*keptPull)) error {
 	return r.keep(func(k *kept) {
-		pulls := make(map[int]keptPull, len(k.Pulls)+1)
-		for n, p := range k.Pulls { // copied: others read the old map
-			pulls[n] = p
+		pulls := maps.Clone(k.Pulls) // others read the old map
+		if pulls == nil {
+			pulls = map[int]keptPull{}
 		}
 		p := pulls[n]
 		change(&p)

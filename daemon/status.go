@@ -59,8 +59,6 @@ type HeldPlan struct {
 	// Approved says who let it run, while it has not run yet.
 	Approved string          `json:"approved,omitempty"`
 	Summary  planner.Summary `json:"summary"`
-
-	shape string
 }
 
 // look gives a copy of the status, complete.

@@ -33,8 +33,8 @@ type Limits struct {
 // examples bring; large data belongs into a bucket.
 var DefaultLimits = Limits{Files: 20_000, File: 256 << 20, Total: 1 << 30, Depth: 64}
 
-// listName is the file beside a folder that says what was written into it.
-const listSuffix = ".files.json"
+// ListSuffix ends the name of the file beside a folder that says what was written into it.
+const ListSuffix = ".files.json"
 
 // Written says what Write left in a folder.
 type Written struct {
@@ -82,7 +82,7 @@ func (m *Mirror) Write(ctx context.Context, commit, folder, dir string, lim Limi
 // ReadWritten reads what Write left beside dir; nil when it never ran to its end.
 func ReadWritten(dir string) (*Written, error) {
 	w := &Written{}
-	if ok, err := durable.ReadJSON(dir+listSuffix, w); err != nil || !ok {
+	if ok, err := durable.ReadJSON(dir+ListSuffix, w); err != nil || !ok {
 		return nil, err
 	}
 	return w, nil
@@ -195,7 +195,7 @@ func (l *lister) sync(ctx context.Context, dir string, w *Written) error {
 			both.Files[name] = "" // to be written
 		}
 	}
-	if err := durable.WriteJSON(dir+listSuffix, both); err != nil {
+	if err := durable.WriteJSON(dir+ListSuffix, both); err != nil {
 		return err
 	}
 	// What is gone goes first: a file may take the place of a folder, or a folder of a file.
@@ -219,7 +219,7 @@ func (l *lister) sync(ctx context.Context, dir string, w *Written) error {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
 	}
-	return durable.WriteJSON(dir+listSuffix, w)
+	return durable.WriteJSON(dir+ListSuffix, w)
 }
 
 // removeFile removes a file and the folders that are empty without it.
