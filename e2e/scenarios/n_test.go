@@ -60,7 +60,7 @@ func TestN(t *testing.T) {
 
 	w.edit("tumors.ml.hcl", "factor = 1", "factor = 2")
 	stop := w.measure(client)
-	out := w.ml("apply", "-auto-approve")
+	out := w.ml("apply", "-auto-approve", "-json") // every event; the text shows one in ten seconds
 	w.shares(stop(), "200 3", "200 6", 20, 50)
 	if !strings.Contains(out, "the Gateway has: version 1: ") {
 		t.Errorf("the apply read no weights back:\n%s", out)
