@@ -2,13 +2,61 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
+
+// approve lets a plan that waits run, in the name of somebody.
+func (r *repo) approve(ctx context.Context, id, by string) (*state.Approval, error) {
+	if r.conf.Mode != Apply {
+		return nil, errNotApply
+	}
+	held := r.look().Held
+	if held == nil || !strings.HasPrefix(held.ID, id) || len(id) < 4 {
+		return nil, fmt.Errorf("no plan %s waits in %s; the overview names the one that does", id, r.conf.Name)
+	}
+	w, err := workspace.Open(ctx, r.options(held.Commit))
+	if err != nil {
+		return nil, worded(err)
+	}
+	defer w.Close() //nolint:errcheck // it read one plan
+	paths, err := engine.PendingPlans(filepath.Join(w.Dir, workspace.PlansFolder), held.ID)
+	if err != nil || len(paths) != 1 {
+		return nil, errors.Join(err, fmt.Errorf("plan %s is not there any more; the next cycle makes a new one", held.ID))
+	}
+	saved, err := engine.ReadPlan(paths[0], w.Key, r.opts.Version, r.opts.Now())
+	if err != nil {
+		return nil, err
+	}
+	w.Engine.LockTimeout = time.Minute
+	s, err := w.Engine.Begin(ctx, "approve")
+	if err != nil {
+		return nil, err
+	}
+	given, err := s.Approve(ctx, saved, by)
+	if err = errors.Join(err, s.Close()); err != nil {
+		return nil, err
+	}
+	r.say(func(st *Status) {
+		if st.Held != nil && st.Held.ID == held.ID {
+			h := *st.Held
+			h.Approved = by
+			st.Held = &h
+		}
+	})
+	r.log.Info("approved", "plan", held.ID, "by", by)
+	r.nudge()
+	return given, nil
+}
 
 // allowedBy finds the approval that a pull request was given before its merge:
 // for the very content that the commit has, and for every step of the plan. A
