@@ -18,6 +18,7 @@ var web embed.FS
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago":   func(t time.Time) string { return report.Ago(t, time.Now()) },
 	"short": short,
+	"stamp": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
 	"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"value": report.Value,
 	"tone":  tone,
