@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -162,6 +163,7 @@ func TestACanaryByKnative(t *testing.T) {
 	if o := s.Read(); len(o.Drift) == 0 || !strings.Contains(o.Drift[0].Path, "canaryTrafficPercent") {
 		t.Errorf("drift %+v", o.Drift)
 	}
+	s.routed("40") // or what is mended would be on its way still
 	s.Must(s.own(1, revisions))
 	if got := s.counts(20); got["v1"] != 20 {
 		t.Errorf("mended: %v", got)
@@ -169,6 +171,26 @@ func TestACanaryByKnative(t *testing.T) {
 	s.single()
 	s.Remove()
 	s.NothingLeft(knativeKinds...)
+}
+
+// routed waits for the Route to have a share.
+func (s *site) routed(percent string) {
+	s.T.Helper()
+	end := time.NewTimer(time.Minute)
+	defer end.Stop()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		has := s.Kubectl("", "get", "routes.serving.knative.dev", "turns-predictor", "-o", "jsonpath={.status.traffic[*].percent} {.status.conditions[?(@.type=='Ready')].status}")
+		if fields := strings.Fields(has); slices.Contains(fields, percent) && slices.Contains(fields, "True") {
+			return
+		}
+		select {
+		case <-end.C:
+			s.T.Fatalf("the Route has %s, not %s", has, percent)
+		case <-tick.C:
+		}
+	}
 }
 
 // knativeKinds are those of which a deployment on Knative consists.
