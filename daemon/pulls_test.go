@@ -12,6 +12,8 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 
 	"github.com/continuo-ml/continuo/internal/forge"
+	"github.com/continuo-ml/continuo/planner"
+	"github.com/continuo-ml/continuo/resource"
 )
 
 // fakeForge has pull requests and comments in memory; e2e/gitops has a real one.
@@ -256,6 +258,60 @@ func TestAForeignPlanShowsNoValuesAndReadsNoVariables(t *testing.T) {
 	w.eventually("the comment is there", func() bool { return f.status(p.Head).State != "" })
 	if text := f.bot(1); strings.Contains(text, secret) || !strings.Contains(text, "training.t") {
 		t.Errorf("the comment:\n%s", text)
+	}
+	// Without a default there is no value at all, and nothing to show by an error.
+	p = tm.propose(1, map[string]string{"p.ml.hcl": "variable \"key\" { default = \"x\" }\n" + strings.Replace(project, `["sh", "train.sh"]`, `["sh", tonumber(var.key)]`, 1)})
+	p.Fork = true
+	f.set(p)
+	w.d.repos[0].nudge()
+	w.eventually("the error is there", func() bool { return f.status(p.Head).State == forge.Failure })
+	if text := f.bot(1); strings.Contains(text, secret) {
+		t.Errorf("the comment:\n%s", text)
+	}
+	needs := tm.propose(1, map[string]string{"p.ml.hcl": "variable \"key\" {}\n" + strings.Replace(project, `["sh", "train.sh"]`, `["sh", "train.sh", var.key]`, 1)})
+	needs.Fork = true
+	f.set(needs)
+	w.d.repos[0].nudge()
+	w.eventually("it has no value", func() bool { return f.status(needs.Head).State == forge.Failure })
+}
+
+func TestACommandIsALineAndNothingElse(t *testing.T) {
+	for text, want := range map[string]command{
+		"ml plan": {"plan", ""}, "  ml apply\n": {"apply", ""}, "ml approve": {"approve", ""}, "ml approve 3f2a91bc04de": {"approve", "3f2a91bc04de"},
+		"ml explain training.churn": {"explain", "training.churn"}, `ml explain module.eu.training.churn["de"]`: {"explain", `module.eu.training.churn["de"]`},
+	} {
+		if got, ok := parseCommand(text); !ok || got != want {
+			t.Errorf("%q is %+v, %v", text, got, ok)
+		}
+	}
+	for _, text := range []string{
+		"", "ml", "ml destroy", "please ml plan", "ml plan please", "ml plan\nml apply", "> ml apply", "`ml apply`", "ml approve -- -var-file=/etc/passwd", "ml approve ../../x",
+		"ml approve 3F2A", "ml explain", "ml explain a;b", "ml explain $(id)", "ML PLAN", "ml\tplan", "ml  plan", "ml plan -var x=y", "ml explain " + strings.Repeat("a", 300),
+	} {
+		if got, ok := parseCommand(text); ok {
+			t.Errorf("%q is %+v", text, got)
+		}
+	}
+}
+
+func TestAnApprovalIsForTheStepsThatWereSeen(t *testing.T) {
+	step := func(name string, a resource.Action) *planner.Step {
+		return &planner.Step{Address: resource.Address{Kind: "dataset", Name: name}, Action: a}
+	}
+	seen := allowed{Steps: map[string]resource.Action{"dataset.a": resource.Delete, "dataset.b": resource.Update}}
+	for name, c := range map[string]struct {
+		steps []*planner.Step
+		want  bool
+	}{
+		"what was seen":     {[]*planner.Step{step("a", resource.Delete), step("b", resource.Update)}, true},
+		"less":              {[]*planner.Step{step("b", resource.Update)}, true},
+		"what does nothing": {[]*planner.Step{step("c", resource.Noop), step("d", resource.Blocked)}, true},
+		"more":              {[]*planner.Step{step("a", resource.Delete), step("c", resource.Create)}, false},
+		"something else":    {[]*planner.Step{step("b", resource.Delete)}, false},
+	} {
+		if got := seen.covers(&planner.Plan{Steps: c.steps}); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 

@@ -221,7 +221,7 @@ func (a *application) final(ctx context.Context, st *planner.Step) (*planner.Fin
 		v, key, known := a.confirm.Sources(st.Address)
 		a.confirmMu.Unlock()
 		if have, ok := a.p.Input.Live.Probes[st.Address]; known && (!ok || have.Key != key) {
-			probe, _ = a.s.e.probe(ctx, blk, v, false)
+			probe, _ = a.s.e.probe(ctx, blk, v, nil, false)
 		}
 	}
 	a.confirmMu.Lock()

@@ -26,19 +26,22 @@ import (
 // asked of it. It stands in where a test is about plans and records, not about
 // processes.
 type world struct {
-	mu      sync.Mutex
-	sources map[string]string // content by source path or command
-	objects map[string]string // address → spec digest
-	ops     map[string]bool   // op ids that had an effect
-	calls   []string
-	bad     map[string]string // address → bad verdict
-	fail    map[string]error  // address → error of the next Apply
-	signals map[string]int64  // epochs by monitor
-	holds   map[string]chan struct{}
-	onApply func(addr string) // called when an Apply had its effect
-	specs   map[string]cty.Value
-	probed  int             // how often a source was read
-	refuse  map[string]bool // deployments that take the next version back
+	mu        sync.Mutex
+	sources   map[string]string // content by source path or command
+	objects   map[string]string // address → spec digest
+	ops       map[string]bool   // op ids that had an effect
+	calls     []string
+	bad       map[string]string // address → bad verdict
+	fail      map[string]error  // address → error of the next Apply
+	signals   map[string]int64  // epochs by monitor
+	holds     map[string]chan struct{}
+	onApply   func(addr string) // called when an Apply had its effect
+	specs     map[string]cty.Value
+	probed    int             // how often a source was read
+	elsewhere bool            // sources of datasets lie outside of the project folder
+	reads     int             // how often a live object was looked at
+	files     int             // how often a source was to be read in the project folder only
+	refuse    map[string]bool // deployments that take the next version back
 
 	unrecordable map[string]bool                 // addresses whose findings are no JSON
 	nan          map[string]bool                 // addresses that measure what is no number
@@ -88,6 +91,7 @@ type fakeDriver struct {
 func (d *fakeDriver) Read(_ context.Context, req providers.ReadRequest) (providers.Object, error) {
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
+	d.w.reads++
 	if _, ok := d.w.objects[req.Address.String()]; !ok && kindClass(d.kind) == resource.Object {
 		return providers.Object{Phase: resource.PhaseMissing}, nil
 	}
@@ -106,6 +110,12 @@ func (d *fakeDriver) Probe(_ context.Context, req providers.ProbeRequest) (map[s
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
 	d.w.probed++
+	if req.FilesOnly {
+		d.w.files++
+	}
+	if d.kind == "dataset" && req.FilesOnly && d.w.elsewhere {
+		return nil, fmt.Errorf("%s: %w", req.Address, providers.ErrElsewhere)
+	}
 	if d.kind == "dataset" {
 		src := req.Spec.GetAttr("source")
 		if src.IsNull() {

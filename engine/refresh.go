@@ -240,7 +240,7 @@ func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 			continue // the planner evaluates it again and says so
 		}
 		var probe *planner.Probe
-		if p, ok := r.e.probe(ctx, b, ev.Value, r.pure); ok {
+		if p, ok := r.e.probe(ctx, b, ev.Value, r.snap.Records[b.Addr], r.pure); ok {
 			found[b.Addr] = p
 			probe = &p
 		}
@@ -261,7 +261,7 @@ func (r *refresher) probeAll(ctx context.Context, blks []*config.Block) error {
 
 // probe digests what a block's value names. ok is false when that is not known
 // yet or the driver has nothing to probe.
-func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value, pure bool) (planner.Probe, bool) {
+func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value, rec *state.Record, pure bool) (planner.Probe, bool) {
 	key, known := e.Project.ProbeKey(b, v)
 	if !known {
 		return planner.Probe{}, false
@@ -278,12 +278,27 @@ func (e *Engine) probe(ctx context.Context, b *config.Block, v cty.Value, pure b
 	}
 	p.Values, err = prober.Probe(ctx, providers.ProbeRequest{Address: b.Addr, Spec: v, FilesOnly: pure})
 	if errors.Is(err, providers.ErrElsewhere) {
-		return planner.Probe{}, false
+		p.Recorded = true
+		return p, e.sameSource(b, key, rec)
 	}
 	if err != nil {
 		p.Err = err.Error()
 	}
 	return p, true
+}
+
+// sameSource says whether the block named the same source when it was recorded:
+// only then does the recorded digest stand for what nobody looks at now.
+func (e *Engine) sameSource(b *config.Block, key string, rec *state.Record) bool {
+	if rec == nil || len(rec.Spec) == 0 {
+		return false
+	}
+	was, err := state.DecodeValue(rec.Spec, e.Project.Body(b.Kind, b.Provider).Type())
+	if err != nil {
+		return false // recorded in another form: what is there now is not known
+	}
+	old, known := e.Project.ProbeKey(b, was)
+	return known && old == key
 }
 
 // recorded is the scope of what was recorded last: good enough to find out what

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/continuo-ml/continuo/planner"
@@ -46,5 +47,35 @@ func TestSourcesAreReadOnlyWhereSomethingIsComparedWithThem(t *testing.T) {
 	}
 	if b.w.probed > 0 {
 		t.Errorf("to destroy by a saved plan reads sources %d times", b.w.probed)
+	}
+}
+
+// A plan of a stranger's files looks at what lies in the project folder, and at nothing else.
+func TestAPurePlanAsksNobody(t *testing.T) {
+	b := loopBench(t)
+	b.apply()
+	b.w.sources["d.csv"] += " moved"
+	for _, elsewhere := range []bool{false, true} {
+		b.w.elsewhere = elsewhere
+		b.w.reads, b.w.probed, b.w.files, b.w.asked = 0, 0, 0, nil
+		planned, err := b.engine().Plan(t.Context(), PlanOptions{Pure: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.w.reads > 0 || len(b.w.asked) > 0 || b.w.probed == 0 || b.w.files != b.w.probed {
+			t.Errorf("%d live objects, %d preflights, %d sources and %d of them in the folder only", b.w.reads, len(b.w.asked), b.w.probed, b.w.files)
+		}
+		if acts := planned.Plan.Summary.Acts(); acts == elsewhere {
+			t.Errorf("data elsewhere: %v, and the plan does something: %v", elsewhere, acts)
+		}
+	}
+	// What lies at another address is not what was recorded of the one before.
+	b.write(strings.Replace(loop, "\"d.csv\"", "\"e.csv\"", 1))
+	planned, err := b.engine().Plan(t.Context(), PlanOptions{Pure: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !planned.Plan.Summary.Acts() {
+		t.Error("another source, and nothing to do")
 	}
 }

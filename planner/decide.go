@@ -177,8 +177,9 @@ func (b *builder) probe(s *subject) string {
 	key, known := b.in.Project.ProbeKey(s.blk, s.value)
 	live, probed := b.in.Live.Probes[s.blk.Addr]
 	s.probes = map[string]string{}
+	recorded := b.in.Live.Probes == nil && !probed || probed && live.Recorded && live.Key == key
 	switch {
-	case known && probed && live.Key == key:
+	case known && probed && live.Key == key && !recorded:
 		if live.Err != "" {
 			return live.Err
 		}
@@ -186,7 +187,7 @@ func (b *builder) probe(s *subject) string {
 			s.probes[n] = d
 			s.vals.inputs[n] = quote(d)
 		}
-	case known && !probed && b.in.Live.Probes == nil && s.rec != nil:
+	case known && recorded && s.rec != nil:
 		for _, n := range names {
 			if t, ok := s.rec.Parts[n]; ok {
 				s.probes[n], s.vals.inputs[n] = unquoteText(t), t

@@ -171,6 +171,8 @@ type Probe struct {
 	Key    string
 	Values map[string]string
 	Err    string
+	// Recorded says that nobody looked, and that the record is of the same source.
+	Recorded bool
 }
 
 // Options are what the user asked for besides the files.
