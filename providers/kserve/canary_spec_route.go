@@ -2,6 +2,7 @@ package kserve
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,21 +50,21 @@ type entrance struct {
 
 // entranceOf is what the block says, over KServe's configuration.
 func entranceOf(name string, n nested, in ingress) (entrance, error) {
-	e := entrance{Scheme: cmpOr(in.Scheme, "http")}
+	e := entrance{Scheme: cmp.Or(in.Scheme, "http")}
 	if r := n.Route; r != nil {
 		e.Route, e.Address = rollout.Route{Gateway: r.Gateway, Listener: r.Listener, Hostnames: r.Hostnames, Path: r.Path}, r.Address
 	}
-	e.Path = cmpOr(e.Path, "/")
-	if e.Gateway = cmpOr(e.Gateway, in.Gateway); e.Gateway == "" {
+	e.Path = cmp.Or(e.Path, "/")
+	if e.Gateway = cmp.Or(e.Gateway, in.Gateway); e.Gateway == "" {
 		return e, errors.New("kserve.route.gateway: KServe's configuration names no Gateway (kserveIngressGateway under ingress); name one here")
 	}
 	if len(e.Hostnames) > 0 {
 		return e, nil
 	}
-	t, err := template.New("").Option("missingkey=error").Parse(cmpOr(in.Template, "{{ .Name }}-{{ .Namespace }}.{{ .IngressDomain }}"))
+	t, err := template.New("").Option("missingkey=error").Parse(cmp.Or(in.Template, "{{ .Name }}-{{ .Namespace }}.{{ .IngressDomain }}"))
 	var host strings.Builder
 	if err == nil {
-		err = t.Execute(&host, map[string]any{"Name": name, "Namespace": n.Namespace, "IngressDomain": cmpOr(in.Domain, "example.com"), "Annotations": map[string]string{}, "Labels": map[string]string{}})
+		err = t.Execute(&host, map[string]any{"Name": name, "Namespace": n.Namespace, "IngressDomain": cmp.Or(in.Domain, "example.com"), "Annotations": map[string]string{}, "Labels": map[string]string{}})
 	}
 	if err != nil {
 		return e, fmt.Errorf("kserve.route.hostnames: KServe's domain template makes no name of this deployment (%w); give one here", err)

@@ -1,6 +1,7 @@
 package kserve
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -160,7 +161,7 @@ func (r release) pipeline(key string) (*unstructured.Unstructured, error) {
 		for _, s := range n.Steps {
 			x := api.Step{Name: s.Name, Node: s.Node, Service: s.Service, URL: s.URL, Data: s.Data, Condition: s.Condition, Dependency: s.Dependency, Map: s.Map}
 			if s.own() {
-				x.URL = r.address() + "/" + strings.TrimPrefix(cmpOr(s.Path, r.predictPath()), "/")
+				x.URL = r.address() + "/" + strings.TrimPrefix(cmp.Or(s.Path, r.predictPath()), "/")
 			}
 			if s.Weight != nil {
 				x.Weight = new(int64(*s.Weight))

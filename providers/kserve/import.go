@@ -1,6 +1,7 @@
 package kserve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func (d *deployment) adopt(ctx context.Context, id string, spec deploymentSpec, 
 		return providers.Result{}, err
 	}
 	if !status.Ready || status.URL == "" {
-		return providers.Result{}, fmt.Errorf("it is not ready (%s); import it when it serves", cmpOr(status.Message, "it has no URL"))
+		return providers.Result{}, fmt.Errorf("it is not ready (%s); import it when it serves", cmp.Or(status.Message, "it has no URL"))
 	}
 	ref := deploymentRef{Ref: rollout.Ref{Namespace: namespace, Name: name}, Imported: name}
 	if req.State != nil {

@@ -1,6 +1,7 @@
 package kserve
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -280,7 +281,7 @@ func (f *revised) aside(ctx context.Context, want wanted, key string) (text, why
 	case err != nil:
 		return text, "", err
 	case want(shares) != "":
-		return text, want(shares) + ": the route has " + cmpOr(text, "no traffic"), nil
+		return text, want(shares) + ": the route has " + cmp.Or(text, "no traffic"), nil
 	case !r.Ready:
 		return text, "the route is not ready: " + r.Message, nil
 	case !sameShares(status.Traffic, r.Traffic):

@@ -1,6 +1,7 @@
 package kserve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,7 +61,7 @@ func (f *fleet) lookAtRevisions(ctx context.Context, u *unstructured.Unstructure
 			if strings.Contains(status.Message, "denied the request") {
 				return c, &rollout.Unfit{Reason: status.Message} // by a webhook, and it will be again
 			}
-			c.why = cmpOr(status.Message, "Knative has made no revision of its "+part+" yet")
+			c.why = cmp.Or(status.Message, "Knative has made no revision of its "+part+" yet")
 			return c, nil
 		}
 		if c.object, err = f.madeFor(ctx, r); err != nil {

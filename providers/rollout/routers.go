@@ -161,20 +161,29 @@ func (r *routers) newest(ctx context.Context) (int64, error) {
 // spread gives the routes to every router that runs, and returns when all ready ones follow them. One that is just starting reads its
 // file, and is given them at a later look.
 func (r *routers) spread(ctx context.Context, routes gateway.Routes) error {
+	late, err := untilNoneIsLate(ctx, watchEvery/4, func() (late, err error) { return r.offer(ctx, routes) })
+	if late != nil {
+		return fmt.Errorf("routes of generation %d: not followed after %s: %w; the ConfigMap %s has them", routes.Generation, spreadWithin, late, r.front.Name)
+	}
+	return err
+}
+
+// untilNoneIsLate asks again and again, for spreadWithin at most. late is why one was late at the last look.
+func untilNoneIsLate(ctx context.Context, every time.Duration, ask func() (late, err error)) (late, err error) {
 	end := time.NewTimer(spreadWithin)
 	defer end.Stop()
-	tick := time.NewTicker(watchEvery / 4)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		late, err := r.offer(ctx, routes)
+		late, err := ask()
 		if err != nil || late == nil {
-			return err
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		case <-end.C:
-			return fmt.Errorf("routes of generation %d: not followed after %s: %w; the ConfigMap %s has them", routes.Generation, spreadWithin, late, r.front.Name)
+			return late, nil
 		case <-tick.C:
 		}
 	}
@@ -210,23 +219,11 @@ func (r *routers) offer(ctx context.Context, routes gateway.Routes) (late, err e
 // reach returns when every router that answers gets through to a version's address: its pods may be ready long before its name can be
 // resolved, or its Service leads to them, above all when the API server was away.
 func (r *routers) reach(ctx context.Context, address string) error {
-	end := time.NewTimer(spreadWithin)
-	defer end.Stop()
-	tick := time.NewTicker(watchEvery / 2)
-	defer tick.Stop()
-	for {
-		late, err := r.tryReach(ctx, address)
-		if err != nil || late == nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-end.C:
-			return fmt.Errorf("its pods are ready, but a router does not get to %s after %s: %w; look at the Service, at DNS and at network policies", address, spreadWithin, late)
-		case <-tick.C:
-		}
+	late, err := untilNoneIsLate(ctx, watchEvery/2, func() (late, err error) { return r.tryReach(ctx, address) })
+	if late != nil {
+		return fmt.Errorf("its pods are ready, but a router does not get to %s after %s: %w; look at the Service, at DNS and at network policies", address, spreadWithin, late)
 	}
+	return err
 }
 
 // tryReach asks every router once. late is why one of them does not get through.
