@@ -95,7 +95,7 @@ func (r *repo) obey(ctx context.Context, p forge.Pull, who string, cmd command) 
 	}
 }
 
-func quoted(text string) string { return "\n\n" + fenced(text) }
+func quoted(text string) string { return "\n\n" + report.Fenced(text) }
 
 func (r *repo) explain(ctx context.Context, p forge.Pull, arg string) string {
 	a, err := resource.ParseAddress(arg)
@@ -113,7 +113,7 @@ func (r *repo) explain(ctx context.Context, p forge.Pull, arg string) string {
 	if err := report.Explain(&b, plan, a, report.History{}, report.Style{}); err != nil {
 		return "It cannot be explained:" + quoted(err.Error())
 	}
-	return fenced(b.String())
+	return report.Fenced(b.String())
 }
 
 // allow approves. A plan that waits is named by its id; without one it is this

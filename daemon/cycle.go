@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/daemon/internal/mirror"
 	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/internal/workspace"
@@ -29,7 +31,7 @@ const (
 )
 
 // run is the loop. It ends with ctx, and never because a cycle failed.
-func (r *repo) run(ctx context.Context) (err error) {
+func (r *repo) run(ctx context.Context) error {
 	defer func() {
 		if serr := r.watching.stop(); serr != nil {
 			r.log.Warn("end of a watch", "error", serr)
@@ -233,6 +235,9 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 		return nil, worded(err)
 	}
 	w.Engine.Emit = r.event
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shown = slices.DeleteFunc(slices.Clone(r.conf.Vars), func(v config.VarInput) bool { return w.Conf.SensitiveVar(v.Name) })
 	return w, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/gofrs/flock"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/daemon/internal/mirror"
 	"github.com/continuo-ml/continuo/internal/durable"
 )
@@ -126,6 +127,7 @@ type repo struct {
 	mu     sync.Mutex
 	kept   kept
 	status Status
+	shown  []config.VarInput // variables that the branch does not call sensitive
 }
 
 // kept is what outlives the daemon. All else is found again.
@@ -151,6 +153,13 @@ func (r *repo) keep(change func(*kept)) error {
 	defer r.mu.Unlock()
 	change(&r.kept)
 	return durable.WriteJSON(r.file(), r.kept)
+}
+
+// openVars are the variables that a pull request may know: none before the branch was loaded once.
+func (r *repo) openVars() []config.VarInput {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.shown
 }
 
 func (r *repo) recall() kept {

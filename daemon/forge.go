@@ -38,11 +38,14 @@ func (r *repo) commitStatus(ctx context.Context, commit string, st forge.State, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchPatience)
 	defer cancel()
-	err := r.forge.SetStatus(ctx, commit, forge.Status{State: st, Context: path.Join("continuo", r.conf.Path), Text: says, URL: r.page()})
+	err := r.forge.SetStatus(ctx, commit, forge.Status{State: st, Context: r.context(), Text: says, URL: r.page()})
 	if err != nil {
 		r.log.Warn("commit status", "commit", commit, "error", err)
 	}
 }
+
+// context names the statuses that the daemon sets, one for each project of a repository.
+func (r *repo) context() string { return path.Join("continuo", r.conf.Path) }
 
 // page is the repository's page, "" when nobody said under which address people reach it.
 func (r *repo) page() string {

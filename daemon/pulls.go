@@ -9,8 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/hashicorp/hcl/v2"
 
 	"github.com/continuo-ml/continuo/daemon/internal/mirror"
 	"github.com/continuo-ml/continuo/engine"
@@ -153,9 +154,9 @@ func (r *repo) comment(ctx context.Context, p forge.Pull) error {
 	ctx, cancel := context.WithTimeout(ctx, pullPatience)
 	defer cancel()
 	began := r.opts.Now()
-	body, st, says := r.planned(ctx, p)
-	if ctx.Err() != nil && body == "" {
-		return ctx.Err()
+	body, st, says, err := r.planned(ctx, p)
+	if err != nil {
+		return err
 	}
 	if _, err := r.forge.PutComment(ctx, p.Number, report.Marker(r.conf.Path), body); err != nil {
 		return err
@@ -165,11 +166,11 @@ func (r *repo) comment(ctx context.Context, p forge.Pull) error {
 }
 
 // planned is the comment of a pull request, and its commit's status.
-func (r *repo) planned(ctx context.Context, p forge.Pull) (body string, st forge.State, says string) {
+// What is no fault of its files is an error, and tried again.
+func (r *repo) planned(ctx context.Context, p forge.Pull) (body string, st forge.State, says string, err error) {
 	plan, behind, err := r.planPull(ctx, p)
-	if err != nil {
-		text := worded(err).Error()
-		return r.unplanned(text), forge.Failure, "the files cannot be planned"
+	if plan = broken(plan, err); plan == nil {
+		return "", "", "", err
 	}
 	o := report.MarkdownOptions{
 		Project: r.conf.Path, Foreign: p.Fork, URL: r.page(), AsOf: r.look().Last,
@@ -182,51 +183,39 @@ func (r *repo) planned(ctx context.Context, p forge.Pull) (body string, st forge
 	if r.conf.Mode != Apply {
 		o.Next = "The daemon does not apply this repository (mode = " + string(r.conf.Mode) + ")."
 	}
+	if len(r.openVars()) < len(r.conf.Vars) && !p.Fork {
+		o.Next = "Sensitive variables are kept from pull requests, so what depends on them shows as changed. " + o.Next
+	}
 	if behind {
 		o.Next = "This branch lacks commits of " + r.conf.Branch + ": the plan may show them taken back. Update it. " + o.Next
 	}
 	var b bytes.Buffer
 	if err := report.Markdown(&b, plan, o); err != nil {
-		return r.unplanned(err.Error()), forge.Failure, "the plan cannot be shown"
+		return "", "", "", err
 	}
 	if report.Failed(plan) {
-		return b.String(), forge.Failure, "the plan has errors"
+		return b.String(), forge.Failure, "the plan has errors", nil
 	}
 	if !report.Changes(plan) {
-		return b.String(), forge.Success, "No changes."
+		return b.String(), forge.Success, "No changes.", nil
 	}
-	return b.String(), forge.Success, report.Counts(plan.Summary)
+	return b.String(), forge.Success, report.Counts(plan.Summary), nil
 }
 
-func (r *repo) context() string {
-	if r.conf.Path == "." {
-		return "continuo"
+// broken gives the plan, or one that tells what is wrong with the files; nil when
+// the error is none of theirs.
+func broken(plan *planner.Plan, err error) *planner.Plan {
+	var diags workspace.DiagError
+	var refused *mirror.RefusedError
+	switch {
+	case err == nil:
+		return plan
+	case errors.As(err, &diags):
+		return diags.Plan()
+	case errors.As(err, &refused), errors.Is(err, mirror.ErrNoFolder):
+		return workspace.DiagError{Diags: hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "These files are not taken", Detail: err.Error()}}}.Plan()
 	}
-	return "continuo/" + r.conf.Path
-}
-
-// unplanned is the comment where there is no plan.
-func (r *repo) unplanned(text string) string {
-	const most = 20_000
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "\n…"
-	}
-	return report.Marker(r.conf.Path) + "\n**These files cannot be planned.** Nothing changes while they are so.\n\n" + fenced(text)
-}
-
-// fenced puts text where nothing in it is markup.
-func fenced(text string) string {
-	longest, run := 0, 0
-	for _, c := range text {
-		if c == '`' {
-			run++
-			longest = max(longest, run)
-		} else {
-			run = 0
-		}
-	}
-	fence := strings.Repeat("`", max(3, longest+1))
-	return fence + "text\n" + strings.TrimRight(text, "\n") + "\n" + fence + "\n"
+	return nil
 }
 
 // planPull plans the files of a pull request, without asking anybody but git:
@@ -268,8 +257,9 @@ func (r *repo) openPull(ctx context.Context, p forge.Pull) (*workspace.Workspace
 	// The state is the branch's, read only; caches are the pull request's own.
 	o.Root, o.State, o.Untrusted = dir, filepath.Join(r.work, workspace.DotML), true
 	o.Environ = func() []string { return nil }
-	if p.Fork {
-		o.Vars = nil // a stranger's files say themselves what is sensitive
+	// A pull request's files say themselves what is sensitive, so they get nothing that the branch calls so; a fork's get nothing at all.
+	if o.Vars = nil; !p.Fork {
+		o.Vars = r.openVars()
 	}
 	if err := r.lendModules(dir); err != nil {
 		return nil, behind, err

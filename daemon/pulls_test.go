@@ -170,7 +170,7 @@ func TestAPullRequestShowsItsPlan(t *testing.T) {
 	f.set(p2)
 	w.d.repos[0].nudge()
 	w.eventually("the comment is edited", func() bool { return f.status(p2.Head).State == forge.Failure })
-	if text := f.bot(1); strings.Count(text, "=====") != 1 || !strings.Contains(text, "cannot be planned") || !strings.Contains(text, "p.ml.hcl") {
+	if text := f.bot(1); strings.Count(text, "=====") != 1 || !strings.Contains(text, "No plan") || !strings.Contains(text, "p.ml.hcl") {
 		t.Errorf("the comment:\n%s", text)
 	}
 	if s := w.d.repos[0].look(); s.Applied.Commit != first || s.Phase != Synced {
@@ -273,6 +273,45 @@ func TestAForeignPlanShowsNoValuesAndReadsNoVariables(t *testing.T) {
 	f.set(needs)
 	w.d.repos[0].nudge()
 	w.eventually("it has no value", func() bool { return f.status(needs.Head).State == forge.Failure })
+}
+
+// A pull request's files may take the word sensitive away: what the branch calls so does not reach them, from whoever they are.
+func TestAPullRequestGetsNoSensitiveVariable(t *testing.T) {
+	const secret = "hunter2-the-secret"
+	branch := "variable \"key\" {\n  sensitive = true\n  default = \"none\"\n}\nvariable \"rows\" { default = 0 }\n" + project
+	tm, f := newTeam(t, map[string]string{"p.ml.hcl": branch, "train.sh": train, "data.csv": data}), newFakeForge()
+	first := tm.push("again", nil)
+	w := startWithForge(t, tm, f, "variables = { key = \""+secret+"\", rows = 7 }\n")
+	w.until("the first commit is applied", syncedAt(first))
+	p := tm.propose(1, map[string]string{"p.ml.hcl": "variable \"key\" { default = \"none\" }\nvariable \"rows\" { default = 0 }\n" +
+		strings.Replace(project, `["sh", "train.sh"]`, `["sh", "train.sh", var.key, "rows-${var.rows}"]`, 1)})
+	f.set(p)
+	w.d.repos[0].nudge()
+	w.eventually("the comment is there", func() bool { return f.status(p.Head).State == forge.Success })
+	text := f.bot(1)
+	if strings.Contains(text, secret) || !strings.Contains(text, "none") || !strings.Contains(text, "rows-7") || !strings.Contains(text, "kept from pull requests") {
+		t.Errorf("the comment:\n%s", text)
+	}
+}
+
+// What git does not give now is no fault of the files: nothing is said of them, and it is tried again.
+func TestAHeadThatCannotBeFetchedIsNotTold(t *testing.T) {
+	tm, f := newTeam(t, map[string]string{"p.ml.hcl": project, "train.sh": train, "data.csv": data}), newFakeForge()
+	first := tm.push("again", nil)
+	w := startWithForge(t, tm, f, "")
+	w.until("the first commit is applied", syncedAt(first))
+	p := tm.propose(1, map[string]string{"train.sh": train + "# better\n"})
+	there := p.Ref
+	p.Ref = "refs/pull/9/head"
+	f.set(p)
+	err := w.d.repos[0].comment(t.Context(), p)
+	if err == nil || f.status(p.Head).State != "" || f.bot(1) != "" {
+		t.Errorf("%v, status %q, comment %q", err, f.status(p.Head).State, f.bot(1))
+	}
+	p.Ref = there
+	f.set(p)
+	w.d.repos[0].nudge()
+	w.eventually("the comment is there", func() bool { return f.status(p.Head).State == forge.Success })
 }
 
 func TestACommandIsALineAndNothingElse(t *testing.T) {

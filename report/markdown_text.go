@@ -34,6 +34,11 @@ func mdFence(language, lines string) string {
 	return fence + language + "\n" + lines + fence + "\n"
 }
 
+// Fenced is text for a comment in which nothing is markup, or mentions anybody.
+func Fenced(text string) string {
+	return mdFence("text", strings.TrimRight(strings.ToValidUTF8(text, "�"), "\n")+"\n")
+}
+
 // mdDetails folds a body, which ends with a newline. The title is ours: it is HTML.
 func mdDetails(title, body string) string {
 	return "<details>\n<summary>" + title + "</summary>\n\n" + body + "\n</details>\n"

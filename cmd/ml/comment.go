@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/continuo-ml/continuo/config"
@@ -201,7 +200,7 @@ func (a *app) commentPlan(ctx context.Context, f commentFlags, args []string) (c
 	p, err := a.open(ctx)
 	var diags diagError
 	if errors.As(err, &diags) {
-		c.cause, c.plan = err, &planner.Plan{FormatVersion: planner.FormatVersion, Created: time.Now(), Diagnostics: planDiagnostics(diags.Diags)}
+		c.cause, c.plan = err, diags.Plan()
 		return c, nil
 	}
 	if err != nil {
@@ -221,21 +220,6 @@ func (a *app) commentPlan(ctx context.Context, f commentFlags, args []string) (c
 }
 
 func (c *planComment) draw(conf *config.Project) { c.nodes, c.edges = graphOf(conf) }
-
-func planDiagnostics(diags hcl.Diagnostics) []planner.Diagnostic {
-	out := make([]planner.Diagnostic, 0, len(diags))
-	for _, d := range diags {
-		p := planner.Diagnostic{Severity: "warning", Summary: d.Summary, Detail: d.Detail}
-		if d.Severity == hcl.DiagError {
-			p.Severity = "error"
-		}
-		if d.Subject != nil {
-			p.File, p.Line = d.Subject.Filename, d.Subject.Start.Line
-		}
-		out = append(out, p)
-	}
-	return out
-}
 
 // belowCheckout is the folder's path in the git checkout that it is in, or ".".
 func belowCheckout(dir string) string {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/all"
 	"github.com/continuo-ml/continuo/resource"
@@ -78,6 +79,23 @@ type DiagError struct {
 
 // Error implements error.
 func (d DiagError) Error() string { return d.Diags.Error() }
+
+// Plan is a plan that holds nothing but these errors, for whoever shows plans:
+// on a pull request, files with errors are told where the plan would stand.
+func (d DiagError) Plan() *planner.Plan {
+	p := &planner.Plan{FormatVersion: planner.FormatVersion, Created: time.Now()}
+	for _, diag := range d.Diags {
+		x := planner.Diagnostic{Severity: "warning", Summary: diag.Summary, Detail: diag.Detail}
+		if diag.Severity == hcl.DiagError {
+			x.Severity = "error"
+		}
+		if diag.Subject != nil {
+			x.File, x.Line = diag.Subject.Filename, diag.Subject.Start.Line
+		}
+		p.Diagnostics = append(p.Diagnostics, x)
+	}
+	return p
+}
 
 func (o Options) dir() string {
 	if o.Dir != "" {

@@ -88,6 +88,15 @@ func ReadWritten(dir string) (*Written, error) {
 	return w, nil
 }
 
+// RefusedError says why a commit's files are not taken: the commit's own fault,
+// and so until another one.
+type RefusedError struct{ why string }
+
+// Error implements error.
+func (e *RefusedError) Error() string { return e.why }
+
+func refuse(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
+
 type blob struct {
 	hash plumbing.Hash
 	mode filemode.FileMode
@@ -105,18 +114,18 @@ type lister struct {
 
 func (l *lister) walk(tree *object.Tree, at string, depth int) error {
 	if depth > l.lim.Depth {
-		return fmt.Errorf("folders lie deeper than %d in one another at %q", l.lim.Depth, at)
+		return refuse("folders lie deeper than %d in one another at %q", l.lim.Depth, at)
 	}
 	for _, e := range tree.Entries {
 		if err := l.ctx.Err(); err != nil {
 			return err
 		}
 		if l.seen++; l.seen > l.lim.Files {
-			return fmt.Errorf("it holds more than %d files; point the daemon at a folder of it with path, or move data into a bucket", l.lim.Files)
+			return refuse("it holds more than %d files; point the daemon at a folder of it with path, or move data into a bucket", l.lim.Files)
 		}
 		name := path.Join(at, e.Name)
 		if why := badName(e.Name); why != "" {
-			return fmt.Errorf("it holds the name %q, which %s", name, why)
+			return refuse("it holds the name %q, which %s", name, why)
 		}
 		switch e.Mode {
 		case filemode.Dir:
@@ -133,15 +142,15 @@ func (l *lister) walk(tree *object.Tree, at string, depth int) error {
 				return fmt.Errorf("file %s: %w", name, err)
 			}
 			if l.bytes += size; size > l.lim.File || l.bytes > l.lim.Total {
-				return fmt.Errorf("%s is too large (limits: %d bytes a file, %d in all); move data into a bucket", name, l.lim.File, l.lim.Total)
+				return refuse("%s is too large (limits: %d bytes a file, %d in all); move data into a bucket", name, l.lim.File, l.lim.Total)
 			}
 			l.blobs[name] = blob{hash: e.Hash, mode: e.Mode, size: size}
 		case filemode.Symlink:
-			return fmt.Errorf("%s is a symbolic link; the daemon takes regular files only: put the file itself there, or point path at a folder without links", name)
+			return refuse("%s is a symbolic link; the daemon takes regular files only: put the file itself there, or point path at a folder without links", name)
 		case filemode.Submodule:
-			return fmt.Errorf("%s is a submodule; the daemon takes regular files only: use a git module in the files, or point path at a folder without submodules", name)
+			return refuse("%s is a submodule; the daemon takes regular files only: use a git module in the files, or point path at a folder without submodules", name)
 		default:
-			return fmt.Errorf("%s is no regular file (mode %s)", name, e.Mode)
+			return refuse("%s is no regular file (mode %s)", name, e.Mode)
 		}
 	}
 	return nil
