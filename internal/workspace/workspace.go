@@ -53,6 +53,8 @@ type Options struct {
 	Untrusted bool
 	// Commit is the commit that Root was written from; "" looks for a checkout.
 	Commit string
+	// Late leaves the state alone until somebody asks: who takes the lease first reads it after that.
+	Late bool
 	// LockTimeout is how long a session waits for another holder of the lease.
 	LockTimeout time.Duration
 }
@@ -151,9 +153,12 @@ func Fetch(ctx context.Context, o Options) ([]string, error) {
 
 // Open loads the files and makes an engine ready, and the state folder with its
 // key where there is none. The state is read while the files are loaded, for
-// those who only look.
+// those who only look (see Options.Late).
 func Open(ctx context.Context, o Options) (*Workspace, error) {
-	ahead := readAhead(ctx, o.stateDir())
+	var ahead func(context.Context) (*state.Snapshot, error)
+	if !o.Late {
+		ahead = readAhead(ctx, o.stateDir())
+	}
 	// The key comes first: the project's digest covers sensitive values as keyed hashes.
 	key, err := makeKey(o.stateDir())
 	if err != nil {
