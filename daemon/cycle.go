@@ -17,6 +17,7 @@ import (
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/report"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 // who is what approvals, plans and leases call the daemon.
@@ -30,7 +31,8 @@ const (
 	settle = 2 * time.Second
 )
 
-// run is the loop. It ends with ctx, and never because a cycle failed.
+// run is the loop. It ends with ctx, or when what was done cannot be written down
+// any more; never because a cycle failed otherwise.
 func (r *repo) run(ctx context.Context) error {
 	defer func() {
 		if serr := r.watching.stop(); serr != nil {
@@ -46,6 +48,10 @@ func (r *repo) run(ctx context.Context) error {
 		wait, kerr := r.ended(err, began)
 		if kerr != nil {
 			return kerr // what is attempted cannot be kept: going on would do things twice
+		}
+		if errors.Is(err, state.ErrReadOnly) {
+			// What the disk holds is known to a new process only, which whoever looks after this one starts.
+			return fmt.Errorf("repository %q: %w", r.conf.Name, err)
 		}
 		t := time.NewTimer(wait)
 		select {

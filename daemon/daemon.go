@@ -15,6 +15,7 @@ import (
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/daemon/internal/mirror"
 	"github.com/continuo-ml/continuo/internal/durable"
+	"github.com/continuo-ml/continuo/internal/fault"
 )
 
 // Options are what the program brings.
@@ -152,7 +153,12 @@ func (r *repo) keep(change func(*kept)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change(&r.kept)
-	return durable.WriteJSON(r.file(), r.kept)
+	fault.Point(fault.DaemonKeepBefore)
+	if err := durable.WriteJSON(r.file(), r.kept); err != nil {
+		return err
+	}
+	fault.Point(fault.DaemonKeepAfter)
+	return nil
 }
 
 // openVars are the variables that a pull request may know: none before the branch was loaded once.

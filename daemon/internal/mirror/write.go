@@ -19,6 +19,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/storer"
 
 	"github.com/continuo-ml/continuo/internal/durable"
+	"github.com/continuo-ml/continuo/internal/fault"
 )
 
 // Limits bound what one commit may bring.
@@ -207,6 +208,7 @@ func (l *lister) sync(ctx context.Context, dir string, w *Written) error {
 	if err := durable.WriteJSON(dir+ListSuffix, both); err != nil {
 		return err
 	}
+	fault.Point(fault.DaemonFilesListed)
 	// What is gone goes first: a file may take the place of a folder, or a folder of a file.
 	for _, name := range slices.Backward(slices.Sorted(maps.Keys(before.Files))) {
 		if _, stays := w.Files[name]; !stays {
@@ -228,6 +230,7 @@ func (l *lister) sync(ctx context.Context, dir string, w *Written) error {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
 	}
+	fault.Point(fault.DaemonFilesWritten)
 	return durable.WriteJSON(dir+ListSuffix, w)
 }
 
