@@ -185,18 +185,7 @@ func (d *Daemon) events(r *repo, w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer r.feed.leave(ch)
-	w.Header().Set("Content-Type", "text/event-stream")
-	rc := http.NewResponseController(w)
-	if err := rc.SetReadDeadline(time.Time{}); err != nil { // the request is read; what ends it is the reader's leaving
-		d.opts.Log.Warn("events", "error", err)
-	}
-	send := func(text string) bool {
-		if err := rc.SetWriteDeadline(time.Now().Add(beat)); err != nil {
-			return false
-		}
-		_, err := io.WriteString(w, text)
-		return err == nil && rc.Flush() == nil
-	}
+	send := d.stream(w).send
 	for _, n := range past {
 		if !send(eventText(n)) {
 			return

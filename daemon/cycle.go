@@ -243,8 +243,10 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 		return nil, worded(err)
 	}
 	w.Engine.Emit = r.event
+	blocks := blocksOf(w.Conf)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.blocks = blocks
 	r.shown = slices.DeleteFunc(slices.Clone(r.conf.Vars), func(v config.VarInput) bool { return w.Conf.SensitiveVar(v.Name) })
 	return w, nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -129,6 +130,10 @@ type repo struct {
 	kept   kept
 	status Status
 	shown  []config.VarInput // variables that the branch does not call sensitive
+	blocks []declared        // of the files that were loaded last
+	curves map[string]*curve // by run
+
+	followers atomic.Int32 // of logs
 }
 
 // kept is what outlives the daemon. All else is found again.

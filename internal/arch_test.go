@@ -31,7 +31,7 @@ var floors = []struct {
 	{`^state/(bolt|statetest)$`, 2},
 	{`^providers$`, 2},
 	{`^planner$`, 2},
-	{`^internal/(pod|source)$`, 2},
+	{`^internal/(pod|source|windows)$`, 2},
 	{`^providers/all$`, 4},
 	{`^providers/(runs|serving)$`, 2.5}, // what several providers have in common: how commands run, how rollouts end
 	{`^providers/(watch|pods)$`, 2.7},   // monitors; runs in the pods of a cluster

@@ -20,6 +20,7 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/windows"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/all"
@@ -30,6 +31,9 @@ import (
 
 // DotML is the folder of state and caches in a project folder.
 const DotML = ".ml"
+
+// WindowsFolder holds what monitors found window by window, below the state folder.
+const WindowsFolder = "windows"
 
 // PlansFolder holds the plans that wait, below the state folder.
 const PlansFolder = "plans"
@@ -171,6 +175,9 @@ func Open(ctx context.Context, o Options) (*Workspace, error) {
 	w.Engine = &engine.Engine{
 		Project: w.Conf, Store: w.Store, Now: time.Now, Hash: hasher(key), Commit: o.Commit,
 		Parallel: w.Conf.Settings.Parallelism, LockTimeout: o.LockTimeout, Connect: w.connect, Prefetched: ahead,
+	}
+	w.Engine.Windows = func(a resource.Address, list []state.Window) error {
+		return windows.Append(filepath.Join(w.Dir, WindowsFolder), a, list)
 	}
 	if o.Commit == "" {
 		git := openCheckout(o.Root)
