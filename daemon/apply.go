@@ -279,6 +279,9 @@ func (r *repo) supersede(ctx context.Context, commit string, cancel context.Canc
 		case <-t.C:
 		}
 		head, err := r.fetch(ctx)
+		if err == nil {
+			head, err = r.target(ctx, head)
+		}
 		if err == nil && head != commit {
 			r.log.Info("superseded", "commit", commit, "by", head)
 			cancel(errSuperseded)

@@ -180,6 +180,9 @@ func (r *repo) cycle(ctx context.Context) error {
 			return err
 		}
 	}
+	if head, err = r.target(ctx, head); err != nil {
+		return err
+	}
 	w, err := r.open(ctx, head)
 	if err != nil {
 		return err

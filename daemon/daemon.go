@@ -62,6 +62,7 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.Whole = c.Verify != nil
 	r := &repo{
 		conf: c, dir: dir, work: filepath.Join(dir, "work"), mirror: m, opts: d.opts, meter: d.meter,
 		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), feed: newFeed(), public: d.conf.Public,
@@ -141,6 +142,8 @@ type kept struct {
 	Observed  Revision         `json:"observed"`
 	Attempted Revision         `json:"attempted"`
 	Applied   Revision         `json:"applied"`
+	Trusted   Revision         `json:"trusted,omitzero"`   // the newest whose signatures were good
+	Root      string           `json:"root,omitempty"`     // verify.trust, as it was taken over
 	Failures  int              `json:"failures,omitempty"` // in a row
 	Pulls     map[int]keptPull `json:"pulls,omitempty"`
 }
