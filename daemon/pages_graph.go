@@ -89,18 +89,24 @@ type world struct {
 }
 
 func newWorld(s *Status, blocks []declared, snap *state.Snapshot) *world {
-	w := &world{repo: s.Name, blocks: blocks, snap: snap, rows: map[string]*engine.StatusRow{}, runs: map[resource.Address]*state.Intent{}}
+	w := &world{repo: s.Name, snap: snap, rows: map[string]*engine.StatusRow{}, runs: map[resource.Address]*state.Intent{}}
 	for i := range s.Blocks {
 		w.rows[s.Blocks[i].Address] = &s.Blocks[i]
 	}
 	for _, in := range snap.Intents {
 		w.runs[in.Address] = in
 	}
-	if w.blocks == nil { // the files were not loaded yet, or have errors: the records know enough
-		for a, rec := range snap.Records {
+	// What the files do not declare any more is still there; and before they were
+	// loaded, or when they have errors, the records know enough.
+	known := map[resource.Address]bool{}
+	for _, b := range blocks {
+		known[b.addr] = true
+	}
+	w.blocks = slices.Clone(blocks)
+	for _, a := range sortedAddresses(snap.Records) {
+		if rec := snap.Records[a]; !known[a] {
 			w.blocks = append(w.blocks, declared{addr: a, provider: rec.Provider, deps: rec.Deps})
 		}
-		slices.SortFunc(w.blocks, func(a, b declared) int { return a.addr.Compare(b.addr) })
 	}
 	return w
 }
