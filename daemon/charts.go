@@ -28,6 +28,8 @@ const (
 // chart is one picture of numbers, as /api gives it and web/charts.js draws it.
 type chart struct {
 	Title string `json:"title"`
+	// Group is the heading that it stands under, "" for none.
+	Group string `json:"group,omitempty"`
 	Note  string `json:"note,omitempty"`
 	// XKind is time (seconds since 1970), version, window or step.
 	XKind  string    `json:"x_kind"`
@@ -209,22 +211,27 @@ func (r *repo) windowCharts(snap *state.Snapshot, a resource.Address) (charts, e
 	out := charts{Charts: []*chart{}}
 	b := boundsOf(snap.Records[a])
 	for _, s := range snap.Signals[a] {
-		list, err := windows.Read(filepath.Join(r.work, workspace.DotML, workspace.WindowsFolder), a, s.Name)
+		list, err := r.windowsOf(a, s.Name)
 		if err != nil {
 			return out, err
 		}
 		if len(list) == 0 && len(s.Evidence) > 0 { // recorded before windows were kept
 			list = []state.Window{{Signal: s.Name, Evidence: s.Evidence}}
 		}
-		more := windowsOf(s.Name, list, b)
+		more := windowAlbum(s.Name, list, b)
 		out.Charts = append(out.Charts, more.Charts...)
 		out.Note += more.Note
 	}
 	return out, nil
 }
 
-// windowsOf draws one signal.
-func windowsOf(signal string, list []state.Window, b bounds) charts {
+// windowsOf are the kept windows of a signal.
+func (r *repo) windowsOf(monitor resource.Address, signal string) ([]state.Window, error) {
+	return windows.Read(filepath.Join(r.work, workspace.DotML, workspace.WindowsFolder), monitor, signal)
+}
+
+// windowAlbum draws one signal.
+func windowAlbum(signal string, list []state.Window, b bounds) charts {
 	var found []evidence
 	for _, w := range list {
 		if ev := readEvidence(w.Evidence); !ev.Window.End.IsZero() {
@@ -243,6 +250,9 @@ func windowsOf(signal string, list []state.Window, b bounds) charts {
 		last := i == len(found)-1
 		ev.columns(al, i, last)
 		ev.numbers(al, i, last, b)
+	}
+	for _, c := range al.list {
+		c.Group = signal
 	}
 	// The worst first, behind what is about all columns together.
 	slices.SortStableFunc(al.list, func(a, b *chart) int { return place(a) - place(b) })
@@ -302,7 +312,6 @@ func (ev evidence) numbers(al *album, i int, last bool, b bounds) {
 	}
 	if ev.Share != nil && len(ev.Columns) > 0 {
 		c := al.chart(shareTitle)
-		c.Note = "drift"
 		c.set("share", false, i, *ev.Share)
 		if b.Drift != nil && b.Drift.Share != nil {
 			c.set("drift from", true, i, *b.Drift.Share)
@@ -318,7 +327,7 @@ func (ev evidence) numbers(al *album, i int, last bool, b bounds) {
 				}
 			}
 		}
-		put(name, "performance", ev.Metrics[name], least, most)
+		put(name, "", ev.Metrics[name], least, most)
 	}
 	if ev.P99 == nil {
 		return
@@ -327,10 +336,10 @@ func (ev evidence) numbers(al *album, i int, last bool, b bounds) {
 	if b.Latency != nil {
 		l.p50, l.p95, l.p99, l.failed = millis(b.Latency.P50), millis(b.Latency.P95), millis(b.Latency.P99), b.Latency.ErrorRate
 	}
-	put("p50", "latency, ms", *ev.P50, nil, l.p50)
-	put("p95", "latency, ms", *ev.P95, nil, l.p95)
-	put("p99", "latency, ms", *ev.P99, nil, l.p99)
-	put("Failed requests", "latency, share", *ev.ErrorRate, nil, l.failed)
+	put("p50", "ms", *ev.P50, nil, l.p50)
+	put("p95", "ms", *ev.P95, nil, l.p95)
+	put("p99", "ms", *ev.P99, nil, l.p99)
+	put("Failed requests", "share", *ev.ErrorRate, nil, l.failed)
 }
 
 // millis reads a duration of a record in milliseconds; nil for none.

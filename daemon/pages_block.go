@@ -104,7 +104,7 @@ func (d *Daemon) blockPage(r *repo, w http.ResponseWriter, req *http.Request) {
 	case "training":
 		v.model(snap)
 	case "monitor":
-		v.monitor(snap)
+		v.monitor(r, snap)
 	default:
 		for _, f := range v.Fed {
 			if f.Kind == "training" {
@@ -205,9 +205,14 @@ var signalTones = map[resource.SignalState]condition{
 }
 
 // monitor fills in the signals and what the latest window of each rests on.
-func (v *blockView) monitor(snap *state.Snapshot) {
+func (v *blockView) monitor(r *repo, snap *state.Snapshot) {
 	for _, s := range snap.Signals[v.Address] {
 		ev := readEvidence(s.Evidence)
+		if len(s.Evidence) == 0 { // a new version begins without; what was seen last is still worth a look
+			if kept, err := r.windowsOf(v.Address, s.Name); err == nil && len(kept) > 0 {
+				ev.Columns, ev.Predicted = readEvidence(kept[len(kept)-1].Evidence).Columns, nil
+			}
+		}
 		look := signalTones[s.State]
 		v.Signals = append(v.Signals, signalView{Signal: s, Tone: look.Tone, Sign: look.Sign, Requests: ev.Window.Requests, Notes: ev.Notes})
 		for _, c := range ev.Columns {

@@ -22,7 +22,7 @@ import (
 // Limits of a picture that people can still read.
 const (
 	maxBoxes  = 60
-	maxName   = 18 // characters of a name in its box
+	maxName   = 17 // characters of a name in its box
 	maxCycles = 50
 )
 
@@ -89,18 +89,24 @@ type world struct {
 }
 
 func newWorld(s *Status, blocks []declared, snap *state.Snapshot) *world {
-	w := &world{repo: s.Name, blocks: blocks, snap: snap, rows: map[string]*engine.StatusRow{}, runs: map[resource.Address]*state.Intent{}}
+	w := &world{repo: s.Name, snap: snap, rows: map[string]*engine.StatusRow{}, runs: map[resource.Address]*state.Intent{}}
 	for i := range s.Blocks {
 		w.rows[s.Blocks[i].Address] = &s.Blocks[i]
 	}
 	for _, in := range snap.Intents {
 		w.runs[in.Address] = in
 	}
-	if w.blocks == nil { // the files were not loaded yet, or have errors: the records know enough
-		for a, rec := range snap.Records {
+	// What the files do not declare any more is still there; and before they were
+	// loaded, or when they have errors, the records know enough.
+	known := map[resource.Address]bool{}
+	for _, b := range blocks {
+		known[b.addr] = true
+	}
+	w.blocks = slices.Clone(blocks)
+	for _, a := range sortedAddresses(snap.Records) {
+		if rec := snap.Records[a]; !known[a] {
 			w.blocks = append(w.blocks, declared{addr: a, provider: rec.Provider, deps: rec.Deps})
 		}
-		slices.SortFunc(w.blocks, func(a, b declared) int { return a.addr.Compare(b.addr) })
 	}
 	return w
 }
@@ -130,23 +136,28 @@ func (w *world) version(a resource.Address) int {
 	return cmp.Or(out.Version, out.Model.Version)
 }
 
-// gives is what a line from a block is labelled with: the version, or a digest.
+// gives is what a line from a block is labelled with: the version that it gives on.
 func (w *world) gives(a resource.Address) string {
 	if n := w.version(a); n > 0 {
 		return fmt.Sprintf("v%d", n)
 	}
+	return ""
+}
+
+// content is the version of data: the beginning of its digest.
+func (w *world) content(a resource.Address) string {
 	rec := w.snap.Records[a]
-	if rec == nil {
+	if rec == nil || a.Kind != "dataset" {
 		return ""
 	}
 	var out struct {
 		Digest resource.Digest `json:"digest"`
 	}
-	if json.Unmarshal(rec.Outputs, &out) != nil || out.Digest == "" {
+	if json.Unmarshal(rec.Outputs, &out) != nil { // another shape: nothing to show
 		return ""
 	}
 	hex := out.Digest.Hex()
-	return hex[:min(7, len(hex))]
+	return hex[:min(5, len(hex))]
 }
 
 // drawing is a picture ready for its page.
@@ -161,6 +172,7 @@ type drawing struct {
 type drawnBox struct {
 	picture.Point
 	Name, Full, Kind string
+	Content          string // version of data, where its name leaves room
 	Href             string
 	State            condition
 }
@@ -175,6 +187,7 @@ type drawnLine struct {
 // box is a block, or a group of them, before it has a place.
 type box struct {
 	name, full, kind, href string
+	content                string
 	state                  condition
 	n                      int
 }
@@ -203,7 +216,7 @@ func (w *world) draw() (*drawing, error) {
 	}
 	d := &drawing{Width: pic.Width, Height: pic.Height, Note: note}
 	for i, b := range boxes {
-		d.Boxes = append(d.Boxes, drawnBox{Point: pic.Boxes[i].Point, Name: cut(b.name, maxName), Full: b.full, Kind: b.kind, Href: b.href, State: b.state})
+		d.Boxes = append(d.Boxes, drawnBox{Point: pic.Boxes[i].Point, Name: cut(b.name, maxName), Full: b.full, Kind: b.kind, Content: fitting(b.content, b.name), Href: b.href, State: b.state})
 	}
 	for i, e := range lines {
 		back := strings.HasPrefix(labels[i], feedbackMark)
@@ -239,10 +252,11 @@ func (w *world) collect(group func(resource.Address) string) (boxes []box, lines
 		if x.n++; x.n == 1 {
 			x.name = nameOf(b.addr)
 			x.full, x.href = b.addr.String(), pageOf(w.repo, b.addr)
-			x.state = w.condition(b.addr)
+			x.state, x.content = w.condition(b.addr), w.content(b.addr)
 			continue
 		}
 		x.full, x.href = key, "/r/"+w.repo+"?q="+url.QueryEscape(key)+"#blocks"
+		x.content = ""
 		x.name = strings.TrimPrefix(key, x.kind+".") + " ×" + report.Count(x.n)
 		if c := w.condition(b.addr); c.rank > x.state.rank {
 			x.state = c
@@ -299,6 +313,14 @@ func layOut(n int, lines []picture.Line) (*picture.Picture, error) {
 		}
 	}
 	return nil, errors.New("the blocks feed each other in too many circles for a picture")
+}
+
+// fitting is text if it has room beside a name.
+func fitting(text, name string) string {
+	if utf8.RuneCountInString(text)+utf8.RuneCountInString(name) >= maxName {
+		return ""
+	}
+	return text
 }
 
 // cut shortens text to n characters.

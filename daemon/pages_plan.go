@@ -39,6 +39,10 @@ type diffRow struct {
 
 // stepViews are the steps that act, then the no-ops that have a reason.
 func stepViews(repo string, p *planner.Plan) (out []stepView, more int) {
+	at := map[resource.Address]int{}
+	for i, st := range p.Steps {
+		at[st.Address] = i
+	}
 	for _, acting := range []bool{true, false} {
 		for _, st := range p.Steps {
 			if (st.Action != resource.Noop) == acting {
@@ -46,14 +50,14 @@ func stepViews(repo string, p *planner.Plan) (out []stepView, more int) {
 					more++
 					continue
 				}
-				out = append(out, viewOf(repo, st))
+				out = append(out, viewOf(repo, st, at))
 			}
 		}
 	}
 	return out, more
 }
 
-func viewOf(repo string, st *planner.Step) stepView {
+func viewOf(repo string, st *planner.Step, at map[resource.Address]int) stepView {
 	v := stepView{Step: st, Href: pageOf(repo, st.Address), Verb: verbOf(st)}
 	for _, r := range st.Reasons {
 		if r.Code == resource.ReasonNew {
@@ -75,7 +79,8 @@ func viewOf(repo string, st *planner.Step) stepView {
 		}
 	}
 	for _, g := range st.GatedBy {
-		if g != st.Address {
+		// Those behind it decide what becomes of its result, not whether it happens.
+		if i, ok := at[g]; ok && i < at[st.Address] {
 			v.GatesOn = append(v.GatesOn, g)
 		}
 	}
@@ -100,7 +105,7 @@ func verbOf(st *planner.Step) string {
 	case st.Action == resource.Delete:
 		return "destroy"
 	}
-	return string(st.Action)
+	return ""
 }
 
 // reasonText is a reason in a sentence.

@@ -255,9 +255,8 @@ func TestChartsHoldTheNumbersAndTheirBounds(t *testing.T) {
 }
 
 func TestAProjectOfThousandBlocksHasAPageThatCanBeRead(t *testing.T) {
-	d, srv := seeded(t)
+	d, srv := quiet(t)
 	r := d.repos[0]
-	r.blocks, r.status.Blocks = nil, nil
 	var before resource.Address
 	for n := range 250 {
 		chain := []string{fmt.Sprintf("dataset.d%d", n), fmt.Sprintf("training.t%d", n), fmt.Sprintf("validation.v%d", n), fmt.Sprintf("deployment.s%d", n)}

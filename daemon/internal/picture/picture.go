@@ -12,6 +12,7 @@ package picture
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/continuo-ml/continuo/internal/dag"
@@ -19,9 +20,9 @@ import (
 
 // Sizes of the picture, in pixels.
 const (
-	BoxWidth  = 176
+	BoxWidth  = 164
 	BoxHeight = 52
-	gapX      = 88 // between columns; a label stands there
+	gapX      = 62 // between columns; a label stands there
 	gapY      = 20 // between boxes
 	laneGap   = 22 // between lines that go back
 	margin    = 12
@@ -223,7 +224,7 @@ func (l *layout) place() {
 			l.settle(col, middle, s%2 == 1)
 		}
 	}
-	top := 0.0
+	top := math.Inf(1)
 	for _, x := range l.nodes {
 		top = min(top, x.y)
 	}
