@@ -38,7 +38,9 @@ type Status struct {
 	Phase     Phase    `json:"phase"`
 	Message   string   `json:"message,omitempty"`
 	// FetchError says why the branch cannot be seen; work goes on at the last commit.
-	FetchError string             `json:"fetch_error,omitempty"`
+	FetchError string `json:"fetch_error,omitempty"`
+	// ForgeError says why pull requests and commits cannot be spoken of; the work goes on.
+	ForgeError string             `json:"forge_error,omitempty"`
 	Held       *HeldPlan          `json:"held,omitempty"`
 	Opens      *time.Time         `json:"opens,omitempty"` // when the next window does
 	Last       time.Time          `json:"last,omitzero"`   // end of the last cycle
