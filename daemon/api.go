@@ -43,11 +43,15 @@ func (d *Daemon) one(next func(*repo, http.ResponseWriter, *http.Request)) http.
 	}
 }
 
+// answer encodes all of it before anything is sent: half an answer must not pass for one.
 func answer(w http.ResponseWriter, v any) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "this cannot be said as JSON: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(true)
-	enc.Encode(v) //nolint:errcheck // who went away needs no answer
+	w.Write(append(raw, '\n')) //nolint:errcheck // who went away needs no answer
 }
 
 func (d *Daemon) list(w http.ResponseWriter, _ *http.Request) {

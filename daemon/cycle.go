@@ -146,7 +146,7 @@ func (r *repo) branch() string { return "refs/heads/" + r.conf.Branch }
 
 // fetch looks at the branch and notes its newest commit.
 func (r *repo) fetch(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, fetchPatience)
+	ctx, cancel := context.WithTimeout(ctx, r.patience())
 	defer cancel()
 	r.git.Lock()
 	defer r.git.Unlock()

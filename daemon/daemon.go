@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type Options struct {
 	Environ func() []string
 	Log     *slog.Logger
 	Now     func() time.Time
+	// Patience bounds one look at a git server or a forge; 0 is two minutes.
+	Patience time.Duration
 	// Forges makes the client for a repository's forge; a seam for tests.
 	Forges func(*ForgeConfig) (Forge, error)
 }
@@ -36,12 +39,13 @@ type Daemon struct {
 	opts  Options
 	repos []*repo
 	meter *meters
+	times times
 }
 
 // New prepares the loops; nothing runs yet. It errors when a repository cannot
 // be what the file says.
 func New(conf *Config, opts Options) (*Daemon, error) {
-	d := &Daemon{conf: conf, opts: opts, meter: newMeters(opts.Version)}
+	d := &Daemon{conf: conf, opts: opts, meter: newMeters(opts.Version), times: patient}
 	for _, c := range conf.Repositories {
 		r, err := d.newRepo(c)
 		if err != nil {
@@ -65,7 +69,7 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	m.Whole = c.Verify != nil
 	r := &repo{
 		conf: c, dir: dir, work: filepath.Join(dir, "work"), mirror: m, opts: d.opts, meter: d.meter,
-		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), feed: newFeed(), public: d.conf.Public,
+		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), feed: newFeed(), tidings: newTidings(), public: d.conf.Public,
 	}
 	if c.Forge != nil {
 		if r.forge, err = d.opts.Forges(c.Forge); err != nil {
@@ -99,6 +103,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		g.Go(func() error { return r.run(ctx) })
 		if r.forge != nil && r.conf.Mode != Observe {
 			g.Go(func() error { return r.runPulls(ctx) })
+			g.Go(func() error { return r.runTell(ctx) })
 		}
 	}
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
@@ -124,12 +129,14 @@ type repo struct {
 	watching        *watched      // the loop's own
 	public          string        // address under which people reach the daemon
 	hooked          deliveries
+	tidings         *tidings
 	// git is held while the copy of the repository is written to.
 	git sync.Mutex
 
 	mu     sync.Mutex
 	kept   kept
 	status Status
+	quiet  time.Time         // until then the forge takes no request
 	shown  []config.VarInput // variables that the branch does not call sensitive
 	blocks []declared        // of the files that were loaded last
 	curves map[string]*curve // by run
@@ -181,6 +188,9 @@ func (r *repo) recall() kept {
 	defer r.mu.Unlock()
 	return r.kept
 }
+
+// patience bounds one look at a git server or a forge.
+func (r *repo) patience() time.Duration { return cmp.Or(r.opts.Patience, fetchPatience) }
 
 // nudge makes the loops look now.
 func (r *repo) nudge() {
