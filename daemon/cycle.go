@@ -237,6 +237,7 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 	w.Engine.Emit = r.event
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.loaded = true
 	r.shown = slices.DeleteFunc(slices.Clone(r.conf.Vars), func(v config.VarInput) bool { return w.Conf.SensitiveVar(v.Name) })
 	return w, nil
 }

@@ -34,12 +34,14 @@ type Daemon struct {
 	opts  Options
 	repos []*repo
 	meter *meters
+
+	states, tails chan struct{} // slots for those who read a state, or follow a log
 }
 
 // New prepares the loops; nothing runs yet. It errors when a repository cannot
 // be what the file says.
 func New(conf *Config, opts Options) (*Daemon, error) {
-	d := &Daemon{conf: conf, opts: opts, meter: newMeters(opts.Version)}
+	d := &Daemon{conf: conf, opts: opts, meter: newMeters(opts.Version), states: make(chan struct{}, maxStates), tails: make(chan struct{}, maxTails)}
 	for _, c := range conf.Repositories {
 		r, err := d.newRepo(c)
 		if err != nil {
@@ -121,6 +123,7 @@ type repo struct {
 	watching        *watched      // the loop's own
 	public          string        // address under which people reach the daemon
 	hooked          deliveries
+	rowsSeen        seen
 	// git is held while the copy of the repository is written to.
 	git sync.Mutex
 
@@ -128,6 +131,7 @@ type repo struct {
 	kept   kept
 	status Status
 	shown  []config.VarInput // variables that the branch does not call sensitive
+	loaded bool              // the branch's files, at least once
 }
 
 // kept is what outlives the daemon. All else is found again.
