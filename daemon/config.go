@@ -84,6 +84,7 @@ type Repository struct {
 	SSHKey, KnownHosts      string
 	Vars                    []config.VarInput
 	Policy                  Policy
+	Verify                  *Verify // nil asks for no signatures
 	Forge                   *ForgeConfig
 }
 
@@ -122,6 +123,7 @@ type repoBlock struct {
 	Variables   map[string]cty.Value `hcl:"variables,optional"`
 	Credentials *credentialBlock     `hcl:"credentials,block"`
 	Policy      *policyBlock         `hcl:"policy,block"`
+	Verify      *verifyBlock         `hcl:"verify,block"`
 	Forge       *forgeBlock          `hcl:"forge,block"`
 	At          hcl.Body             `hcl:",body"`
 }
@@ -310,7 +312,7 @@ func (c *checker) repository(b *repoBlock, at *hcl.Range) *Repository {
 	for _, name := range sorted(b.Variables) {
 		r.Vars = append(r.Vars, config.VarInput{Name: name, Source: "variables of " + c.file, Value: b.Variables[name]})
 	}
-	r.Policy = c.policy(b.Policy, at)
+	r.Policy, r.Verify = c.policy(b.Policy, at), c.verify(b.Verify, at)
 	if f := b.Forge; f != nil {
 		r.Forge = &ForgeConfig{
 			Kind: f.Kind, URL: f.URL, Repo: f.Repo, Token: c.secret(f.TokenEnv, f.TokenFile, at, "the forge's token"),

@@ -180,6 +180,9 @@ func (r *repo) cycle(ctx context.Context) error {
 			return err
 		}
 	}
+	if head, err = r.target(ctx, head); err != nil {
+		return err
+	}
 	w, err := r.open(ctx, head)
 	if err != nil {
 		return err
@@ -203,7 +206,7 @@ func (r *repo) cycle(ctx context.Context) error {
 		return ctx.Err()
 	}
 	// Rows first: who sees the phase sees the blocks that belong to it.
-	if err = errors.Join(err, r.rows(ctx, w)); err == nil {
+	if err = errors.Join(err, r.rows(ctx, w, ends.seen)); err == nil {
 		r.say(func(s *Status) { s.Phase, s.Message = ends.phase, ends.message })
 	}
 	return err
@@ -213,6 +216,8 @@ func (r *repo) cycle(ctx context.Context) error {
 type ending struct {
 	phase   Phase
 	message string
+	// seen is the plan after which nothing was done: what it read is how things stand. It may be nil.
+	seen *engine.Planned
 }
 
 func errText(err error) string {
@@ -241,8 +246,10 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 		return nil, worded(err)
 	}
 	w.Engine.Emit = r.event
+	blocks := blocksOf(w.Conf)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.blocks = blocks
 	r.shown = slices.DeleteFunc(slices.Clone(r.conf.Vars), func(v config.VarInput) bool { return w.Conf.SensitiveVar(v.Name) })
 	return w, nil
 }
@@ -250,7 +257,7 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 func (r *repo) options(commit string) workspace.Options {
 	return workspace.Options{
 		Root: r.work, Vars: r.conf.Vars, Version: r.opts.Version, Exe: r.opts.Exe, Environ: r.opts.Environ,
-		Commit: commit, LockTimeout: 5 * time.Second,
+		Commit: commit, LockTimeout: 5 * time.Second, Late: r.conf.Mode == Apply,
 	}
 }
 
@@ -274,8 +281,12 @@ func (r *repo) event(ev resource.Event) {
 	}
 }
 
-// rows reads how every block stands.
-func (r *repo) rows(ctx context.Context, w *workspace.Workspace) error {
+// rows tells how every block stands, and reads it unless a plan has just done so.
+func (r *repo) rows(ctx context.Context, w *workspace.Workspace, seen *engine.Planned) error {
+	if seen != nil {
+		r.keepRows(w.Engine.StatusOf(seen.Input.Prior, seen.Input.Live))
+		return nil
+	}
 	snap, err := w.Store.Snapshot(ctx)
 	if err != nil {
 		return err
@@ -284,9 +295,13 @@ func (r *repo) rows(ctx context.Context, w *workspace.Workspace) error {
 	if err != nil {
 		return err
 	}
+	r.keepRows(rows)
+	return nil
+}
+
+func (r *repo) keepRows(rows []engine.StatusRow) {
 	r.meter.blocks(r.conf.Name, rows)
 	r.say(func(s *Status) { s.Blocks = rows })
-	return nil
 }
 
 func (r *repo) observe(ctx context.Context, w *workspace.Workspace) (ending, error) {
@@ -294,7 +309,7 @@ func (r *repo) observe(ctx context.Context, w *workspace.Workspace) (ending, err
 	if err != nil {
 		return ending{}, err
 	}
-	return ending{Synced, report.Plural(len(snap.Records), "block is", "blocks are") + " recorded; the daemon only watches"}, nil
+	return ending{phase: Synced, message: report.Plural(len(snap.Records), "block is", "blocks are") + " recorded; the daemon only watches"}, nil
 }
 
 func (r *repo) plan(ctx context.Context, w *workspace.Workspace) (ending, error) {
@@ -307,9 +322,9 @@ func (r *repo) plan(ctx context.Context, w *workspace.Workspace) (ending, error)
 	case report.Failed(planned.Plan):
 		return ending{}, planError(planned.Plan)
 	case report.Changes(planned.Plan):
-		return ending{Differs, report.Total(planned.Plan)}, nil
+		return ending{Differs, report.Total(planned.Plan), planned}, nil
 	}
-	return ending{Synced, report.Total(planned.Plan)}, nil
+	return ending{Synced, report.Total(planned.Plan), planned}, nil
 }
 
 func planError(p *planner.Plan) error {

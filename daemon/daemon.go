@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -65,6 +66,7 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.Whole = c.Verify != nil
 	r := &repo{
 		conf: c, dir: dir, work: filepath.Join(dir, "work"), mirror: m, opts: d.opts, meter: d.meter,
 		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), feed: newFeed(), tidings: newTidings(), public: d.conf.Public,
@@ -136,6 +138,10 @@ type repo struct {
 	status Status
 	quiet  time.Time         // until then the forge takes no request
 	shown  []config.VarInput // variables that the branch does not call sensitive
+	blocks []declared        // of the files that were loaded last
+	curves map[string]*curve // by run
+
+	followers atomic.Int32 // of logs
 }
 
 // kept is what outlives the daemon. All else is found again.
@@ -143,6 +149,8 @@ type kept struct {
 	Observed  Revision         `json:"observed"`
 	Attempted Revision         `json:"attempted"`
 	Applied   Revision         `json:"applied"`
+	Trusted   Revision         `json:"trusted,omitzero"`   // the newest whose signatures were good
+	Root      string           `json:"root,omitempty"`     // verify.trust, as it was taken over
 	Failures  int              `json:"failures,omitempty"` // in a row
 	Pulls     map[int]keptPull `json:"pulls,omitempty"`
 }

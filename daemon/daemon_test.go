@@ -38,12 +38,12 @@ func TestMain(m *testing.M) {
 
 // team is a real git repository that people push to.
 type team struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	repo *git.Repository
 }
 
-func newTeam(t *testing.T, files map[string]string) *team {
+func newTeam(t testing.TB, files map[string]string) *team {
 	t.Helper()
 	dir := t.TempDir()
 	repo, err := git.PlainInit(dir, false)
@@ -119,7 +119,8 @@ func start(t *testing.T, dir, file string) *works {
 	return startWith(t, dir, file, NewForge)
 }
 
-func startWith(t *testing.T, dir, file string, forges func(*ForgeConfig) (Forge, error)) *works {
+// newWorks makes a daemon of a file; it does nothing yet.
+func newWorks(t testing.TB, dir, file string, forges func(*ForgeConfig) (Forge, error)) *Daemon {
 	t.Helper()
 	return begin(t, dir, file, Options{Forges: forges})
 }
@@ -152,6 +153,12 @@ func begin(t *testing.T, dir, file string, o Options) *works {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return d
+}
+
+func startWith(t *testing.T, dir, file string, forges func(*ForgeConfig) (Forge, error)) *works {
+	t.Helper()
+	d := newWorks(t, dir, file, forges)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
@@ -172,7 +179,7 @@ func begin(t *testing.T, dir, file string, o Options) *works {
 	return w
 }
 
-type testLog struct{ t *testing.T }
+type testLog struct{ t testing.TB }
 
 func (l testLog) Write(b []byte) (int, error) {
 	l.t.Log(strings.TrimSpace(string(b)))

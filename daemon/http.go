@@ -65,6 +65,11 @@ func (d *Daemon) routes() []route {
 		{"GET /api/v1/repositories/{repo}/runs/{address}", read, d.one(d.showRuns)},
 		{"GET /api/v1/repositories/{repo}/logs/{address}", read, d.one(d.showLog)},
 		{"GET /api/v1/repositories/{repo}/events", read, d.one(d.events)},
+		{"GET /api/v1/repositories/{repo}/follow/{run}", read, d.one(d.followRun)},
+		{"GET /api/v1/repositories/{repo}/graph", read, d.one(d.showGraph)},
+		{"GET /api/v1/repositories/{repo}/charts/versions/{address}", read, d.one(d.showVersionCharts)},
+		{"GET /api/v1/repositories/{repo}/charts/windows/{address}", read, d.one(d.showWindowCharts)},
+		{"GET /api/v1/repositories/{repo}/charts/run/{run}", read, d.one(d.showRunCharts)},
 		{"POST /hooks/{repo}", open, d.one(d.hook)}, // its signature is its right
 		{"POST /api/v1/repositories/{repo}/reconcile", write, d.one(d.reconcile)},
 		{"POST /api/v1/repositories/{repo}/approve/{plan}", write, d.one(d.approvePlan)},

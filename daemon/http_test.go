@@ -71,7 +71,7 @@ func TestEveryRouteWantsItsRight(t *testing.T) {
 	shown := map[string]right{"": open, "wrong": open, "the-read-token": read, "the-write-token": write}
 	for _, route := range slices.Concat(d.routes(), d.pages()) {
 		method, path, _ := strings.Cut(route.pattern, " ")
-		path = strings.NewReplacer("{$}", "", "{repo}", "r", "{address}", "training.t", "{plan}", "abcd", "{file}", "style.css").Replace(path)
+		path = strings.NewReplacer("{$}", "", "{repo}", "r", "{address}", "training.t", "{plan}", "abcd", "{file}", "style.css", "{run}", "01RUN").Replace(path)
 		for token, has := range shown {
 			resp, body := call(t, srv, method, path, func(r *http.Request) {
 				if token != "" {
@@ -162,6 +162,11 @@ func TestAFileThatIsWrongSaysWhereAndWhat(t *testing.T) {
 		"repository \"r\" {\n url = \"/x\"\n forge {\n kind = \"svn\"\n repo = \"a/b\"\n token_env = \"T\"\n }\n}":  "github, gitlab or gitea",
 		"repository \"r\" {\n url = \"/x\"\n forge {\n kind = \"gitea\"\n repo = \"a/b\"\n }\n}":                    "token_env",
 		"repository \"r\" { url = \"/x\" }\nrepository \"r\" { url = \"/y\" }":                                      "a name of its own",
+		"repository \"r\" {\n url = \"/x\"\n verify {}\n}":                                                          "Nobody could sign",
+		"repository \"r\" {\n url = \"/x\"\n verify { pgp_key_files = [\"none.asc\"] }\n}":                          "none.asc",
+		"repository \"r\" {\n url = \"/x\"\n verify { allowed_signers_file = \"daemon.hcl\" }\n}":                   "NAME [OPTIONS]",
+		"repository \"r\" {\n url = \"/x\"\n verify { signers = \"../keys\" }\n}":                                   "inside of it",
+		"repository \"r\" {\n url = \"/x\"\n verify { trust = \"abc\" }\n}":                                         "all 40 digits",
 		"listen = \"0.0.0.0:80\"\nrepository \"r\" { url = \"/x\" }":                                                "tls",
 	} {
 		file := filepath.Join(t.TempDir(), "daemon.hcl")

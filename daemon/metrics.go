@@ -105,6 +105,12 @@ func (m *meters) watch(repos []*repo) {
 				}
 				return 0
 			}),
+			gauge("ml_revision_refused", "1 while the newest commit is not worked with for its signatures.", func(s Status) float64 {
+				if s.Refused != nil {
+					return 1
+				}
+				return 0
+			}),
 			gauge("ml_drifted", "Blocks that were changed behind the daemon's back.", func(s Status) float64 {
 				if s.plan == nil {
 					return 0

@@ -195,6 +195,9 @@ func (r *repo) planned(ctx context.Context, p forge.Pull) (body string, st forge
 	if behind {
 		o.Next = "This branch lacks commits of " + r.conf.Branch + ": the plan may show them taken back. Update it. " + o.Next
 	}
+	if why := r.unsigned(ctx, p.Head); why != "" {
+		o.Next = why + " " + o.Next
+	}
 	var b bytes.Buffer
 	if err := report.Markdown(&b, plan, o); err != nil {
 		return "", "", "", err

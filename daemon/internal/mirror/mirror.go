@@ -49,6 +49,9 @@ type Credentials struct {
 
 // Mirror is a bare copy of one repository.
 type Mirror struct {
+	// Whole has all of the history fetched, for those who must see each commit.
+	Whole bool
+
 	url  string
 	dir  string
 	cred Credentials
@@ -97,11 +100,16 @@ func isLoopback(host string) bool {
 }
 
 // Fetch brings the refs into the copy, each under its own name. Depth bounds
-// their history. What was there before stays readable when it errors.
+// their history, unless it is to be whole. What was there before stays readable
+// when it errors.
 func (m *Mirror) Fetch(ctx context.Context, refs ...string) error {
-	repo, err := m.open()
+	repo, err := m.openFor()
 	if err != nil {
 		return err
+	}
+	depth := Depth
+	if m.Whole {
+		depth = 0
 	}
 	auth, err := m.auth()
 	if err != nil {
@@ -120,7 +128,7 @@ func (m *Mirror) Fetch(ctx context.Context, refs ...string) error {
 		specs = append(specs, spec)
 	}
 	remote := git.NewRemote(repo.Storer, &gitconfig.RemoteConfig{Name: "origin", URLs: []string{m.url}})
-	err = remote.FetchContext(ctx, &git.FetchOptions{RefSpecs: specs, Depth: Depth, Auth: auth, Tags: git.NoTags, Force: true})
+	err = remote.FetchContext(ctx, &git.FetchOptions{RefSpecs: specs, Depth: depth, Auth: auth, Tags: git.NoTags, Force: true})
 	var none git.NoMatchingRefSpecError
 	switch {
 	case errors.Is(err, git.NoErrAlreadyUpToDate):
@@ -282,6 +290,26 @@ func (m *Mirror) open() (*git.Repository, error) {
 
 // anyUser is the name where none is configured: forges look at the token alone.
 const anyUser = "ml"
+
+// openFor opens the copy to fetch into. One that was cut off is begun anew when
+// the history must be whole: what it lacks no later fetch would bring.
+func (m *Mirror) openFor() (*git.Repository, error) {
+	repo, err := m.open()
+	if err != nil || !m.Whole {
+		return repo, err
+	}
+	cut, err := repo.Storer.Shallow()
+	if err != nil {
+		return nil, fmt.Errorf("copy of %s: %w", m.Address(), err)
+	}
+	if len(cut) == 0 {
+		return repo, nil
+	}
+	if err := os.RemoveAll(m.dir); err != nil {
+		return nil, fmt.Errorf("copy of %s: %w", m.Address(), err)
+	}
+	return m.open()
+}
 
 func (m *Mirror) auth() (transport.AuthMethod, error) {
 	u, err := url.Parse(m.url)
