@@ -126,12 +126,12 @@ func newWorks(t testing.TB, dir, file string, forges func(*ForgeConfig) (Forge, 
 }
 
 // startPatient is one that waits so long for git servers and forges.
-func startPatient(t *testing.T, file string, patience time.Duration) *works {
+func startPatient(t testing.TB, file string, patience time.Duration) *works {
 	t.Helper()
 	return begin(t, t.TempDir(), file, Options{Forges: NewForge, Patience: patience})
 }
 
-func begin(t *testing.T, dir, file string, o Options) *works {
+func begin(t testing.TB, dir, file string, o Options) *works {
 	t.Helper()
 	path := filepath.Join(dir, "daemon.hcl")
 	if err := os.WriteFile(path, []byte(file), 0o644); err != nil {
