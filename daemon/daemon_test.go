@@ -122,16 +122,16 @@ func start(t *testing.T, dir, file string) *works {
 // newWorks makes a daemon of a file; it does nothing yet.
 func newWorks(t testing.TB, dir, file string, forges func(*ForgeConfig) (Forge, error)) *Daemon {
 	t.Helper()
-	return begin(t, dir, file, Options{Forges: forges})
+	return made(t, dir, file, Options{Forges: forges})
 }
 
 // startPatient is one that waits so long for git servers and forges.
-func startPatient(t testing.TB, file string, patience time.Duration) *works {
+func startPatient(t *testing.T, file string, patience time.Duration) *works {
 	t.Helper()
-	return begin(t, t.TempDir(), file, Options{Forges: NewForge, Patience: patience})
+	return begin(t, made(t, t.TempDir(), file, Options{Forges: NewForge, Patience: patience}))
 }
 
-func begin(t testing.TB, dir, file string, o Options) *works {
+func made(t testing.TB, dir, file string, o Options) *Daemon {
 	t.Helper()
 	path := filepath.Join(dir, "daemon.hcl")
 	if err := os.WriteFile(path, []byte(file), 0o644); err != nil {
@@ -158,7 +158,11 @@ func begin(t testing.TB, dir, file string, o Options) *works {
 
 func startWith(t *testing.T, dir, file string, forges func(*ForgeConfig) (Forge, error)) *works {
 	t.Helper()
-	d := newWorks(t, dir, file, forges)
+	return begin(t, newWorks(t, dir, file, forges))
+}
+
+func begin(t *testing.T, d *Daemon) *works {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
