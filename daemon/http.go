@@ -48,8 +48,8 @@ const (
 // times are how long the server waits for others.
 type times struct {
 	header time.Duration // for the head of a request
-	body   time.Duration // for the rest of it, which is a mebibyte at most
-	answer time.Duration // until an answer is taken
+	body   time.Duration // for that of a webhook, which is a mebibyte at most
+	answer time.Duration // for all of a request, and until an answer is taken
 }
 
 var patient = times{header: 10 * time.Second, body: 10 * time.Second, answer: time.Minute}
@@ -110,9 +110,8 @@ func (d *Daemon) harden(next http.Handler) http.Handler {
 				return
 			}
 		}
-		// Who takes no answer, or sends no request, is not waited for; streams say for themselves how long.
-		rc := http.NewResponseController(w)
-		if err := errors.Join(rc.SetReadDeadline(time.Now().Add(d.times.body)), rc.SetWriteDeadline(time.Now().Add(d.times.answer))); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		// Who takes no answer is not waited for; streams say for themselves how long.
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d.times.answer)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return // it is gone
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxHook)
@@ -188,7 +187,7 @@ func (d *Daemon) rightOf(r *http.Request) (right, error) {
 func (d *Daemon) Serve(ctx context.Context, l net.Listener) error {
 	d.meter.watch(d.repos)
 	srv := &http.Server{
-		Handler: d.Handler(), ReadHeaderTimeout: d.times.header, ReadTimeout: d.times.header + d.times.body, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		Handler: d.Handler(), ReadHeaderTimeout: d.times.header, ReadTimeout: d.times.answer, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog:    slog.NewLogLogger(d.opts.Log.Handler(), slog.LevelDebug), // what strangers send is no error of ours
 		// HTTP/1 alone: connections are bounded, and so is what comes over each.
