@@ -47,6 +47,7 @@ func (r *repo) run(ctx context.Context) error {
 		if kerr != nil {
 			return kerr // what is attempted cannot be kept: going on would do things twice
 		}
+		r.tell(err)
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():

@@ -40,11 +40,16 @@ type Daemon struct {
 // be what the file says.
 func New(conf *Config, opts Options) (*Daemon, error) {
 	d := &Daemon{conf: conf, opts: opts, meter: newMeters(opts.Version)}
+	senders, err := d.senders(context.Background()) // it reaches nobody yet
+	if err != nil {
+		return nil, fmt.Errorf("notifiers: %w", err)
+	}
 	for _, c := range conf.Repositories {
 		r, err := d.newRepo(c)
 		if err != nil {
 			return nil, fmt.Errorf("repository %q: %w", c.Name, err)
 		}
+		r.senders = senders
 		d.repos = append(d.repos, r)
 	}
 	return d, nil
@@ -73,6 +78,11 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	if _, err := durable.ReadJSON(r.file(), &r.kept); err != nil {
 		return nil, err
 	}
+	if c.Notify != nil {
+		if r.box, err = openOutbox(dir); err != nil {
+			return nil, err
+		}
+	}
 	return r, nil
 }
 
@@ -98,6 +108,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		if r.forge != nil && r.conf.Mode != Observe {
 			g.Go(func() error { return r.runPulls(ctx) })
 		}
+		if r.box != nil {
+			g.Go(func() error { return r.runNotices(ctx) })
+		}
 	}
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -122,6 +135,8 @@ type repo struct {
 	watching        *watched      // the loop's own
 	public          string        // address under which people reach the daemon
 	hooked          deliveries
+	box             *outbox // nil tells nobody
+	senders         map[string]sender
 	// git is held while the copy of the repository is written to.
 	git sync.Mutex
 
