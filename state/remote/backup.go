@@ -277,7 +277,7 @@ func (s *Store) RestoreLatest(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	above, err := s.highest(now, heads)
+	above, err := s.highest(now, copies, heads)
 	if err != nil {
 		return "", err
 	}
@@ -295,19 +295,30 @@ func (s *Store) RestoreLatest(ctx context.Context) (string, error) {
 	return "", errors.Join(fmt.Errorf("there is no whole snapshot in %s to restore", s.Where()), why)
 }
 
+// leap is by how much serial and epoch rise when the head that they are to be
+// above cannot be read: more than anybody can have written since a snapshot.
+const leap = 100_000
+
 // highest is above every head that is known of.
-func (s *Store) highest(now *view, heads []*head) (state.Head, error) {
+func (s *Store) highest(now *view, copies []state.Copy, heads []*head) (state.Head, error) {
 	above, err := s.witness()
 	if err != nil {
 		return above, err
 	}
-	if now.head != nil {
+	for _, c := range copies {
+		above.Serial = max(above.Serial, c.Serial)
+	}
+	lost := now.version == "" || now.head == nil
+	if !lost {
 		heads = append(slices.Clone(heads), now.head)
 	}
 	for _, h := range heads {
 		if h != nil {
 			above.Serial, above.Epoch = max(above.Serial, h.Serial), max(above.Epoch, h.Epoch)
 		}
+	}
+	if lost {
+		above.Serial, above.Epoch = above.Serial+leap, above.Epoch+leap
 	}
 	return above, nil
 }
@@ -374,11 +385,11 @@ func (s *Store) Accept(ctx context.Context) error {
 	if _, _, err := s.reread(ctx, now); err != nil {
 		return s.explain(ctx, err)
 	}
-	_, heads, err := s.snapshots(ctx)
+	copies, heads, err := s.snapshots(ctx)
 	if err != nil {
 		return err
 	}
-	above, err := s.highest(now, heads)
+	above, err := s.highest(now, copies, heads)
 	if err != nil {
 		return err
 	}
@@ -390,7 +401,9 @@ func (s *Store) Accept(ctx context.Context) error {
 func (s *Store) quiet(ctx context.Context) (*view, error) {
 	lock := s.folderLock()
 	defer func() { s.warn(lock.giveBack()) }()
-	return s.free(ctx, ctx, lock, func(ctx context.Context) (*view, error) {
+	asks, done := patiently(ctx)
+	defer done()
+	return s.free(ctx, asks, lock, func(ctx context.Context) (*view, error) {
 		v, err := s.look(ctx)
 		if errors.Is(err, state.ErrCorrupt) && v != nil {
 			return v, nil
