@@ -143,10 +143,10 @@ func (s *Store) rotate(ctx context.Context, h *head, copies []state.Copy, heads 
 	return errors.Join(append(errs, s.sweep(ctx, named))...)
 }
 
-// sweep removes parts that are not named and a day older than the head. Both
-// times are of the place's clock.
+// sweep removes parts that are not named and a day older than the newest object,
+// which is the snapshot just made. All times are of the place's clock.
 func (s *Store) sweep(ctx context.Context, named map[string]bool) error {
-	heads, err := s.blobs.List(ctx, headName)
+	copies, err := s.blobs.List(ctx, snapshotPrefix)
 	if err != nil {
 		return fmt.Errorf("look for old parts: %w", err)
 	}
@@ -154,15 +154,16 @@ func (s *Store) sweep(ctx context.Context, named map[string]bool) error {
 	if err != nil {
 		return fmt.Errorf("look for old parts: %w", err)
 	}
-	var errs []error
-	for _, at := range heads {
-		if at.Name != headName {
-			continue
+	var newest time.Time
+	for _, o := range append(copies, parts...) {
+		if o.Modified.After(newest) {
+			newest = o.Modified
 		}
-		for _, p := range parts {
-			if !named[p.Name] && at.Modified.Sub(p.Modified) > keepUnnamed {
-				errs = append(errs, s.blobs.Delete(ctx, p.Name))
-			}
+	}
+	var errs []error
+	for _, p := range parts {
+		if !named[p.Name] && newest.Sub(p.Modified) > keepUnnamed {
+			errs = append(errs, s.blobs.Delete(ctx, p.Name))
 		}
 	}
 	return errors.Join(errs...)

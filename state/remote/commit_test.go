@@ -102,7 +102,9 @@ func TestWithoutAnyAnswerACommitSaysThatItIsNotKnown(t *testing.T) {
 	})
 	_, err := s.Commit(t.Context(), 1, put(small(1))...)
 	wantError(t, err, remote.ErrBusy, "it is not written, unless it comes late")
-	f.Break(func(op, _ string) remotetest.Fault { return remotetest.Fault{Err: fmt.Errorf("%w: down", remote.ErrBusy)} })
+	f.Break(func(op, _ string) remotetest.Fault {
+		return remotetest.Fault{Err: fmt.Errorf("%w: down", remote.ErrBusy)}
+	})
 	_, err = s.Commit(t.Context(), 1, put(small(1))...)
 	wantError(t, err, remote.ErrBusy, "is not known")
 	_, err = s.Snapshot(t.Context())
