@@ -67,6 +67,10 @@ func (r *repo) apply(ctx context.Context, w *workspace.Workspace, commit string)
 // when there is none. One that is stale by now is passed over: the plan that
 // follows takes its place.
 func (r *repo) approved(ctx context.Context, w *workspace.Workspace, s *engine.Session, commit string) (*engine.Planned, bool, error) {
+	// Most cycles find no plan, and need no look at the state for it.
+	if some, err := w.AnyKept(); !some || err != nil {
+		return nil, false, err
+	}
 	snap, err := w.Store.Snapshot(ctx)
 	if err != nil {
 		return nil, false, err
@@ -120,13 +124,13 @@ func (r *repo) mayRun(ctx context.Context, w *workspace.Workspace, ses *engine.S
 			return nil, ending{}, err
 		}
 		r.say(func(s *Status) { s.Held, s.Opens = held, nil })
-		return nil, ending{Held, fmt.Sprintf("plan %s waits for an approval: %s", held.ID, strings.Join(held.Why, "; "))}, nil
+		return nil, ending{Held, fmt.Sprintf("plan %s waits for an approval: %s", held.ID, strings.Join(held.Why, "; ")), planned}, nil
 	case !d.Wait.IsZero():
 		r.say(func(s *Status) { s.Held, s.Opens = nil, &d.Wait })
 		if err := watch(ctx, ses, planned); err != nil {
 			return nil, ending{}, err
 		}
-		return nil, ending{Waiting, fmt.Sprintf("%s waits for the window that opens at %s", report.Counts(planned.Plan.Summary), d.Wait.UTC().Format("2006-01-02 15:04 UTC"))}, nil
+		return nil, ending{Waiting, fmt.Sprintf("%s waits for the window that opens at %s", report.Counts(planned.Plan.Summary), d.Wait.UTC().Format("2006-01-02 15:04 UTC")), planned}, nil
 	}
 	r.say(func(s *Status) { s.Held, s.Opens = nil, nil })
 	return planned, ending{}, nil
@@ -219,7 +223,11 @@ func (r *repo) runPlan(ctx context.Context, w *workspace.Workspace, s *engine.Se
 		r.commitStatus(ctx, commit, forge.Failure, firstLines(err.Error(), 1))
 		return ending{}, err
 	}
-	return r.applied(ctx, w, out, commit, acts)
+	ends, err := r.applied(ctx, w, out, commit, acts)
+	if !acts {
+		ends.seen = planned
+	}
+	return ends, err
 }
 
 // applied notes how an apply ended.
@@ -241,10 +249,10 @@ func (r *repo) applied(ctx context.Context, w *workspace.Workspace, out *engine.
 		return ending{}, err
 	}
 	r.ends()
-	ends, st := ending{Synced, "the world is as the commit says"}, forge.Success
+	ends, st := ending{phase: Synced, message: "the world is as the commit says"}, forge.Success
 	if len(out.Bad) > 0 {
 		bad := slices.SortedFunc(maps.Keys(out.Bad), func(a, b resource.Address) int { return strings.Compare(a.String(), b.String()) })
-		ends, st = ending{Bad, "the verdict is bad at " + few(bad) + "; what serves stays as it was"}, forge.Failure
+		ends, st = ending{phase: Bad, message: "the verdict is bad at " + few(bad) + "; what serves stays as it was"}, forge.Failure
 	}
 	if acts || r.look().Phase != ends.phase {
 		r.commitStatus(ctx, commit, st, ends.message)

@@ -71,7 +71,7 @@ func TestEveryRouteWantsItsRight(t *testing.T) {
 	shown := map[string]right{"": open, "wrong": open, "the-read-token": read, "the-write-token": write}
 	for _, route := range slices.Concat(d.routes(), d.pages()) {
 		method, path, _ := strings.Cut(route.pattern, " ")
-		path = strings.NewReplacer("{$}", "", "{repo}", "r", "{address}", "training.t", "{plan}", "abcd", "{file}", "style.css").Replace(path)
+		path = strings.NewReplacer("{$}", "", "{repo}", "r", "{address}", "training.t", "{plan}", "abcd", "{file}", "style.css", "{run}", "01RUN").Replace(path)
 		for token, has := range shown {
 			resp, body := call(t, srv, method, path, func(r *http.Request) {
 				if token != "" {

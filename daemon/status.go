@@ -39,6 +39,8 @@ type Status struct {
 	Message   string   `json:"message,omitempty"`
 	// FetchError says why the branch cannot be seen; work goes on at the last commit.
 	FetchError string `json:"fetch_error,omitempty"`
+	// ForgeError says why pull requests and commits cannot be spoken of; the work goes on.
+	ForgeError string `json:"forge_error,omitempty"`
 	// Refused says why the observed commit is not worked with; work goes on at Trusted.
 	Refused  *Refusal           `json:"refused,omitempty"`
 	Trusted  *Revision          `json:"trusted,omitempty"` // nil when nobody asks for signatures
