@@ -251,6 +251,7 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.blocks = blocks
+	r.loaded = true
 	r.shown = slices.DeleteFunc(slices.Clone(r.conf.Vars), func(v config.VarInput) bool { return w.Conf.SensitiveVar(v.Name) })
 	return w, nil
 }

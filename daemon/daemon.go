@@ -40,12 +40,17 @@ type Daemon struct {
 	repos []*repo
 	meter *meters
 	times times
+
+	states, tails chan struct{} // slots for those who read a state, or follow a log
 }
 
 // New prepares the loops; nothing runs yet. It errors when a repository cannot
 // be what the file says.
 func New(conf *Config, opts Options) (*Daemon, error) {
-	d := &Daemon{conf: conf, opts: opts, meter: newMeters(opts.Version), times: patient}
+	d := &Daemon{
+		conf: conf, opts: opts, meter: newMeters(opts.Version), times: patient,
+		states: make(chan struct{}, maxStates), tails: make(chan struct{}, maxTails),
+	}
 	senders, err := d.senders(context.Background()) // it reaches nobody yet
 	if err != nil {
 		return nil, fmt.Errorf("notifiers: %w", err)
@@ -145,6 +150,7 @@ type repo struct {
 	box             *outbox // nil tells nobody
 	senders         map[string]sender
 	tidings         *tidings
+	rowsSeen        seen
 	// git is held while the copy of the repository is written to.
 	git sync.Mutex
 
@@ -157,6 +163,7 @@ type repo struct {
 	curves map[string]*curve // by run
 
 	followers atomic.Int32 // of logs
+	loaded    bool         // the branch's files, at least once
 }
 
 // kept is what outlives the daemon. All else is found again.

@@ -119,8 +119,7 @@ func start(t *testing.T, dir, file string) *works {
 	return startWith(t, dir, file, NewForge)
 }
 
-// newWorks makes a daemon of a file; it does nothing yet.
-func newWorks(t testing.TB, dir, file string, forges func(*ForgeConfig) (Forge, error)) *Daemon {
+func startWith(t *testing.T, dir, file string, forges func(*ForgeConfig) (Forge, error)) *works {
 	t.Helper()
 	return begin(t, dir, file, Options{Forges: forges})
 }
@@ -131,7 +130,8 @@ func startPatient(t *testing.T, file string, patience time.Duration) *works {
 	return begin(t, t.TempDir(), file, Options{Forges: NewForge, Patience: patience})
 }
 
-func begin(t *testing.T, dir, file string, o Options) *works {
+// newDaemon makes a daemon of a file; it does nothing yet.
+func newDaemon(t testing.TB, dir, file string, o Options) *Daemon {
 	t.Helper()
 	path := filepath.Join(dir, "daemon.hcl")
 	if err := os.WriteFile(path, []byte(file), 0o644); err != nil {
@@ -156,9 +156,9 @@ func begin(t *testing.T, dir, file string, o Options) *works {
 	return d
 }
 
-func startWith(t *testing.T, dir, file string, forges func(*ForgeConfig) (Forge, error)) *works {
+func begin(t *testing.T, dir, file string, o Options) *works {
 	t.Helper()
-	d := newWorks(t, dir, file, forges)
+	d := newDaemon(t, dir, file, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/continuo-ml/continuo/internal/daemonclient"
 )
 
 // right is what a caller must show.
@@ -46,8 +48,8 @@ const (
 // times are how long the server waits for others.
 type times struct {
 	header time.Duration // for the head of a request
-	body   time.Duration // for the rest of it, which is a mebibyte at most
-	answer time.Duration // until an answer is taken
+	body   time.Duration // for that of a webhook, which is a mebibyte at most
+	answer time.Duration // for all of a request, and until an answer is taken
 }
 
 var patient = times{header: 10 * time.Second, body: 10 * time.Second, answer: time.Minute}
@@ -59,6 +61,8 @@ func (d *Daemon) routes() []route {
 		{"GET /metrics", read, d.meter.handler().ServeHTTP},
 		{"GET /api/v1/repositories", read, d.list},
 		{"GET /api/v1/repositories/{repo}", read, d.one(d.showStatus)},
+		{"GET /api/v1/repositories/{repo}/blocks", read, d.one(d.showBlocks)},
+		{"GET /api/v1/repositories/{repo}/state", read, d.one(d.showState)},
 		{"GET /api/v1/repositories/{repo}/plan", read, d.one(d.showPlan)},
 		{"GET /api/v1/repositories/{repo}/versions/{address}", read, d.one(d.showVersions)},
 		{"GET /api/v1/repositories/{repo}/runs", read, d.one(d.showRuns)},
@@ -95,6 +99,7 @@ func (d *Daemon) harden(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
+		h.Set(daemonclient.Header, d.opts.Version)
 		if !d.knowsHost(r.Host) {
 			http.Error(w, "this daemon does not go by that name", http.StatusMisdirectedRequest)
 			return
@@ -105,9 +110,8 @@ func (d *Daemon) harden(next http.Handler) http.Handler {
 				return
 			}
 		}
-		// Who takes no answer, or sends no request, is not waited for; streams say for themselves how long.
-		rc := http.NewResponseController(w)
-		if err := errors.Join(rc.SetReadDeadline(time.Now().Add(d.times.body)), rc.SetWriteDeadline(time.Now().Add(d.times.answer))); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		// Who takes no answer is not waited for; streams say for themselves how long.
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d.times.answer)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return // it is gone
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxHook)
@@ -183,7 +187,7 @@ func (d *Daemon) rightOf(r *http.Request) (right, error) {
 func (d *Daemon) Serve(ctx context.Context, l net.Listener) error {
 	d.meter.watch(d.repos)
 	srv := &http.Server{
-		Handler: d.Handler(), ReadHeaderTimeout: d.times.header, ReadTimeout: d.times.header + d.times.body, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		Handler: d.Handler(), ReadHeaderTimeout: d.times.header, ReadTimeout: d.times.answer, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog:    slog.NewLogLogger(d.opts.Log.Handler(), slog.LevelDebug), // what strangers send is no error of ours
 		// HTTP/1 alone: connections are bounded, and so is what comes over each.
