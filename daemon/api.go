@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/report"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
-	"github.com/continuo-ml/continuo/state/bolt"
 )
 
 func (d *Daemon) ready(w http.ResponseWriter, _ *http.Request) {
@@ -43,11 +43,15 @@ func (d *Daemon) one(next func(*repo, http.ResponseWriter, *http.Request)) http.
 	}
 }
 
+// answer encodes all of it before anything is sent: half an answer must not pass for one.
 func answer(w http.ResponseWriter, v any) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "this cannot be said as JSON: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(true)
-	enc.Encode(v) //nolint:errcheck // who went away needs no answer
+	w.Write(append(raw, '\n')) //nolint:errcheck // who went away needs no answer
 }
 
 func (d *Daemon) list(w http.ResponseWriter, _ *http.Request) {
@@ -71,10 +75,13 @@ func (d *Daemon) showPlan(r *repo, w http.ResponseWriter, _ *http.Request) {
 }
 
 // snapshot reads the state, whoever writes it now.
-func (r *repo) snapshot(ctx context.Context) (*state.Snapshot, *bolt.Store, error) {
-	store := bolt.Open(r.work+"/.ml/state.db", bolt.Options{})
-	snap, err := store.Snapshot(ctx)
-	return snap, store, err
+func (r *repo) snapshot(ctx context.Context) (*state.Snapshot, state.Store, error) {
+	w, err := workspace.Bare(workspace.Options{Root: r.work, Version: r.opts.Version})
+	if err != nil {
+		return nil, nil, err
+	}
+	snap, err := w.Store.Snapshot(ctx)
+	return snap, w.Store, err
 }
 
 // address reads the address in a request's path; it answers what is none.
@@ -132,39 +139,6 @@ func (d *Daemon) showRuns(r *repo, w http.ResponseWriter, req *http.Request) {
 	}
 	slices.SortFunc(out, func(a, b *state.Run) int { return b.Started.Compare(a.Started) })
 	answer(w, out)
-}
-
-func (d *Daemon) showLog(r *repo, w http.ResponseWriter, req *http.Request) {
-	a, ok := address(w, req)
-	if !ok {
-		return
-	}
-	commit := r.recall().Attempted.Commit
-	if commit == "" {
-		http.Error(w, "nothing has run yet", http.StatusNotFound)
-		return
-	}
-	lines, err := strconv.Atoi(req.URL.Query().Get("lines"))
-	if err != nil || lines < 1 || lines > 100_000 {
-		lines = 1000
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	if err := r.logs(req.Context(), a, lines, w); err != nil {
-		http.Error(w, err.Error(), http.StatusNotFound)
-	}
-}
-
-func (r *repo) logs(ctx context.Context, a resource.Address, lines int, to io.Writer) error {
-	w, err := r.reopen(ctx)
-	if err != nil {
-		return err
-	}
-	defer w.Close() //nolint:errcheck // it only read
-	snap, err := w.Store.Snapshot(ctx)
-	if err != nil {
-		return err
-	}
-	return w.Engine.Logs(ctx, snap, a, "", false, lines, to)
 }
 
 func (d *Daemon) broken(w http.ResponseWriter, r *repo, err error) {

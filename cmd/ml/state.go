@@ -14,7 +14,6 @@ import (
 	"github.com/continuo-ml/continuo/report"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
-	"github.com/continuo-ml/continuo/state/bolt"
 )
 
 func (a *app) stateCmd() *cobra.Command {
@@ -129,7 +128,7 @@ func (a *app) stateVerifyCmd() *cobra.Command {
 }
 
 // verifiedView is what `ml state verify -json` prints.
-func verifiedView(rep bolt.Report) map[string]any {
+func verifiedView(rep state.Report) map[string]any {
 	copies := make([]map[string]any, 0, len(rep.Snapshots))
 	for _, c := range rep.Snapshots {
 		one := map[string]any{"path": c.Path, "serial": c.Serial, "sound": c.Err == nil}
@@ -191,10 +190,14 @@ func (a *app) openState(ctx context.Context) (*project, error) {
 }
 
 func (a *app) statusCmd() *cobra.Command {
-	return &cobra.Command{
+	var remote daemonFlags
+	cmd := &cobra.Command{
 		Use: "status", Short: "Show what there is and how it is", Args: cobra.NoArgs,
-		Example: "  ml status\n  ml status -json",
+		Example: "  ml status\n  ml status -json\n  ml status -daemon https://ml.example.com/r/churn",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if remote.set() {
+				return a.statusRemote(cmd.Context(), remote)
+			}
 			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
 				rows, err := p.Engine.Status(cmd.Context(), snap)
 				if err != nil {
@@ -207,13 +210,24 @@ func (a *app) statusCmd() *cobra.Command {
 					return err
 				}
 				waiting, err := p.waiting(snap)
-				if note := waitingNote(waiting); err == nil && note != "" {
-					err = report.Say(a.Out, a.style(), "\n"+note)
+				if err != nil {
+					return err
 				}
-				return err
+				return a.noteWaiting(waiting)
 			})
 		},
 	}
+	remote.add(cmd)
+	return cmd
+}
+
+// noteWaiting says under the status that plans wait.
+func (a *app) noteWaiting(waiting []waitingPlan) error {
+	note := waitingNote(waiting)
+	if note == "" {
+		return nil
+	}
+	return report.Say(a.Out, a.style(), "\n"+note)
 }
 
 func (a *app) status(rows []engine.StatusRow) error {
@@ -261,5 +275,6 @@ func (a *app) bareState() (*project, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &project{workspace.Bare(workspace.Options{Root: root})}, nil
+	w, err := workspace.Bare(workspace.Options{Root: root})
+	return &project{w}, err
 }
