@@ -129,7 +129,7 @@ func TestAProjectMovesItsStateToABucketAndBack(t *testing.T) {
 		ci.write("backend.ml.hcl", inBucket)
 		ci.run(1, ml("plan"), "not the key of the state", "ML_PROJECT_KEY")
 		ci.env = []string{"ML_PROJECT_KEY=" + strings.TrimSpace(string(key))}
-		ci.run(0, ml("plan", "-detailed-exitcode"), "No changes")
+		ci.run(0, ml("plan", "-detailed-exitcode"), "No changes", "Shown as recorded", p.dir)
 		ci.write("d.csv", "a,b\n1,2\n3,5\n")
 		ci.run(2, ml("plan", "-detailed-exitcode"), "training.t", "data")
 	})

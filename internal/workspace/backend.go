@@ -231,6 +231,9 @@ func Migrate(ctx context.Context, o Options) (from, to string, err error) {
 // copyState fills a store and compares what it holds then. One that holds the
 // same already was filled by a move that was cut short.
 func copyState(ctx context.Context, next state.Keeper, entries []state.Entry) error {
+	if entries == nil {
+		return nil // nothing to move: what is at the new place is used
+	}
 	there, err := next.Dump(ctx)
 	if err != nil && !errors.Is(err, state.ErrMoved) && !errors.Is(err, state.ErrOlder) {
 		return err
@@ -240,9 +243,6 @@ func copyState(ctx context.Context, next state.Keeper, entries []state.Entry) er
 	}
 	if there != nil {
 		return fmt.Errorf("there is another state in %s already; name a new place, or `ml init -reconfigure` to use that one", next.Where())
-	}
-	if entries == nil {
-		return nil
 	}
 	if err := next.Fill(ctx, entries); err != nil {
 		return err

@@ -29,7 +29,7 @@ type Options struct {
 	// Poll is how often a waiting Acquire looks; 0 means 1 s.
 	Poll time.Duration
 	// Patience is how long an operation is tried again while the place does not
-	// answer; 0 means 30 s.
+	// answer; 0 means 20 s.
 	Patience time.Duration
 	// Holder names this user to others, "user@host"; "" finds it out.
 	Holder string
@@ -77,7 +77,7 @@ func Open(b Blobs, opts Options) *Store {
 		opts.Poll = time.Second
 	}
 	if opts.Patience == 0 {
-		opts.Patience = 30 * time.Second
+		opts.Patience = 20 * time.Second
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
