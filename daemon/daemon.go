@@ -130,6 +130,7 @@ type repo struct {
 	public          string        // address under which people reach the daemon
 	hooked          deliveries
 	tidings         *tidings
+	apart           string // two commits of which the first does not follow the second, as the loop found
 	// git is held while the copy of the repository is written to.
 	git sync.Mutex
 
