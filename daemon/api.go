@@ -141,39 +141,6 @@ func (d *Daemon) showRuns(r *repo, w http.ResponseWriter, req *http.Request) {
 	answer(w, out)
 }
 
-func (d *Daemon) showLog(r *repo, w http.ResponseWriter, req *http.Request) {
-	a, ok := address(w, req)
-	if !ok {
-		return
-	}
-	commit := r.recall().Attempted.Commit
-	if commit == "" {
-		http.Error(w, "nothing has run yet", http.StatusNotFound)
-		return
-	}
-	lines, err := strconv.Atoi(req.URL.Query().Get("lines"))
-	if err != nil || lines < 1 || lines > 100_000 {
-		lines = 1000
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	if err := r.logs(req.Context(), a, lines, w); err != nil {
-		http.Error(w, err.Error(), http.StatusNotFound)
-	}
-}
-
-func (r *repo) logs(ctx context.Context, a resource.Address, lines int, to io.Writer) error {
-	w, err := r.reopen(ctx)
-	if err != nil {
-		return err
-	}
-	defer w.Close() //nolint:errcheck // it only read
-	snap, err := w.Store.Snapshot(ctx)
-	if err != nil {
-		return err
-	}
-	return w.Engine.Logs(ctx, snap, a, "", false, lines, to)
-}
-
 func (d *Daemon) broken(w http.ResponseWriter, r *repo, err error) {
 	r.log.Error("read the state", "error", err)
 	http.Error(w, "the state cannot be read now; the daemon's log says why", http.StatusInternalServerError)

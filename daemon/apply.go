@@ -222,6 +222,7 @@ func (r *repo) runPlan(ctx context.Context, w *workspace.Workspace, s *engine.Se
 		r.say(func(st *Status) {
 			st.Phase, st.Held, st.Opens, st.Message = Applying, nil, nil, report.Total(planned.Plan)
 		})
+		r.begins(commit, planned.Plan.Summary)
 		r.commitStatus(ctx, commit, forge.Pending, "applying: "+report.Counts(planned.Plan.Summary))
 	}
 	actx, cancel := context.WithCancelCause(ctx)
@@ -268,6 +269,7 @@ func (r *repo) applied(ctx context.Context, w *workspace.Workspace, out *engine.
 	}); err != nil {
 		return ending{}, err
 	}
+	r.ends()
 	ends, st := ending{phase: Synced, message: "the world is as the commit says"}, forge.Success
 	if len(out.Bad) > 0 {
 		bad := slices.SortedFunc(maps.Keys(out.Bad), func(a, b resource.Address) int { return strings.Compare(a.String(), b.String()) })

@@ -40,6 +40,7 @@ type Config struct {
 	// TLS and Tokens are required beyond loopback.
 	TLS          *TLS
 	Tokens       Tokens
+	Notifiers    []*Notifier
 	Repositories []*Repository
 }
 
@@ -85,6 +86,7 @@ type Repository struct {
 	Vars                    []config.VarInput
 	Policy                  Policy
 	Verify                  *Verify // nil asks for no signatures
+	Notify                  *Notify // nil tells nobody
 	Forge                   *ForgeConfig
 }
 
@@ -98,12 +100,13 @@ type ForgeConfig struct {
 const MinInterval = 5 * time.Second
 
 type fileSchema struct {
-	Data         string       `hcl:"data,optional"`
-	Listen       string       `hcl:"listen,optional"`
-	Public       string       `hcl:"public_url,optional"`
-	TLS          *TLS         `hcl:"tls,block"`
-	Tokens       *tokenBlock  `hcl:"tokens,block"`
-	Repositories []*repoBlock `hcl:"repository,block"`
+	Data         string           `hcl:"data,optional"`
+	Listen       string           `hcl:"listen,optional"`
+	Public       string           `hcl:"public_url,optional"`
+	TLS          *TLS             `hcl:"tls,block"`
+	Tokens       *tokenBlock      `hcl:"tokens,block"`
+	Notifiers    []*notifierBlock `hcl:"notifier,block"`
+	Repositories []*repoBlock     `hcl:"repository,block"`
 }
 
 type tokenBlock struct {
@@ -124,6 +127,7 @@ type repoBlock struct {
 	Credentials *credentialBlock     `hcl:"credentials,block"`
 	Policy      *policyBlock         `hcl:"policy,block"`
 	Verify      *verifyBlock         `hcl:"verify,block"`
+	Notify      *notifyBlock         `hcl:"notify,block"`
 	Forge       *forgeBlock          `hcl:"forge,block"`
 	At          hcl.Body             `hcl:",body"`
 }
@@ -243,6 +247,7 @@ func (c *checker) config(s *fileSchema) *Config {
 		conf.Tokens.Read = c.secret(t.ReadEnv, t.ReadFile, nil, "tokens.read")
 		conf.Tokens.Write = c.secret(t.WriteEnv, t.WriteFile, nil, "tokens.write")
 	}
+	conf.Notifiers = c.notifiers(s.Notifiers)
 	if err := conf.checkListen(); err != nil {
 		c.fail(nil, "The daemon would be open to everybody", "%s", err)
 	}
@@ -256,7 +261,9 @@ func (c *checker) config(s *fileSchema) *Config {
 			c.fail(&at, "Two repositories have one name", "%q stands there twice. Each needs a name of its own; the same repository may be there with several paths.", b.Name)
 		}
 		seen[b.Name] = true
-		conf.Repositories = append(conf.Repositories, c.repository(b, &at))
+		r := c.repository(b, &at)
+		r.Notify = c.notify(b.Notify, conf.Notifiers, &at)
+		conf.Repositories = append(conf.Repositories, r)
 	}
 	return conf
 }

@@ -49,6 +49,7 @@ func (r *repo) run(ctx context.Context) error {
 		if kerr != nil {
 			return kerr // what is attempted cannot be kept: going on would do things twice
 		}
+		r.news(err)
 		if errors.Is(err, state.ErrReadOnly) {
 			// What the disk holds is known to a new process only, which whoever looks after this one starts.
 			return fmt.Errorf("repository %q: %w", r.conf.Name, err)
@@ -250,6 +251,7 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.blocks = blocks
+	r.loaded = true
 	r.shown = slices.DeleteFunc(slices.Clone(r.conf.Vars), func(v config.VarInput) bool { return w.Conf.SensitiveVar(v.Name) })
 	return w, nil
 }

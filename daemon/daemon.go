@@ -40,17 +40,27 @@ type Daemon struct {
 	repos []*repo
 	meter *meters
 	times times
+
+	states, tails chan struct{} // slots for those who read a state, or follow a log
 }
 
 // New prepares the loops; nothing runs yet. It errors when a repository cannot
 // be what the file says.
 func New(conf *Config, opts Options) (*Daemon, error) {
-	d := &Daemon{conf: conf, opts: opts, meter: newMeters(opts.Version), times: patient}
+	d := &Daemon{
+		conf: conf, opts: opts, meter: newMeters(opts.Version), times: patient,
+		states: make(chan struct{}, maxStates), tails: make(chan struct{}, maxTails),
+	}
+	senders, err := d.senders(context.Background()) // it reaches nobody yet
+	if err != nil {
+		return nil, fmt.Errorf("notifiers: %w", err)
+	}
 	for _, c := range conf.Repositories {
 		r, err := d.newRepo(c)
 		if err != nil {
 			return nil, fmt.Errorf("repository %q: %w", c.Name, err)
 		}
+		r.senders = senders
 		d.repos = append(d.repos, r)
 	}
 	return d, nil
@@ -79,6 +89,11 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	if _, err := durable.ReadJSON(r.file(), &r.kept); err != nil {
 		return nil, err
 	}
+	if c.Notify != nil {
+		if r.box, err = openOutbox(dir); err != nil {
+			return nil, err
+		}
+	}
 	return r, nil
 }
 
@@ -104,6 +119,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		if r.forge != nil && r.conf.Mode != Observe {
 			g.Go(func() error { return r.runPulls(ctx) })
 			g.Go(func() error { return r.runTell(ctx) })
+		}
+		if r.box != nil {
+			g.Go(func() error { return r.runNotices(ctx) })
 		}
 	}
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
@@ -131,6 +149,9 @@ type repo struct {
 	hooked          deliveries
 	tidings         *tidings
 	apart           string // two commits of which the first does not follow the second, as the loop found
+	rowsSeen        seen
+	box             *outbox // nil tells nobody
+	senders         map[string]sender
 	// git is held while the copy of the repository is written to.
 	git sync.Mutex
 
@@ -143,6 +164,7 @@ type repo struct {
 	curves map[string]*curve // by run
 
 	followers atomic.Int32 // of logs
+	loaded    bool         // the branch's files, at least once
 }
 
 // kept is what outlives the daemon. All else is found again.

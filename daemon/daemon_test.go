@@ -119,19 +119,19 @@ func start(t *testing.T, dir, file string) *works {
 	return startWith(t, dir, file, NewForge)
 }
 
-// newWorks makes a daemon of a file; it does nothing yet.
-func newWorks(t testing.TB, dir, file string, forges func(*ForgeConfig) (Forge, error)) *Daemon {
+func startWith(t *testing.T, dir, file string, forges func(*ForgeConfig) (Forge, error)) *works {
 	t.Helper()
-	return made(t, dir, file, Options{Forges: forges})
+	return begin(t, dir, file, Options{Forges: forges})
 }
 
 // startPatient is one that waits so long for git servers and forges.
 func startPatient(t *testing.T, file string, patience time.Duration) *works {
 	t.Helper()
-	return begin(t, made(t, t.TempDir(), file, Options{Forges: NewForge, Patience: patience}))
+	return begin(t, t.TempDir(), file, Options{Forges: NewForge, Patience: patience})
 }
 
-func made(t testing.TB, dir, file string, o Options) *Daemon {
+// newDaemon makes a daemon of a file; it does nothing yet.
+func newDaemon(t testing.TB, dir, file string, o Options) *Daemon {
 	t.Helper()
 	path := filepath.Join(dir, "daemon.hcl")
 	if err := os.WriteFile(path, []byte(file), 0o644); err != nil {
@@ -156,13 +156,9 @@ func made(t testing.TB, dir, file string, o Options) *Daemon {
 	return d
 }
 
-func startWith(t *testing.T, dir, file string, forges func(*ForgeConfig) (Forge, error)) *works {
+func begin(t *testing.T, dir, file string, o Options) *works {
 	t.Helper()
-	return begin(t, newWorks(t, dir, file, forges))
-}
-
-func begin(t *testing.T, d *Daemon) *works {
-	t.Helper()
+	d := newDaemon(t, dir, file, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()

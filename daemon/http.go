@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/continuo-ml/continuo/internal/daemonclient"
 )
 
 // right is what a caller must show.
@@ -59,6 +61,8 @@ func (d *Daemon) routes() []route {
 		{"GET /metrics", read, d.meter.handler().ServeHTTP},
 		{"GET /api/v1/repositories", read, d.list},
 		{"GET /api/v1/repositories/{repo}", read, d.one(d.showStatus)},
+		{"GET /api/v1/repositories/{repo}/blocks", read, d.one(d.showBlocks)},
+		{"GET /api/v1/repositories/{repo}/state", read, d.one(d.showState)},
 		{"GET /api/v1/repositories/{repo}/plan", read, d.one(d.showPlan)},
 		{"GET /api/v1/repositories/{repo}/versions/{address}", read, d.one(d.showVersions)},
 		{"GET /api/v1/repositories/{repo}/runs", read, d.one(d.showRuns)},
@@ -95,6 +99,7 @@ func (d *Daemon) harden(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
+		h.Set(daemonclient.Header, d.opts.Version)
 		if !d.knowsHost(r.Host) {
 			http.Error(w, "this daemon does not go by that name", http.StatusMisdirectedRequest)
 			return

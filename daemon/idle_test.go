@@ -37,7 +37,7 @@ validation "v%[1]d" {
 	}
 	files["p.ml.hcl"] = text.String()
 	tm := newTeam(b, files)
-	r := newWorks(b, b.TempDir(), repository(tm, ""), NewForge).repos[0]
+	r := newDaemon(b, b.TempDir(), repository(tm, ""), Options{Forges: NewForge}).repos[0]
 	ctx := context.Background()
 	if err := r.cycle(ctx); err != nil {
 		b.Fatal(err)
@@ -86,7 +86,7 @@ func memory(tb testing.TB, line string) float64 {
 
 func TestACycleTellsOfTheBlocksWhatALookWould(t *testing.T) {
 	tm := newTeam(t, map[string]string{"p.ml.hcl": project, "train.sh": train, "data.csv": data})
-	r := newWorks(t, t.TempDir(), repository(tm, ""), NewForge).repos[0]
+	r := newDaemon(t, t.TempDir(), repository(tm, ""), Options{Forges: NewForge}).repos[0]
 	ctx := context.Background()
 	compare := func(ready int) {
 		t.Helper()

@@ -20,7 +20,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/continuo-ml/continuo/internal/forge"
 )
@@ -169,7 +168,7 @@ func TestFiftyPlantedSecretsAreFoundNowhere(t *testing.T) {
 	gits := serveGit(t, tm.dir)
 	config := fmt.Sprintf("data = \"data\"\ntokens {\n read_env = \"T_READ\"\n write_file = %q\n}\n", writeFile)
 	block := func(name, address, credentials, more string) {
-		config += fmt.Sprintf("repository %q {\n url = %q\n branch = \"master\"\n interval = \"5s\"\n mode = \"apply\"\n credentials { %s }\n%s}\n", name, address, credentials, more)
+		config += fmt.Sprintf("repository %q {\n url = %q\n branch = \"master\"\n interval = \"5s\"\n mode = \"apply\"\n credentials { %s }\n notify {\n  to = [\"team\"]\n  after = 1\n }\n%s}\n", name, address, credentials, more)
 	}
 	forgeOf := func(address, token string) string {
 		return fmt.Sprintf(" forge {\n  kind = \"gitea\"\n  url = %q\n  repo = \"team/models\"\n  %s\n  webhook_secret_file = %q\n }\n", address, token, hookFile)
@@ -177,28 +176,20 @@ func TestFiftyPlantedSecretsAreFoundNowhere(t *testing.T) {
 	block("r", gits.URL+"/"+filepath.Base(tm.dir)+"/.git", "password_env = \"T_GIT\"", "variables = {\n"+vars.String()+" }\n"+forgeOf("http://127.0.0.1:1", fmt.Sprintf("token_file = %q", forgeFile)))
 	// A server and a forge that say back what they were told in confidence.
 	block("told", leaky.URL+"/x.git", fmt.Sprintf("password_file = %q", gitFile), forgeOf(leaky.URL, "token_env = \"T_FORGE\""))
-	path := filepath.Join(dir, "daemon.hcl")
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	conf, _, diags := Load(path)
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
-	d, err := New(conf, Options{Version: "test", Exe: []string{exe}, Environ: os.Environ, Now: time.Now, Log: slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug})), Forges: func(c *ForgeConfig) (Forge, error) {
-		if c.URL == leaky.URL {
-			return NewForge(c)
-		}
-		return f, nil
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := begin(t, d)
+	// A place where people are told, whose address is a secret, and which says back what it was told.
+	t.Setenv("T_NOTIFY", leaky.URL+"/"+url.PathEscape(p.put("the address of a notifier")))
+	env("T_NOTIFY_KEY", "the key of a notifier")
+	config += "notifier \"team\" {\n type = \"webhook\"\n url_env = \"T_NOTIFY\"\n secret_env = \"T_NOTIFY_KEY\"\n}\n"
+	w := begin(t, dir, config, Options{
+		Log: slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Forges: func(c *ForgeConfig) (Forge, error) {
+			if c.URL == leaky.URL {
+				return NewForge(c)
+			}
+			return f, nil
+		},
+	})
+	d, conf := w.d, w.d.conf
 	readToken, _ := conf.Tokens.Read.Read()
 	writeToken, _ := conf.Tokens.Write.Read()
 	var events sync.WaitGroup

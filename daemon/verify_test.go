@@ -19,7 +19,8 @@ func TestOnlyWhatKnownSignersSignedIsApplied(t *testing.T) {
 	files := map[string]string{"p.ml.hcl": project, "train.sh": train, "data.csv": data}
 	first := s.commit("pgp:ada", files)
 	dir := t.TempDir()
-	w := start(t, dir, s.file(s.block(dir, s.export("ada"), "", "")))
+	file := "notifier \"log\" { type = \"log\" }\n" + s.file("notify {\n to = [\"log\"]\n on = [\"refused\"]\n}\n"+s.block(dir, s.export("ada"), "", ""))
+	w := start(t, dir, file)
 	got := w.until("the signed commit is applied", syncedAt(first))
 	if got.Trusted == nil || got.Trusted.Commit != first || got.Refused != nil {
 		t.Errorf("trusted %+v, refused %+v", got.Trusted, got.Refused)
@@ -33,6 +34,10 @@ func TestOnlyWhatKnownSignersSignedIsApplied(t *testing.T) {
 	}
 	if r := got.Refused; r.Commit != unsigned || r.Author != "Somebody" || r.Why != "it is not signed" {
 		t.Errorf("refused: %+v", r)
+	}
+	w.d.meter.watch(w.d.repos)
+	if _, body := w.get("/metrics"); !strings.Contains(body, `ml_revision_refused{repository="r"} 1`) {
+		t.Errorf("metrics: %s", body)
 	}
 	if code, body := w.get("/r/r"); code != 200 || !strings.Contains(body, "it is not signed") {
 		t.Errorf("the page: %d %s", code, body)
@@ -52,7 +57,7 @@ func TestOnlyWhatKnownSignersSignedIsApplied(t *testing.T) {
 	}
 	// A new daemon refuses it, too; taken back and signed, it is applied.
 	w.end()
-	w = start(t, dir, s.file(s.block(dir, s.export("ada"), "", "")))
+	w = start(t, dir, file)
 	got = w.until("a new daemon refuses it", func(s Status) bool { return s.Refused != nil && s.Phase == Synced })
 	if got.Applied.Commit != first {
 		t.Errorf("applied %+v", got.Applied)
@@ -62,6 +67,11 @@ func TestOnlyWhatKnownSignersSignedIsApplied(t *testing.T) {
 	w.d.repos[0].nudge()
 	if got = w.until("the signed commit is applied", syncedAt(good)); got.Refused != nil {
 		t.Errorf("still refused: %+v", got.Refused)
+	}
+	w.end()
+	log, err := os.ReadFile(filepath.Join(dir, "data", "alerts.log"))
+	if err != nil || strings.Count(string(log), `"event":"refused"`) != 2 || strings.Count(string(log), "\n") != 2 || !strings.Contains(string(log), "it is not signed") {
+		t.Errorf("told: %s, %v", log, err)
 	}
 }
 
@@ -337,9 +347,10 @@ func TestARefusedCommitDoesNotEndWhatRuns(t *testing.T) {
 	if _, body := w.get("/metrics"); strings.Contains(body, `result="superseded"`) || !strings.Contains(body, `result="done"`) {
 		t.Errorf("the unsigned commit took over: %s", body)
 	}
-	if st := f.status(unsigned); st.State != forge.Failure || !strings.Contains(st.Text, "not signed by a signer") {
-		t.Errorf("the status of the unsigned commit: %+v", st)
-	}
+	w.eventually("the unsigned commit has its status", func() bool {
+		st := f.status(unsigned)
+		return st.State == forge.Failure && strings.Contains(st.Text, "not signed by a signer")
+	})
 	// As a pull request it is planned all the same, and told what would become of it.
 	f.set(forge.Pull{Number: 1, Head: unsigned, Base: "master", Ref: "refs/pull/1/head", Open: true, Author: "eve"})
 	w.d.repos[0].nudgePulls()

@@ -17,6 +17,7 @@ import (
 	"github.com/continuo-ml/continuo/state"
 	"github.com/continuo-ml/continuo/state/bolt"
 	"github.com/continuo-ml/continuo/state/remote"
+	"github.com/continuo-ml/continuo/state/remote/kube"
 	"github.com/continuo-ml/continuo/state/remote/s3"
 )
 
@@ -68,9 +69,12 @@ func Place(b *config.Backend) string {
 	return blobs.Where()
 }
 
-func blobsOf(b *config.Backend, _ string) (remote.Blobs, error) {
-	if b.Type == "s3" {
+func blobsOf(b *config.Backend, version string) (remote.Blobs, error) {
+	switch b.Type {
+	case "s3":
 		return s3.New(s3.Options{Bucket: b.Attrs["bucket"], Prefix: b.Attrs["prefix"], Region: b.Attrs["region"], Endpoint: b.Attrs["endpoint"]}), nil
+	case "kubernetes":
+		return kube.New(kube.Options{Name: b.Attrs["name"], Namespace: b.Attrs["namespace"], Context: b.Attrs["context"], Kubeconfig: b.Attrs["kubeconfig"], Version: version}), nil
 	}
 	return nil, fmt.Errorf("this version of ml cannot keep a state in %q", b.Type)
 }

@@ -34,8 +34,7 @@ type Blobs interface {
 // Info is what List tells of an object.
 type Info struct {
 	Name     string
-	Bytes    int64
-	Modified time.Time // by the place's clock
+	Modified time.Time // by the place's clock; of what is never replaced, its creation
 }
 
 // Errors of a Blobs on which the Store branches.

@@ -61,6 +61,9 @@ func (s *Store) writeGroup(ctx context.Context, commits []*group.Commit) error {
 		good, bad, changes, err := s.apply(ctx, v, commits)
 		if (err != nil || bad > 0) && !fresh {
 			fresh = true // on what was read a while ago nobody is refused
+			for _, c := range commits {
+				c.Err = nil
+			}
 			continue
 		}
 		if err != nil || good == 0 {
@@ -261,4 +264,10 @@ func (s *Store) lease(ctx context.Context, v *view) (*state.Lease, error) {
 		return nil, nil
 	}
 	return state.ReadLease(s.over(ctx, v))
+}
+
+// Waiting is how many commits wait behind the one that is being written.
+func (s *Store) Waiting() int {
+	_, n := s.queue.Waiting()
+	return n
 }

@@ -21,14 +21,8 @@ func (s *Store) Acquire(ctx context.Context, doing string) (int64, func() error,
 	if err := ctx.Err(); err != nil {
 		return 0, nil, err
 	}
-	// The deadline bounds the wait for a holder, and not the requests.
-	asks, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			cancel(context.Cause(ctx))
-		}
-	})
-	defer func() { stop(); cancel(nil) }()
+	asks, done := patiently(ctx)
+	defer done()
 	lock := s.folderLock()
 	epoch, err := s.await(ctx, asks, lock, doing)
 	if err != nil {
@@ -47,6 +41,18 @@ func (s *Store) Acquire(ctx context.Context, doing string) (int64, func() error,
 		s.setEpoch(0)
 		return errors.Join(err, lock.giveBack())
 	}), nil
+}
+
+// patiently is ctx without its deadline: that bounds the wait for a holder, and
+// not the requests.
+func patiently(ctx context.Context) (asks context.Context, done func()) {
+	asks, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			cancel(context.Cause(ctx))
+		}
+	})
+	return asks, func() { stop(); cancel(nil) }
 }
 
 func (s *Store) setEpoch(epoch int64) {
