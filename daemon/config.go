@@ -41,6 +41,8 @@ type Config struct {
 	TLS          *TLS
 	Tokens       Tokens
 	Repositories []*Repository
+	// Leader lets several daemons stand by for one another; nil = there is but one.
+	Leader *LeaderConfig
 }
 
 // TLS are files in PEM.
@@ -102,6 +104,7 @@ type fileSchema struct {
 	Public       string       `hcl:"public_url,optional"`
 	TLS          *TLS         `hcl:"tls,block"`
 	Tokens       *tokenBlock  `hcl:"tokens,block"`
+	Leader       *leaderBlock `hcl:"leader,block"`
 	Repositories []*repoBlock `hcl:"repository,block"`
 }
 
@@ -241,6 +244,7 @@ func (c *checker) config(s *fileSchema) *Config {
 		conf.Tokens.Read = c.secret(t.ReadEnv, t.ReadFile, nil, "tokens.read")
 		conf.Tokens.Write = c.secret(t.WriteEnv, t.WriteFile, nil, "tokens.write")
 	}
+	conf.Leader = c.leader(s.Leader)
 	if err := conf.checkListen(); err != nil {
 		c.fail(nil, "The daemon would be open to everybody", "%s", err)
 	}

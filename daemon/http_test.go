@@ -162,6 +162,7 @@ func TestAFileThatIsWrongSaysWhereAndWhat(t *testing.T) {
 		"repository \"r\" {\n url = \"/x\"\n forge {\n kind = \"svn\"\n repo = \"a/b\"\n token_env = \"T\"\n }\n}":  "github, gitlab or gitea",
 		"repository \"r\" {\n url = \"/x\"\n forge {\n kind = \"gitea\"\n repo = \"a/b\"\n }\n}":                    "token_env",
 		"repository \"r\" { url = \"/x\" }\nrepository \"r\" { url = \"/y\" }":                                      "a name of its own",
+		"leader { duration = \"1s\" }\nrepository \"r\" { url = \"/x\" }":                                             "from 2s to 10m0s",
 		"listen = \"0.0.0.0:80\"\nrepository \"r\" { url = \"/x\" }":                                                "tls",
 	} {
 		file := filepath.Join(t.TempDir(), "daemon.hcl")

@@ -55,6 +55,8 @@ type Options struct {
 	Commit string
 	// LockTimeout is how long a session waits for another holder of the lease.
 	LockTimeout time.Duration
+	// Term is that of the elected leader that this process is; 0 = nobody is elected.
+	Term int64
 }
 
 // Workspace is an opened project.
@@ -159,7 +161,7 @@ func Open(ctx context.Context, o Options) (*Workspace, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Workspace{Root: o.Root, Dir: o.dir(), Key: key, Vars: o.Vars, Store: openStore(o.stateDir()), o: o}
+	w := &Workspace{Root: o.Root, Dir: o.dir(), Key: key, Vars: o.Vars, Store: bolt.Open(filepath.Join(o.stateDir(), "state.db"), bolt.Options{Term: o.Term}), o: o}
 	if w.Conf, w.Warnings, err = Load(ctx, o); err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/continuo-ml/continuo/internal/fault"
+	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/state"
 )
 
@@ -35,11 +36,11 @@ func (s *Store) Commit(ctx context.Context, base uint64, ops ...state.Op) (uint6
 	s.mu.Lock()
 	epoch := s.epoch
 	s.mu.Unlock()
-	return s.submit(ctx, state.Writer{Base: base, Epoch: epoch}, func(state.Head) []state.Op { return ops })
+	return s.submit(ctx, state.Writer{Base: base, Epoch: epoch, Term: s.opts.Term}, func(state.Head) []state.Op { return ops })
 }
 
 func (s *Store) submit(ctx context.Context, w state.Writer, ops func(state.Head) []state.Op) (uint64, error) {
-	p := &pending{writer: w, ops: ops}
+	p := &pending{writer: w, ops: ops, allowed: func() error { return fence.Check(ctx) }}
 	err := s.queue.join(ctx, p, func(group []*pending) { s.write(context.WithoutCancel(ctx), group) })
 	if err != nil {
 		return 0, err
@@ -171,7 +172,7 @@ func (s *Store) writeGroup(group []*pending, metas int) (err error) {
 		return err
 	}
 	txid := uint64(tx.ID())
-	if err := s.commitTx(tx, all); err != nil {
+	if err := s.commitTx(tx, all, group); err != nil {
 		return err
 	}
 	s.warn(s.writeWitness(head, false))
@@ -200,7 +201,7 @@ func (p *pending) apply(all *state.Overlay) error {
 }
 
 // commitTx writes the changes and syncs.
-func (s *Store) commitTx(tx *bbolt.Tx, o *state.Overlay) error {
+func (s *Store) commitTx(tx *bbolt.Tx, o *state.Overlay, group []*pending) error {
 	sealed, err := txTable{tx}.Get(state.BucketMeta, rootKey)
 	if err != nil {
 		return err
@@ -213,6 +214,12 @@ func (s *Store) commitTx(tx *bbolt.Tx, o *state.Overlay) error {
 		return err
 	}
 	fault.Point(fault.StateCommitBefore)
+	// The last moment at which nothing is written: this process may have been stopped since it began, and another one leads.
+	for _, p := range group {
+		if err := p.allowed(); err != nil {
+			return fmt.Errorf("commit to the state: %w", err)
+		}
+	}
 	err = fault.Err(fault.StateCommitSync)
 	if err == nil {
 		err = tx.Commit()

@@ -16,6 +16,8 @@ type pending struct {
 	writer state.Writer
 	// ops are made when the head is known, because a lease's epoch depends on it.
 	ops func(state.Head) []state.Op
+	// allowed errors when this process may not write any more; the same for all of one process.
+	allowed func() error
 
 	lead chan struct{} // closed when this caller is to write the next group
 	done chan struct{} // closed when serial and err are there
