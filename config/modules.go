@@ -116,9 +116,11 @@ func (l *loader) rootSchema() *syntax.BodySchema {
 		"output":   {Labels: []string{"name"}, Body: attrs("value", "description", "sensitive")},
 		"module":   {Labels: []string{"name"}, Body: free},
 		"provider": {Labels: []string{"name"}, Body: free},
-		"ml":       {Body: attrs(settingsAttrs...)},
-		"moved":    {Body: attrs("from", "to")},
-		"import":   {Body: attrs("to", "id")},
+		"ml": {Body: func() *syntax.BodySchema {
+			return &syntax.BodySchema{Attrs: settingsAttrs, Blocks: map[string]syntax.BlockSchema{"backend": {Labels: []string{"type"}, Body: backendJSON}}}
+		}},
+		"moved":  {Body: attrs("from", "to")},
+		"import": {Body: attrs("to", "id")},
 		"removed": {Body: func() *syntax.BodySchema {
 			return &syntax.BodySchema{Attrs: []string{"from"}, Blocks: map[string]syntax.BlockSchema{"lifecycle": {Body: attrs("destroy")}}}
 		}},

@@ -97,6 +97,7 @@ type Settings struct {
 	Artifacts       string
 	DefaultProvider []string // "local" when absent
 	Parallelism     int      // 0 = default
+	Backend         *Backend // nil = a file of this machine
 }
 
 // Block is one instance of a declared block.

@@ -20,7 +20,8 @@ func (r *resolver) settings(top *moduleInst) {
 		if blk == nil {
 			continue
 		}
-		attrs := r.fields(blk, settingsAttrs)
+		attrs := r.fields(blk, settingsAttrs, "backend")
+		r.backend(blk, dir == ".")
 		if a := attrs["required_version"]; a != nil {
 			r.requiredVersion(a, dir)
 		}

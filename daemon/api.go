@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/report"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
-	"github.com/continuo-ml/continuo/state/bolt"
 )
 
 func (d *Daemon) ready(w http.ResponseWriter, _ *http.Request) {
@@ -43,11 +43,15 @@ func (d *Daemon) one(next func(*repo, http.ResponseWriter, *http.Request)) http.
 	}
 }
 
+// answer encodes all of it before anything is sent: half an answer must not pass for one.
 func answer(w http.ResponseWriter, v any) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "this cannot be said as JSON: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(true)
-	enc.Encode(v) //nolint:errcheck // who went away needs no answer
+	w.Write(append(raw, '\n')) //nolint:errcheck // who went away needs no answer
 }
 
 func (d *Daemon) list(w http.ResponseWriter, _ *http.Request) {
@@ -71,10 +75,13 @@ func (d *Daemon) showPlan(r *repo, w http.ResponseWriter, _ *http.Request) {
 }
 
 // snapshot reads the state, whoever writes it now.
-func (r *repo) snapshot(ctx context.Context) (*state.Snapshot, *bolt.Store, error) {
-	store := bolt.Open(r.work+"/.ml/state.db", bolt.Options{})
-	snap, err := store.Snapshot(ctx)
-	return snap, store, err
+func (r *repo) snapshot(ctx context.Context) (*state.Snapshot, state.Store, error) {
+	w, err := workspace.Bare(workspace.Options{Root: r.work, Version: r.opts.Version})
+	if err != nil {
+		return nil, nil, err
+	}
+	snap, err := w.Store.Snapshot(ctx)
+	return snap, w.Store, err
 }
 
 // address reads the address in a request's path; it answers what is none.
@@ -152,18 +159,7 @@ func (d *Daemon) events(r *repo, w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer r.feed.leave(ch)
-	w.Header().Set("Content-Type", "text/event-stream")
-	rc := http.NewResponseController(w)
-	if err := rc.SetReadDeadline(time.Time{}); err != nil { // the request is read; what ends it is the reader's leaving
-		d.opts.Log.Warn("events", "error", err)
-	}
-	send := func(text string) bool {
-		if err := rc.SetWriteDeadline(time.Now().Add(beat)); err != nil {
-			return false
-		}
-		_, err := io.WriteString(w, text)
-		return err == nil && rc.Flush() == nil
-	}
+	send := d.stream(w).send
 	for _, n := range past {
 		if !send(eventText(n)) {
 			return

@@ -68,6 +68,10 @@ func (r *repo) apply(ctx context.Context, w *workspace.Workspace, commit string)
 // when there is none. One that is stale by now is passed over: the plan that
 // follows takes its place.
 func (r *repo) approved(ctx context.Context, w *workspace.Workspace, s *engine.Session, commit string) (*engine.Planned, bool, error) {
+	// Most cycles find no plan, and need no look at the state for it.
+	if some, err := w.AnyKept(); !some || err != nil {
+		return nil, false, err
+	}
 	snap, err := w.Store.Snapshot(ctx)
 	if err != nil {
 		return nil, false, err
@@ -121,13 +125,13 @@ func (r *repo) mayRun(ctx context.Context, w *workspace.Workspace, ses *engine.S
 			return nil, ending{}, err
 		}
 		r.say(func(s *Status) { s.Held, s.Opens = held, nil })
-		return nil, ending{Held, fmt.Sprintf("plan %s waits for an approval: %s", held.ID, strings.Join(held.Why, "; "))}, nil
+		return nil, ending{Held, fmt.Sprintf("plan %s waits for an approval: %s", held.ID, strings.Join(held.Why, "; ")), planned}, nil
 	case !d.Wait.IsZero():
 		r.say(func(s *Status) { s.Held, s.Opens = nil, &d.Wait })
 		if err := watch(ctx, ses, planned); err != nil {
 			return nil, ending{}, err
 		}
-		return nil, ending{Waiting, fmt.Sprintf("%s waits for the window that opens at %s", report.Counts(planned.Plan.Summary), d.Wait.UTC().Format("2006-01-02 15:04 UTC"))}, nil
+		return nil, ending{Waiting, fmt.Sprintf("%s waits for the window that opens at %s", report.Counts(planned.Plan.Summary), d.Wait.UTC().Format("2006-01-02 15:04 UTC")), planned}, nil
 	}
 	r.say(func(s *Status) { s.Held, s.Opens = nil, nil })
 	return planned, ending{}, nil
@@ -198,6 +202,7 @@ func (r *repo) runPlan(ctx context.Context, w *workspace.Workspace, s *engine.Se
 		r.say(func(st *Status) {
 			st.Phase, st.Held, st.Opens, st.Message = Applying, nil, nil, report.Total(planned.Plan)
 		})
+		r.begins(commit, planned.Plan.Summary)
 		r.commitStatus(ctx, commit, forge.Pending, "applying: "+report.Counts(planned.Plan.Summary))
 	}
 	actx, cancel := context.WithCancelCause(ctx)
@@ -219,7 +224,11 @@ func (r *repo) runPlan(ctx context.Context, w *workspace.Workspace, s *engine.Se
 		r.commitStatus(ctx, commit, forge.Failure, firstLines(err.Error(), 1))
 		return ending{}, err
 	}
-	return r.applied(ctx, w, out, commit, acts)
+	ends, err := r.applied(ctx, w, out, commit, acts)
+	if !acts {
+		ends.seen = planned
+	}
+	return ends, err
 }
 
 // applied notes how an apply ended.
@@ -243,10 +252,11 @@ func (r *repo) applied(ctx context.Context, w *workspace.Workspace, out *engine.
 	}); err != nil {
 		return ending{}, err
 	}
-	ends, st := ending{Synced, "the world is as the commit says"}, forge.Success
+	r.ends()
+	ends, st := ending{phase: Synced, message: "the world is as the commit says"}, forge.Success
 	if len(out.Bad) > 0 {
 		bad := slices.SortedFunc(maps.Keys(out.Bad), func(a, b resource.Address) int { return strings.Compare(a.String(), b.String()) })
-		ends, st = ending{Bad, "the verdict is bad at " + few(bad) + "; what serves stays as it was"}, forge.Failure
+		ends, st = ending{phase: Bad, message: "the verdict is bad at " + few(bad) + "; what serves stays as it was"}, forge.Failure
 	}
 	if acts || r.look().Phase != ends.phase {
 		r.commitStatus(ctx, commit, st, ends.message)
@@ -275,6 +285,9 @@ func (r *repo) supersede(ctx context.Context, commit string, cancel context.Canc
 		case <-t.C:
 		}
 		head, err := r.fetch(ctx)
+		if err == nil {
+			head, err = r.target(ctx, head)
+		}
 		if err == nil && head != commit {
 			r.log.Info("superseded", "commit", commit, "by", head)
 			cancel(errSuperseded)

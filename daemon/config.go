@@ -40,6 +40,7 @@ type Config struct {
 	// TLS and Tokens are required beyond loopback.
 	TLS          *TLS
 	Tokens       Tokens
+	Notifiers    []*Notifier
 	Repositories []*Repository
 	// Leader lets several daemons stand by for one another; nil = there is but one.
 	Leader *LeaderConfig
@@ -86,6 +87,8 @@ type Repository struct {
 	SSHKey, KnownHosts      string
 	Vars                    []config.VarInput
 	Policy                  Policy
+	Verify                  *Verify // nil asks for no signatures
+	Notify                  *Notify // nil tells nobody
 	Forge                   *ForgeConfig
 }
 
@@ -99,13 +102,14 @@ type ForgeConfig struct {
 const MinInterval = 5 * time.Second
 
 type fileSchema struct {
-	Data         string       `hcl:"data,optional"`
-	Listen       string       `hcl:"listen,optional"`
-	Public       string       `hcl:"public_url,optional"`
-	TLS          *TLS         `hcl:"tls,block"`
-	Tokens       *tokenBlock  `hcl:"tokens,block"`
-	Leader       *leaderBlock `hcl:"leader,block"`
-	Repositories []*repoBlock `hcl:"repository,block"`
+	Data         string           `hcl:"data,optional"`
+	Listen       string           `hcl:"listen,optional"`
+	Public       string           `hcl:"public_url,optional"`
+	TLS          *TLS             `hcl:"tls,block"`
+	Tokens       *tokenBlock      `hcl:"tokens,block"`
+	Notifiers    []*notifierBlock `hcl:"notifier,block"`
+	Leader       *leaderBlock     `hcl:"leader,block"`
+	Repositories []*repoBlock     `hcl:"repository,block"`
 }
 
 type tokenBlock struct {
@@ -125,6 +129,8 @@ type repoBlock struct {
 	Variables   map[string]cty.Value `hcl:"variables,optional"`
 	Credentials *credentialBlock     `hcl:"credentials,block"`
 	Policy      *policyBlock         `hcl:"policy,block"`
+	Verify      *verifyBlock         `hcl:"verify,block"`
+	Notify      *notifyBlock         `hcl:"notify,block"`
 	Forge       *forgeBlock          `hcl:"forge,block"`
 	At          hcl.Body             `hcl:",body"`
 }
@@ -245,6 +251,7 @@ func (c *checker) config(s *fileSchema) *Config {
 		conf.Tokens.Write = c.secret(t.WriteEnv, t.WriteFile, nil, "tokens.write")
 	}
 	conf.Leader = c.leader(s.Leader)
+	conf.Notifiers = c.notifiers(s.Notifiers)
 	if err := conf.checkListen(); err != nil {
 		c.fail(nil, "The daemon would be open to everybody", "%s", err)
 	}
@@ -258,7 +265,9 @@ func (c *checker) config(s *fileSchema) *Config {
 			c.fail(&at, "Two repositories have one name", "%q stands there twice. Each needs a name of its own; the same repository may be there with several paths.", b.Name)
 		}
 		seen[b.Name] = true
-		conf.Repositories = append(conf.Repositories, c.repository(b, &at))
+		r := c.repository(b, &at)
+		r.Notify = c.notify(b.Notify, conf.Notifiers, &at)
+		conf.Repositories = append(conf.Repositories, r)
 	}
 	return conf
 }
@@ -314,7 +323,7 @@ func (c *checker) repository(b *repoBlock, at *hcl.Range) *Repository {
 	for _, name := range sorted(b.Variables) {
 		r.Vars = append(r.Vars, config.VarInput{Name: name, Source: "variables of " + c.file, Value: b.Variables[name]})
 	}
-	r.Policy = c.policy(b.Policy, at)
+	r.Policy, r.Verify = c.policy(b.Policy, at), c.verify(b.Verify, at)
 	if f := b.Forge; f != nil {
 		r.Forge = &ForgeConfig{
 			Kind: f.Kind, URL: f.URL, Repo: f.Repo, Token: c.secret(f.TokenEnv, f.TokenFile, at, "the forge's token"),

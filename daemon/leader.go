@@ -20,7 +20,6 @@ import (
 	"github.com/continuo-ml/continuo/internal/leader"
 	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/state"
-	"github.com/continuo-ml/continuo/state/bolt"
 )
 
 // LeaderConfig says how several daemons on the same data agree on who works.
@@ -161,7 +160,17 @@ func (r *repo) begin(term int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.term, r.kept = term, kept{}
-	_, err := durable.ReadJSON(r.file(), &r.kept)
+	if _, err := durable.ReadJSON(r.file(), &r.kept); err != nil {
+		return err
+	}
+	if r.box == nil {
+		return nil
+	}
+	box, err := openOutbox(r.dir)
+	if err == nil {
+		box.pen = r.pen
+		r.box = box
+	}
 	return err
 }
 
@@ -199,13 +208,16 @@ func (r *repo) seize(ctx context.Context) error {
 	if err := put(); err != nil {
 		return err
 	}
-	file := filepath.Join(r.work, workspace.DotML, "state.db")
-	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(filepath.Join(r.work, workspace.DotML)); errors.Is(err, os.ErrNotExist) {
 		return nil // nothing was ever recorded
+	}
+	w, err := workspace.Bare(r.options(""))
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, seizePatience)
 	defer cancel()
-	_, release, err := bolt.Open(file, bolt.Options{Term: r.term}).Acquire(ctx, "take over")
+	_, release, err := w.Store.Acquire(ctx, "take over")
 	if err != nil {
 		return err
 	}
@@ -221,7 +233,7 @@ func (r *repo) pen() (put func() error, err error) { return r.penWithin(penPatie
 
 func (r *repo) penWithin(d time.Duration) (put func() error, err error) {
 	if r.term == 0 {
-		return func() error { return nil }, nil
+		return noPen()
 	}
 	if err := durable.MkdirAll(r.dir, 0o755); err != nil {
 		return nil, err
@@ -241,6 +253,8 @@ func (r *repo) penWithin(d time.Duration) (put func() error, err error) {
 	}
 	return l.Close, nil
 }
+
+func noPen() (put func() error, err error) { return func() error { return nil }, nil }
 
 // standby lets nobody but the leader answer for repositories: what a daemon that stands by knows of them is nothing.
 func (d *Daemon) standby(next http.Handler) http.Handler {

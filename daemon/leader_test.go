@@ -36,9 +36,10 @@ func TestADaemonThatStandsByAnswersForNobody(t *testing.T) {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
 	}
-	if code, body := a.get("/readyz"); code != 200 {
-		t.Errorf("the one that leads is not ready: %d %s", code, body)
-	}
+	a.eventually("the one that leads is ready", func() bool {
+		code, _ := a.get("/readyz")
+		return code == http.StatusOK
+	})
 	// Given up, it is taken at once, and what was kept is read anew.
 	second := tm.push("more", map[string]string{"data.csv": data + "7,8\n"})
 	a.end()

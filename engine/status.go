@@ -64,6 +64,11 @@ func (e *Engine) Status(ctx context.Context, snap *state.Snapshot) ([]StatusRow,
 	if err != nil {
 		return nil, err
 	}
+	return e.StatusOf(snap, live), nil
+}
+
+// StatusOf is Status for what was read already, by a plan that changed nothing since.
+func (e *Engine) StatusOf(snap *state.Snapshot, live planner.Live) []StatusRow {
 	rows := []StatusRow{}
 	for _, b := range e.Project.Blocks {
 		if rec := snap.Records[b.Addr]; rec != nil {
@@ -75,7 +80,7 @@ func (e *Engine) Status(ctx context.Context, snap *state.Snapshot) ([]StatusRow,
 			rows = append(rows, e.statusRow(snap, snap.Records[a], live))
 		}
 	}
-	return rows, nil
+	return rows
 }
 
 func (e *Engine) statusRow(snap *state.Snapshot, rec *state.Record, live planner.Live) StatusRow {

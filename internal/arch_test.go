@@ -28,10 +28,12 @@ var floors = []struct {
 	{`^internal/(drift|runner|gateway|gateway/capture|kube|oci|oci/ocitest)$`, 1},
 	{`^config(/internal/\w+)?$`, 1},
 	{`^state$`, 1},
-	{`^state/(bolt|statetest)$`, 2},
+	{`^state/group$`, 1.5},
+	{`^state/(bolt|remote|statetest)$`, 2},
+	{`^state/remote/(s3|kube|remotetest)$`, 2.1},
 	{`^providers$`, 2},
 	{`^planner$`, 2},
-	{`^internal/(pod|source)$`, 2},
+	{`^internal/(pod|source|windows)$`, 2},
 	{`^(providers/all|internal/daemonclient)$`, 4},
 	{`^providers/(runs|serving)$`, 2.5}, // what several providers have in common: how commands run, how rollouts end
 	{`^providers/(watch|pods)$`, 2.7},   // monitors; runs in the pods of a cluster
@@ -49,7 +51,7 @@ var floors = []struct {
 var onlyIn = map[string]string{
 	"go.etcd.io/bbolt":         `^state/bolt$`,
 	"github.com/Azure":         `^(internal/source|e2e(/.*)?)$`,
-	"github.com/aws":           `^(internal/source|e2e(/.*)?)$`,
+	"github.com/aws":           `^(internal/source|state/remote/s3|e2e(/.*)?)$`,
 	"github.com/kserve/kserve": `^providers/kserve/internal/api$`,
 	"k8s.io/client-go":         `^(internal/kube|providers/(kubernetes|kubeflow|kserve)|e2e(/.*)?)$`,
 }

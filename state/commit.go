@@ -142,7 +142,7 @@ func mayWrite(t *Overlay, h Head, w Writer) error {
 		}
 		return nil
 	}
-	l, err := readLease(t)
+	l, err := ReadLease(t)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,8 @@ func mayWrite(t *Overlay, h Head, w Writer) error {
 	return nil
 }
 
-func readLease(t Table) (*Lease, error) {
+// ReadLease returns the lease in a table, nil when nobody holds it.
+func ReadLease(t Table) (*Lease, error) {
 	raw, err := t.Get(BucketLease, BucketLease)
 	if err != nil || raw == nil {
 		return nil, err

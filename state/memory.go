@@ -135,7 +135,7 @@ func (m *memory) Acquire(ctx context.Context, doing string) (int64, func() error
 func (m *memory) locked(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l, err := readLease(m.table)
+	l, err := ReadLease(m.table)
 	if err != nil {
 		return err
 	}

@@ -22,18 +22,34 @@ import (
 //go:embed starter
 var starter embed.FS
 
-func (a *app) initCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "init", Short: "Write a starter project, or make an existing one ready", Args: cobra.NoArgs,
-		Example: "  mkdir first && cd first && ml init",
-		Long: `init makes a folder ready. An empty one gets a starter project that applies as it is.
-In one with *.ml.hcl files, modules from git are fetched and .ml/ goes into .gitignore.
-Running it again changes nothing.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.initProject(cmd) },
-	}
+// initOptions say what becomes of a state when the files name another place for it.
+type initOptions struct {
+	migrate, reconfigure, adopt bool
 }
 
-func (a *app) initProject(cmd *cobra.Command) error {
+func (a *app) initCmd() *cobra.Command {
+	var o initOptions
+	cmd := &cobra.Command{
+		Use: "init", Short: "Write a starter project, or make an existing one ready", Args: cobra.NoArgs,
+		Example: "  mkdir first && cd first && ml init\n  ml init -migrate-state",
+		Long: `init makes a folder ready. An empty one gets a starter project that applies as it is.
+In one with *.ml.hcl files, modules from git are fetched and .ml/ goes into .gitignore.
+Running it again changes nothing.
+
+When ml { backend … } names another place than the one the state is in, nothing happens
+until you say what: -migrate-state copies it there, reads it back, and ends it at the old
+place, where a copy stays; without the block it comes back to .ml/state.db. -reconfigure
+moves nothing and uses what is at the new place.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.initProject(cmd, o) },
+	}
+	cmd.Flags().BoolVar(&o.migrate, "migrate-state", false, "move the state to where the files keep it")
+	cmd.Flags().BoolVar(&o.reconfigure, "reconfigure", false, "use the state at the place that the files name, and move nothing")
+	cmd.Flags().BoolVar(&o.adopt, "adopt-local", false, "what a shared state says of processes on another machine, which is gone, is of this one now")
+	cmd.MarkFlagsMutuallyExclusive("migrate-state", "reconfigure")
+	return cmd
+}
+
+func (a *app) initProject(cmd *cobra.Command, o initOptions) error {
 	dir, err := a.projectDir()
 	if err != nil {
 		return err
@@ -55,6 +71,8 @@ func (a *app) initProject(cmd *cobra.Command) error {
 		ignored = append(ignored, "__pycache__/") // the starter's check compiles
 	} else if err := a.fetchModules(cmd); err != nil {
 		return err
+	} else if err := a.placeState(cmd, o); err != nil {
+		return err
 	}
 	if err := durable.MkdirAll(filepath.Join(dir, dotML), 0o755); err != nil {
 		return err
@@ -63,6 +81,45 @@ func (a *app) initProject(cmd *cobra.Command) error {
 		return err
 	}
 	return a.done("Ready. Next: ml plan")
+}
+
+// placeState settles where the state of a project is.
+func (a *app) placeState(cmd *cobra.Command, what initOptions) error {
+	o, err := a.workspace()
+	if err != nil {
+		return err
+	}
+	switch ctx := cmd.Context(); {
+	case what.migrate:
+		from, to, err := workspace.Migrate(ctx, o)
+		if err != nil {
+			return err
+		}
+		if from == to {
+			err = a.done("The state is in %s, where the files keep it.", to)
+		} else {
+			err = a.done("The state moved from %s to %s; a copy stays behind.", from, to)
+		}
+		if err != nil {
+			return err
+		}
+	case what.reconfigure:
+		to, err := workspace.Reconfigure(ctx, o)
+		if err != nil {
+			return err
+		}
+		if err := a.done("The state is that in %s.", to); err != nil {
+			return err
+		}
+	default:
+		if err := workspace.Follow(ctx, o); err != nil {
+			return err
+		}
+	}
+	if what.adopt {
+		return workspace.AdoptLocal(cmd.Context(), o)
+	}
+	return nil
 }
 
 func hasJSON(dir string) bool {

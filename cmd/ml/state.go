@@ -14,7 +14,6 @@ import (
 	"github.com/continuo-ml/continuo/report"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
-	"github.com/continuo-ml/continuo/state/bolt"
 )
 
 func (a *app) stateCmd() *cobra.Command {
@@ -129,7 +128,7 @@ func (a *app) stateVerifyCmd() *cobra.Command {
 }
 
 // verifiedView is what `ml state verify -json` prints.
-func verifiedView(rep bolt.Report) map[string]any {
+func verifiedView(rep state.Report) map[string]any {
 	copies := make([]map[string]any, 0, len(rep.Snapshots))
 	for _, c := range rep.Snapshots {
 		one := map[string]any{"path": c.Path, "serial": c.Serial, "sound": c.Err == nil}
@@ -276,5 +275,6 @@ func (a *app) bareState() (*project, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &project{workspace.Bare(workspace.Options{Root: root})}, nil
+	w, err := workspace.Bare(workspace.Options{Root: root})
+	return &project{w}, err
 }

@@ -35,6 +35,12 @@ type WaitingPlan struct {
 	Approval *state.Approval
 }
 
+// AnyKept says whether any plan was kept, used or not.
+func (w *Workspace) AnyKept() (bool, error) {
+	paths, err := engine.PendingPlans(filepath.Join(w.Dir, PlansFolder), "")
+	return len(paths) > 0, err
+}
+
 // Waiting lists the plans that could still run: neither used nor expired, nor
 // of another version of ml.
 func (w *Workspace) Waiting(snap *state.Snapshot) ([]WaitingPlan, error) {

@@ -20,16 +20,19 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/windows"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/all"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
-	"github.com/continuo-ml/continuo/state/bolt"
 )
 
 // DotML is the folder of state and caches in a project folder.
 const DotML = ".ml"
+
+// WindowsFolder holds what monitors found window by window, below the state folder.
+const WindowsFolder = "windows"
 
 // PlansFolder holds the plans that wait, below the state folder.
 const PlansFolder = "plans"
@@ -53,6 +56,8 @@ type Options struct {
 	Untrusted bool
 	// Commit is the commit that Root was written from; "" looks for a checkout.
 	Commit string
+	// Late leaves the state alone until somebody asks: who takes the lease first reads it after that.
+	Late bool
 	// LockTimeout is how long a session waits for another holder of the lease.
 	LockTimeout time.Duration
 	// Term is that of the elected leader that this process is; 0 = nobody is elected.
@@ -64,7 +69,7 @@ type Workspace struct {
 	Root, Dir string
 	Conf      *config.Project
 	Engine    *engine.Engine
-	Store     *bolt.Store
+	Store     state.Keeper
 	Key       []byte
 	Vars      []config.VarInput
 	// Warnings are what loading had to say.
@@ -153,21 +158,44 @@ func Fetch(ctx context.Context, o Options) ([]string, error) {
 
 // Open loads the files and makes an engine ready, and the state folder with its
 // key where there is none. The state is read while the files are loaded, for
-// those who only look.
+// those who only look (see Options.Late).
 func Open(ctx context.Context, o Options) (*Workspace, error) {
-	ahead := readAhead(ctx, o.stateDir())
 	// The key comes first: the project's digest covers sensitive values as keyed hashes.
 	key, err := makeKey(o.stateDir())
 	if err != nil {
 		return nil, err
 	}
-	w := &Workspace{Root: o.Root, Dir: o.dir(), Key: key, Vars: o.Vars, Store: bolt.Open(filepath.Join(o.stateDir(), "state.db"), bolt.Options{Term: o.Term}), o: o}
+	is, err := readBackend(o.stateDir())
+	if err != nil {
+		return nil, err
+	}
+	w := &Workspace{Root: o.Root, Dir: o.dir(), Key: key, Vars: o.Vars, o: o}
+	if w.Store, err = openKeeper(is, o); err != nil {
+		return nil, err
+	}
+	var ahead func(context.Context) (*state.Snapshot, error)
+	if !o.Late {
+		ahead = readAhead(ctx, w.Store)
+	}
 	if w.Conf, w.Warnings, err = Load(ctx, o); err != nil {
 		return nil, err
+	}
+	// A stranger's files do not say where the state is.
+	if want := w.Conf.Settings.Backend; !o.Untrusted && !want.Same(is) {
+		if err := follow(o.stateDir(), is, want); err != nil {
+			return nil, err
+		}
+		if w.Store, err = openKeeper(want, o); err != nil {
+			return nil, err
+		}
+		ahead = nil
 	}
 	w.Engine = &engine.Engine{
 		Project: w.Conf, Store: w.Store, Now: time.Now, Hash: hasher(key), Commit: o.Commit,
 		Parallel: w.Conf.Settings.Parallelism, LockTimeout: o.LockTimeout, Connect: w.connect, Prefetched: ahead,
+	}
+	w.Engine.Windows = func(a resource.Address, list []state.Window) error {
+		return windows.Append(filepath.Join(w.Dir, WindowsFolder), a, list)
 	}
 	if o.Commit == "" {
 		git := openCheckout(o.Root)
@@ -177,13 +205,16 @@ func Open(ctx context.Context, o Options) (*Workspace, error) {
 	return w, nil
 }
 
-// Bare is the state alone, for when the files cannot be loaded.
-func Bare(o Options) *Workspace {
-	return &Workspace{Root: o.Root, Dir: o.dir(), Store: openStore(o.dir()), o: o}
-}
-
-func openStore(dir string) *bolt.Store {
-	return bolt.Open(filepath.Join(dir, "state.db"), bolt.Options{})
+// Bare is the state alone, for when the files cannot be loaded, and for those
+// who want nothing else.
+func Bare(o Options) (*Workspace, error) {
+	is, err := readBackend(o.stateDir())
+	if err != nil {
+		return nil, err
+	}
+	w := &Workspace{Root: o.Root, Dir: o.dir(), o: o}
+	w.Store, err = openKeeper(is, o)
+	return w, err
 }
 
 // Close writes back caches.
@@ -230,14 +261,14 @@ func Schemas() (map[string]config.ProviderSchema, error) {
 }
 
 // readAhead starts to read the state and returns the function that waits for it.
-func readAhead(ctx context.Context, dir string) func(context.Context) (*state.Snapshot, error) {
+func readAhead(ctx context.Context, from state.Store) func(context.Context) (*state.Snapshot, error) {
 	type result struct {
 		snap *state.Snapshot
 		err  error
 	}
 	ch := make(chan result, 1)
 	go func() {
-		snap, err := openStore(dir).Snapshot(ctx)
+		snap, err := from.Snapshot(ctx)
 		ch <- result{snap, err}
 	}()
 	once := sync.OnceValues(func() (*state.Snapshot, error) {

@@ -106,14 +106,8 @@ func (s *Store) copyTo(ctx context.Context, f *os.File) error {
 	return f.Sync()
 }
 
-// Copy is a snapshot file.
-type Copy struct {
-	Path   string
-	Serial uint64
-}
-
 // Copies lists the snapshot files, newest first. It does not open them.
-func (s *Store) Copies() ([]Copy, error) {
+func (s *Store) Copies() ([]state.Copy, error) {
 	names, err := os.ReadDir(s.snapshotDir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -121,16 +115,16 @@ func (s *Store) Copies() ([]Copy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the snapshots: %w", err)
 	}
-	var copies []Copy
+	var copies []state.Copy
 	for _, n := range names {
 		digits, ok := strings.CutPrefix(n.Name(), "state-")
 		digits, ok2 := strings.CutSuffix(digits, ".db")
 		serial, err := strconv.ParseUint(digits, 10, 64)
 		if ok && ok2 && err == nil && n.Type().IsRegular() {
-			copies = append(copies, Copy{filepath.Join(s.snapshotDir(), n.Name()), serial})
+			copies = append(copies, state.Copy{Path: filepath.Join(s.snapshotDir(), n.Name()), Serial: serial})
 		}
 	}
-	slices.SortFunc(copies, func(a, b Copy) int {
+	slices.SortFunc(copies, func(a, b state.Copy) int {
 		return cmp.Or(cmp.Compare(b.Serial, a.Serial), cmp.Compare(a.Path, b.Path))
 	})
 	return copies, nil

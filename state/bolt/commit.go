@@ -18,6 +18,7 @@ import (
 	"github.com/continuo-ml/continuo/internal/fault"
 	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/state"
+	"github.com/continuo-ml/continuo/state/group"
 )
 
 // failed holds the paths on which an fsync has failed. It outlives every Store
@@ -40,30 +41,21 @@ func (s *Store) Commit(ctx context.Context, base uint64, ops ...state.Op) (uint6
 }
 
 func (s *Store) submit(ctx context.Context, w state.Writer, ops func(state.Head) []state.Op) (uint64, error) {
-	p := &pending{writer: w, ops: ops, allowed: func() error { return fence.Check(ctx) }}
-	err := s.queue.join(ctx, p, func(group []*pending) { s.write(context.WithoutCancel(ctx), group) })
-	if err != nil {
-		return 0, err
-	}
-	p.commit.Fill()
-	return p.serial, nil
+	c := &group.Commit{Writer: w, Ops: ops, Allowed: func() error { return fence.Check(ctx) }}
+	return s.queue.Submit(ctx, c, func(all []*group.Commit) { s.write(context.WithoutCancel(ctx), all) })
 }
 
 // write commits a group and leaves the outcome in each of its members.
-func (s *Store) write(ctx context.Context, group []*pending) {
+func (s *Store) write(ctx context.Context, commits []*group.Commit) {
 	s.file.Lock()
 	defer s.file.Unlock()
 	metas, err := s.mayWrite(ctx)
 	if err == nil {
-		err = guarded(func() error { return s.writeGroup(group, metas) })
+		err = guarded(func() error { return s.writeGroup(commits, metas) })
 		err = s.explain(ctx, err)
 	}
 	if err != nil {
-		for _, p := range group {
-			if p.err == nil {
-				p.serial, p.commit, p.err = 0, state.Committed{}, err
-			}
-		}
+		group.Fail(commits, err)
 	}
 }
 
@@ -136,7 +128,7 @@ func checkStructure(p *pages) error {
 
 // writeGroup runs guarded. It closes what it opened even after a panic of
 // bbolt's, in the order that cannot block: first the transaction, then the file.
-func (s *Store) writeGroup(group []*pending, metas int) (err error) {
+func (s *Store) writeGroup(commits []*group.Commit, metas int) (err error) {
 	h, err := s.open(s.opts.Timeout, false)
 	if err != nil {
 		return err
@@ -160,8 +152,8 @@ func (s *Store) writeGroup(group []*pending, metas int) (err error) {
 	}
 	all := state.NewOverlay(txTable{tx})
 	good := 0
-	for _, p := range group {
-		if p.err = p.apply(all); p.err == nil {
+	for _, c := range commits {
+		if c.Apply(all); c.Err == nil {
 			good++
 		}
 	}
@@ -172,7 +164,7 @@ func (s *Store) writeGroup(group []*pending, metas int) (err error) {
 		return err
 	}
 	txid := uint64(tx.ID())
-	if err := s.commitTx(tx, all, group); err != nil {
+	if err := s.commitTx(tx, all, commits); err != nil {
 		return err
 	}
 	s.warn(s.writeWitness(head, false))
@@ -185,23 +177,8 @@ func (s *Store) writeGroup(group []*pending, metas int) (err error) {
 	return nil
 }
 
-// apply puts one commit on top of those before it, all or nothing.
-func (p *pending) apply(all *state.Overlay) error {
-	head, err := state.ReadHead(all)
-	if err != nil {
-		return err
-	}
-	own := state.NewOverlay(all)
-	if p.commit, err = state.CommitTo(own, p.writer, p.ops(head)); err != nil {
-		return err
-	}
-	p.serial = p.commit.Serial
-	own.MergeInto(all)
-	return nil
-}
-
 // commitTx writes the changes and syncs.
-func (s *Store) commitTx(tx *bbolt.Tx, o *state.Overlay, group []*pending) error {
+func (s *Store) commitTx(tx *bbolt.Tx, o *state.Overlay, commits []*group.Commit) error {
 	sealed, err := txTable{tx}.Get(state.BucketMeta, rootKey)
 	if err != nil {
 		return err
@@ -215,10 +192,8 @@ func (s *Store) commitTx(tx *bbolt.Tx, o *state.Overlay, group []*pending) error
 	}
 	fault.Point(fault.StateCommitBefore)
 	// The last moment at which nothing is written: this process may have been stopped since it began, and another one leads.
-	for _, p := range group {
-		if err := p.allowed(); err != nil {
-			return fmt.Errorf("commit to the state: %w", err)
-		}
+	if err := group.Allowed(commits); err != nil {
+		return fmt.Errorf("commit to the state: %w", err)
 	}
 	err = fault.Err(fault.StateCommitSync)
 	if err == nil {

@@ -42,9 +42,8 @@ func TestConcurrentCommitsAreGroupedAndEachGetsItsOwnOutcome(t *testing.T) {
 		wg.Go(func() { serials[i], errs[i] = s.Commit(t.Context(), 0, ops...) })
 	}
 	waitFor(t, func() bool {
-		s.queue.mu.Lock()
-		defer s.queue.mu.Unlock()
-		return len(s.queue.waiting) >= n-1
+		_, waiting := s.queue.Waiting()
+		return waiting >= n-1
 	})
 	s.file.RUnlock()
 	wg.Wait()
@@ -127,9 +126,8 @@ func heldStore(t *testing.T) (*Store, <-chan error) {
 // queued says whether a commit is being written and n wait behind it.
 func queued(s *Store, n int) func() bool {
 	return func() bool {
-		s.queue.mu.Lock()
-		defer s.queue.mu.Unlock()
-		return s.queue.busy && len(s.queue.waiting) == n
+		writing, waiting := s.queue.Waiting()
+		return writing && waiting == n
 	}
 }
 

@@ -165,7 +165,10 @@ func (s *Store) read(ctx context.Context, fn func(f *os.File, p *pages) error) e
 
 // create makes an empty state at path, whole or not at all: a temporary file is
 // filled, synced and then given the name, if nobody else has taken it by then.
-func (s *Store) create() (err error) {
+func (s *Store) create() error { return s.createAs(fill) }
+
+// createAs is create with another content.
+func (s *Store) createAs(fill func(path string) error) (err error) {
 	dir := s.dir()
 	if err := durable.MkdirAll(dir, 0o755); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
+	"github.com/continuo-ml/continuo/state/group"
 )
 
 // Options of a Store. The zero value is what commands use.
@@ -42,14 +43,14 @@ type Store struct {
 	// the polling lock that is needed between processes.
 	file sync.RWMutex
 
-	queue queue
+	queue group.Queue
 
 	mu      sync.Mutex
 	epoch   int64 // of the lease taken through this Store, 0 for none
 	checked stamp // the file as it was last found or left whole
 }
 
-var _ state.Store = (*Store)(nil)
+var _ state.Keeper = (*Store)(nil)
 
 // Open returns the Store at path. It touches nothing: a state that is not there
 // yet reads as empty and is made by the first commit.
@@ -68,6 +69,9 @@ func Open(path string, opts Options) *Store {
 
 // Path is the file's path.
 func (s *Store) Path() string { return s.path }
+
+// Where is the file's path.
+func (s *Store) Where() string { return s.path }
 
 func (s *Store) dir() string { return filepath.Dir(s.path) }
 
