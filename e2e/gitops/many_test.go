@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -125,5 +126,13 @@ func TestPushToComment(t *testing.T) {
 	if comments := must[[]gitea.Said](t)(w.owner.Comments(t.Context(), w.repo, n)); len(comments) != 1 {
 		t.Errorf("%d comments", len(comments))
 	}
+	var own []time.Duration // the daemon's part of it
+	for _, m := range regexp.MustCompile(`msg=commented .* took=(\S+)`).FindAllStringSubmatch(w.said.String(), -1) {
+		own = append(own, must[time.Duration](t)(time.ParseDuration(m[1])))
+	}
+	if len(own) <= pushes {
+		t.Errorf("%d comments in the daemon's log", len(own))
+	}
+	t.Logf("of which planning and writing, by the daemon's log: p50 %s, p95 %s, max %s", percentile(own, 0.5), percentile(own, 0.95), percentile(own, 1))
 	t.Logf("from push to comment, %d pushes, 102 blocks (load %s before, %s after): p50 %s, p95 %s, max %s", pushes, before, load(), percentile(times, 0.5), percentile(times, 0.95), percentile(times, 1))
 }
