@@ -43,11 +43,15 @@ func (d *Daemon) one(next func(*repo, http.ResponseWriter, *http.Request)) http.
 	}
 }
 
+// answer encodes all of it before anything is sent: half an answer must not pass for one.
 func answer(w http.ResponseWriter, v any) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "this cannot be said as JSON: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(true)
-	enc.Encode(v) //nolint:errcheck // who went away needs no answer
+	w.Write(append(raw, '\n')) //nolint:errcheck // who went away needs no answer
 }
 
 func (d *Daemon) list(w http.ResponseWriter, _ *http.Request) {
@@ -137,39 +141,6 @@ func (d *Daemon) showRuns(r *repo, w http.ResponseWriter, req *http.Request) {
 	answer(w, out)
 }
 
-func (d *Daemon) showLog(r *repo, w http.ResponseWriter, req *http.Request) {
-	a, ok := address(w, req)
-	if !ok {
-		return
-	}
-	commit := r.recall().Attempted.Commit
-	if commit == "" {
-		http.Error(w, "nothing has run yet", http.StatusNotFound)
-		return
-	}
-	lines, err := strconv.Atoi(req.URL.Query().Get("lines"))
-	if err != nil || lines < 1 || lines > 100_000 {
-		lines = 1000
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	if err := r.logs(req.Context(), a, lines, w); err != nil {
-		http.Error(w, err.Error(), http.StatusNotFound)
-	}
-}
-
-func (r *repo) logs(ctx context.Context, a resource.Address, lines int, to io.Writer) error {
-	w, err := r.reopen(ctx)
-	if err != nil {
-		return err
-	}
-	defer w.Close() //nolint:errcheck // it only read
-	snap, err := w.Store.Snapshot(ctx)
-	if err != nil {
-		return err
-	}
-	return w.Engine.Logs(ctx, snap, a, "", false, lines, to)
-}
-
 func (d *Daemon) broken(w http.ResponseWriter, r *repo, err error) {
 	r.log.Error("read the state", "error", err)
 	http.Error(w, "the state cannot be read now; the daemon's log says why", http.StatusInternalServerError)
@@ -188,18 +159,7 @@ func (d *Daemon) events(r *repo, w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer r.feed.leave(ch)
-	w.Header().Set("Content-Type", "text/event-stream")
-	rc := http.NewResponseController(w)
-	if err := rc.SetReadDeadline(time.Time{}); err != nil { // the request is read; what ends it is the reader's leaving
-		d.opts.Log.Warn("events", "error", err)
-	}
-	send := func(text string) bool {
-		if err := rc.SetWriteDeadline(time.Now().Add(beat)); err != nil {
-			return false
-		}
-		_, err := io.WriteString(w, text)
-		return err == nil && rc.Flush() == nil
-	}
+	send := d.stream(w).send
 	for _, n := range past {
 		if !send(eventText(n)) {
 			return

@@ -67,6 +67,10 @@ func (r *repo) apply(ctx context.Context, w *workspace.Workspace, commit string)
 // when there is none. One that is stale by now is passed over: the plan that
 // follows takes its place.
 func (r *repo) approved(ctx context.Context, w *workspace.Workspace, s *engine.Session, commit string) (*engine.Planned, bool, error) {
+	// Most cycles find no plan, and need no look at the state for it.
+	if some, err := w.AnyKept(); !some || err != nil {
+		return nil, false, err
+	}
 	snap, err := w.Store.Snapshot(ctx)
 	if err != nil {
 		return nil, false, err
@@ -102,7 +106,7 @@ func (r *repo) mayRun(ctx context.Context, w *workspace.Workspace, ses *engine.S
 	}
 	rewritten := false
 	if applied := r.recall().Applied.Commit; applied != "" {
-		follows, err := r.mirror.Descends(ctx, commit, applied)
+		follows, err := r.follows(ctx, commit, applied)
 		if err != nil {
 			return nil, ending{}, err
 		}
@@ -120,16 +124,37 @@ func (r *repo) mayRun(ctx context.Context, w *workspace.Workspace, ses *engine.S
 			return nil, ending{}, err
 		}
 		r.say(func(s *Status) { s.Held, s.Opens = held, nil })
-		return nil, ending{Held, fmt.Sprintf("plan %s waits for an approval: %s", held.ID, strings.Join(held.Why, "; "))}, nil
+		return nil, ending{Held, fmt.Sprintf("plan %s waits for an approval: %s", held.ID, strings.Join(held.Why, "; ")), planned}, nil
 	case !d.Wait.IsZero():
 		r.say(func(s *Status) { s.Held, s.Opens = nil, &d.Wait })
 		if err := watch(ctx, ses, planned); err != nil {
 			return nil, ending{}, err
 		}
-		return nil, ending{Waiting, fmt.Sprintf("%s waits for the window that opens at %s", report.Counts(planned.Plan.Summary), d.Wait.UTC().Format("2006-01-02 15:04 UTC"))}, nil
+		return nil, ending{Waiting, fmt.Sprintf("%s waits for the window that opens at %s", report.Counts(planned.Plan.Summary), d.Wait.UTC().Format("2006-01-02 15:04 UTC")), planned}, nil
 	}
 	r.say(func(s *Status) { s.Held, s.Opens = nil, nil })
 	return planned, ending{}, nil
+}
+
+// follows says whether a commit of the branch has another among its ancestors. A
+// branch on which more has happened than a fetch brings is looked at deeper, once.
+func (r *repo) follows(ctx context.Context, commit, before string) (bool, error) {
+	follows, err := r.mirror.Descends(ctx, commit, before)
+	if follows || err != nil || r.apart == commit+before {
+		return follows, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.patience())
+	defer cancel()
+	r.git.Lock()
+	err = r.mirror.Deepen(ctx, r.branch())
+	r.git.Unlock()
+	if err != nil {
+		return false, fmt.Errorf("whether the commit follows the one that was applied is not known: %w", err)
+	}
+	if follows, err = r.mirror.Descends(ctx, commit, before); err == nil && !follows {
+		r.apart = commit + before
+	}
+	return follows, err
 }
 
 // watch records the due windows of monitors, which wait for no approval.
@@ -197,6 +222,7 @@ func (r *repo) runPlan(ctx context.Context, w *workspace.Workspace, s *engine.Se
 		r.say(func(st *Status) {
 			st.Phase, st.Held, st.Opens, st.Message = Applying, nil, nil, report.Total(planned.Plan)
 		})
+		r.begins(commit, planned.Plan.Summary)
 		r.commitStatus(ctx, commit, forge.Pending, "applying: "+report.Counts(planned.Plan.Summary))
 	}
 	actx, cancel := context.WithCancelCause(ctx)
@@ -218,7 +244,11 @@ func (r *repo) runPlan(ctx context.Context, w *workspace.Workspace, s *engine.Se
 		r.commitStatus(ctx, commit, forge.Failure, firstLines(err.Error(), 1))
 		return ending{}, err
 	}
-	return r.applied(ctx, w, out, commit, acts)
+	ends, err := r.applied(ctx, w, out, commit, acts)
+	if !acts {
+		ends.seen = planned
+	}
+	return ends, err
 }
 
 // applied notes how an apply ended.
@@ -239,10 +269,11 @@ func (r *repo) applied(ctx context.Context, w *workspace.Workspace, out *engine.
 	}); err != nil {
 		return ending{}, err
 	}
-	ends, st := ending{Synced, "the world is as the commit says"}, forge.Success
+	r.ends()
+	ends, st := ending{phase: Synced, message: "the world is as the commit says"}, forge.Success
 	if len(out.Bad) > 0 {
 		bad := slices.SortedFunc(maps.Keys(out.Bad), func(a, b resource.Address) int { return strings.Compare(a.String(), b.String()) })
-		ends, st = ending{Bad, "the verdict is bad at " + few(bad) + "; what serves stays as it was"}, forge.Failure
+		ends, st = ending{phase: Bad, message: "the verdict is bad at " + few(bad) + "; what serves stays as it was"}, forge.Failure
 	}
 	if acts || r.look().Phase != ends.phase {
 		r.commitStatus(ctx, commit, st, ends.message)
@@ -271,6 +302,9 @@ func (r *repo) supersede(ctx context.Context, commit string, cancel context.Canc
 		case <-t.C:
 		}
 		head, err := r.fetch(ctx)
+		if err == nil {
+			head, err = r.target(ctx, head)
+		}
 		if err == nil && head != commit {
 			r.log.Info("superseded", "commit", commit, "by", head)
 			cancel(errSuperseded)

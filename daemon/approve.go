@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/fault"
 	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/resource"
@@ -42,10 +43,12 @@ func (r *repo) approve(ctx context.Context, id, by string) (*state.Approval, err
 	if err != nil {
 		return nil, err
 	}
+	fault.Point(fault.DaemonApproveBefore)
 	given, err := s.Approve(ctx, saved, by)
 	if err = errors.Join(err, s.Close()); err != nil {
 		return nil, err
 	}
+	fault.Point(fault.DaemonApproveAfter)
 	r.say(func(st *Status) {
 		if st.Held != nil && st.Held.ID == held.ID {
 			h := *st.Held

@@ -54,30 +54,45 @@ func (r *repo) commands(ctx context.Context, p forge.Pull) error {
 		if c.ID <= k.Seen {
 			continue
 		}
+		cmd, ok := parseCommand(c.Body)
+		ok = ok && !strings.EqualFold(c.Author, me)
+		has := forge.None
+		var asked error
+		if ok {
+			if has, asked = r.forge.Permission(ctx, c.Author); away(asked) {
+				return asked // nothing was done for it yet: it is looked at again
+			}
+		}
 		// Noted first: a command that a crash cut off is asked for again by a person, never done twice.
 		if err := r.keepPull(p.Number, func(kp *keptPull) { kp.Seen = max(kp.Seen, c.ID) }); err != nil {
 			return err
 		}
-		cmd, ok := parseCommand(c.Body)
-		if !ok || strings.EqualFold(c.Author, me) {
+		if !ok {
 			continue
 		}
-		if _, err := r.forge.Reply(ctx, p.Number, r.obey(ctx, p, c.Author, cmd)); err != nil {
+		if _, err := r.forge.Reply(ctx, p.Number, r.obey(ctx, p, request{who: c.Author, has: has, asked: asked, command: cmd})); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// obey does what was asked for and says what came of it. What somebody may is
-// asked from the forge at this moment.
-func (r *repo) obey(ctx context.Context, p forge.Pull, who string, cmd command) string {
-	has, err := r.forge.Permission(ctx, who)
-	if err != nil {
-		r.log.Warn("permission", "user", who, "error", err)
+// request is a command with who gave it, and what they may, asked from the forge at this moment.
+type request struct {
+	command
+	who   string
+	has   forge.Permission
+	asked error // why it is not known
+}
+
+// obey does what was asked for and says what came of it.
+func (r *repo) obey(ctx context.Context, p forge.Pull, req request) string {
+	who, cmd := req.who, req.command
+	if req.asked != nil {
+		r.log.Warn("permission", "user", who, "error", req.asked)
 		return "The forge does not say what you may here just now. Try again."
 	}
-	if has < cmd.needs() {
+	if req.has < cmd.needs() {
 		r.log.Info("refused", "user", who, "command", cmd.verb, "pull", p.Number)
 		return fmt.Sprintf("`ml %s` needs the right to %s this repository.", cmd.verb, strings.ToLower(cmd.needs().String()))
 	}

@@ -40,6 +40,7 @@ type Config struct {
 	// TLS and Tokens are required beyond loopback.
 	TLS          *TLS
 	Tokens       Tokens
+	Notifiers    []*Notifier
 	Repositories []*Repository
 }
 
@@ -84,6 +85,8 @@ type Repository struct {
 	SSHKey, KnownHosts      string
 	Vars                    []config.VarInput
 	Policy                  Policy
+	Verify                  *Verify // nil asks for no signatures
+	Notify                  *Notify // nil tells nobody
 	Forge                   *ForgeConfig
 }
 
@@ -97,12 +100,13 @@ type ForgeConfig struct {
 const MinInterval = 5 * time.Second
 
 type fileSchema struct {
-	Data         string       `hcl:"data,optional"`
-	Listen       string       `hcl:"listen,optional"`
-	Public       string       `hcl:"public_url,optional"`
-	TLS          *TLS         `hcl:"tls,block"`
-	Tokens       *tokenBlock  `hcl:"tokens,block"`
-	Repositories []*repoBlock `hcl:"repository,block"`
+	Data         string           `hcl:"data,optional"`
+	Listen       string           `hcl:"listen,optional"`
+	Public       string           `hcl:"public_url,optional"`
+	TLS          *TLS             `hcl:"tls,block"`
+	Tokens       *tokenBlock      `hcl:"tokens,block"`
+	Notifiers    []*notifierBlock `hcl:"notifier,block"`
+	Repositories []*repoBlock     `hcl:"repository,block"`
 }
 
 type tokenBlock struct {
@@ -122,6 +126,8 @@ type repoBlock struct {
 	Variables   map[string]cty.Value `hcl:"variables,optional"`
 	Credentials *credentialBlock     `hcl:"credentials,block"`
 	Policy      *policyBlock         `hcl:"policy,block"`
+	Verify      *verifyBlock         `hcl:"verify,block"`
+	Notify      *notifyBlock         `hcl:"notify,block"`
 	Forge       *forgeBlock          `hcl:"forge,block"`
 	At          hcl.Body             `hcl:",body"`
 }
@@ -241,6 +247,7 @@ func (c *checker) config(s *fileSchema) *Config {
 		conf.Tokens.Read = c.secret(t.ReadEnv, t.ReadFile, nil, "tokens.read")
 		conf.Tokens.Write = c.secret(t.WriteEnv, t.WriteFile, nil, "tokens.write")
 	}
+	conf.Notifiers = c.notifiers(s.Notifiers)
 	if err := conf.checkListen(); err != nil {
 		c.fail(nil, "The daemon would be open to everybody", "%s", err)
 	}
@@ -254,7 +261,9 @@ func (c *checker) config(s *fileSchema) *Config {
 			c.fail(&at, "Two repositories have one name", "%q stands there twice. Each needs a name of its own; the same repository may be there with several paths.", b.Name)
 		}
 		seen[b.Name] = true
-		conf.Repositories = append(conf.Repositories, c.repository(b, &at))
+		r := c.repository(b, &at)
+		r.Notify = c.notify(b.Notify, conf.Notifiers, &at)
+		conf.Repositories = append(conf.Repositories, r)
 	}
 	return conf
 }
@@ -310,7 +319,7 @@ func (c *checker) repository(b *repoBlock, at *hcl.Range) *Repository {
 	for _, name := range sorted(b.Variables) {
 		r.Vars = append(r.Vars, config.VarInput{Name: name, Source: "variables of " + c.file, Value: b.Variables[name]})
 	}
-	r.Policy = c.policy(b.Policy, at)
+	r.Policy, r.Verify = c.policy(b.Policy, at), c.verify(b.Verify, at)
 	if f := b.Forge; f != nil {
 		r.Forge = &ForgeConfig{
 			Kind: f.Kind, URL: f.URL, Repo: f.Repo, Token: c.secret(f.TokenEnv, f.TokenFile, at, "the forge's token"),

@@ -17,6 +17,7 @@ import (
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/report"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 // who is what approvals, plans and leases call the daemon.
@@ -30,7 +31,8 @@ const (
 	settle = 2 * time.Second
 )
 
-// run is the loop. It ends with ctx, and never because a cycle failed.
+// run is the loop. It ends with ctx, or when what was done cannot be written down
+// any more; never because a cycle failed otherwise.
 func (r *repo) run(ctx context.Context) error {
 	defer func() {
 		if serr := r.watching.stop(); serr != nil {
@@ -46,6 +48,11 @@ func (r *repo) run(ctx context.Context) error {
 		wait, kerr := r.ended(err, began)
 		if kerr != nil {
 			return kerr // what is attempted cannot be kept: going on would do things twice
+		}
+		r.news(err)
+		if errors.Is(err, state.ErrReadOnly) {
+			// What the disk holds is known to a new process only, which whoever looks after this one starts.
+			return fmt.Errorf("repository %q: %w", r.conf.Name, err)
 		}
 		t := time.NewTimer(wait)
 		select {
@@ -140,7 +147,7 @@ func (r *repo) branch() string { return "refs/heads/" + r.conf.Branch }
 
 // fetch looks at the branch and notes its newest commit.
 func (r *repo) fetch(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, fetchPatience)
+	ctx, cancel := context.WithTimeout(ctx, r.patience())
 	defer cancel()
 	r.git.Lock()
 	defer r.git.Unlock()
@@ -174,6 +181,9 @@ func (r *repo) cycle(ctx context.Context) error {
 			return err
 		}
 	}
+	if head, err = r.target(ctx, head); err != nil {
+		return err
+	}
 	w, err := r.open(ctx, head)
 	if err != nil {
 		return err
@@ -197,7 +207,7 @@ func (r *repo) cycle(ctx context.Context) error {
 		return ctx.Err()
 	}
 	// Rows first: who sees the phase sees the blocks that belong to it.
-	if err = errors.Join(err, r.rows(ctx, w)); err == nil {
+	if err = errors.Join(err, r.rows(ctx, w, ends.seen)); err == nil {
 		r.say(func(s *Status) { s.Phase, s.Message = ends.phase, ends.message })
 	}
 	return err
@@ -207,6 +217,8 @@ func (r *repo) cycle(ctx context.Context) error {
 type ending struct {
 	phase   Phase
 	message string
+	// seen is the plan after which nothing was done: what it read is how things stand. It may be nil.
+	seen *engine.Planned
 }
 
 func errText(err error) string {
@@ -235,8 +247,11 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 		return nil, worded(err)
 	}
 	w.Engine.Emit = r.event
+	blocks := blocksOf(w.Conf)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.blocks = blocks
+	r.loaded = true
 	r.shown = slices.DeleteFunc(slices.Clone(r.conf.Vars), func(v config.VarInput) bool { return w.Conf.SensitiveVar(v.Name) })
 	return w, nil
 }
@@ -244,7 +259,7 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 func (r *repo) options(commit string) workspace.Options {
 	return workspace.Options{
 		Root: r.work, Vars: r.conf.Vars, Version: r.opts.Version, Exe: r.opts.Exe, Environ: r.opts.Environ,
-		Commit: commit, LockTimeout: 5 * time.Second,
+		Commit: commit, LockTimeout: 5 * time.Second, Late: r.conf.Mode == Apply,
 	}
 }
 
@@ -268,8 +283,12 @@ func (r *repo) event(ev resource.Event) {
 	}
 }
 
-// rows reads how every block stands.
-func (r *repo) rows(ctx context.Context, w *workspace.Workspace) error {
+// rows tells how every block stands, and reads it unless a plan has just done so.
+func (r *repo) rows(ctx context.Context, w *workspace.Workspace, seen *engine.Planned) error {
+	if seen != nil {
+		r.keepRows(w.Engine.StatusOf(seen.Input.Prior, seen.Input.Live))
+		return nil
+	}
 	snap, err := w.Store.Snapshot(ctx)
 	if err != nil {
 		return err
@@ -278,9 +297,13 @@ func (r *repo) rows(ctx context.Context, w *workspace.Workspace) error {
 	if err != nil {
 		return err
 	}
+	r.keepRows(rows)
+	return nil
+}
+
+func (r *repo) keepRows(rows []engine.StatusRow) {
 	r.meter.blocks(r.conf.Name, rows)
 	r.say(func(s *Status) { s.Blocks = rows })
-	return nil
 }
 
 func (r *repo) observe(ctx context.Context, w *workspace.Workspace) (ending, error) {
@@ -288,7 +311,7 @@ func (r *repo) observe(ctx context.Context, w *workspace.Workspace) (ending, err
 	if err != nil {
 		return ending{}, err
 	}
-	return ending{Synced, report.Plural(len(snap.Records), "block is", "blocks are") + " recorded; the daemon only watches"}, nil
+	return ending{phase: Synced, message: report.Plural(len(snap.Records), "block is", "blocks are") + " recorded; the daemon only watches"}, nil
 }
 
 func (r *repo) plan(ctx context.Context, w *workspace.Workspace) (ending, error) {
@@ -301,9 +324,9 @@ func (r *repo) plan(ctx context.Context, w *workspace.Workspace) (ending, error)
 	case report.Failed(planned.Plan):
 		return ending{}, planError(planned.Plan)
 	case report.Changes(planned.Plan):
-		return ending{Differs, report.Total(planned.Plan)}, nil
+		return ending{Differs, report.Total(planned.Plan), planned}, nil
 	}
-	return ending{Synced, report.Total(planned.Plan)}, nil
+	return ending{Synced, report.Total(planned.Plan), planned}, nil
 }
 
 func planError(p *planner.Plan) error {

@@ -1,12 +1,14 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -15,6 +17,7 @@ import (
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/daemon/internal/mirror"
 	"github.com/continuo-ml/continuo/internal/durable"
+	"github.com/continuo-ml/continuo/internal/fault"
 )
 
 // Options are what the program brings.
@@ -24,6 +27,8 @@ type Options struct {
 	Environ func() []string
 	Log     *slog.Logger
 	Now     func() time.Time
+	// Patience bounds one look at a git server or a forge; 0 is two minutes.
+	Patience time.Duration
 	// Forges makes the client for a repository's forge; a seam for tests.
 	Forges func(*ForgeConfig) (Forge, error)
 }
@@ -34,17 +39,28 @@ type Daemon struct {
 	opts  Options
 	repos []*repo
 	meter *meters
+	times times
+
+	states, tails chan struct{} // slots for those who read a state, or follow a log
 }
 
 // New prepares the loops; nothing runs yet. It errors when a repository cannot
 // be what the file says.
 func New(conf *Config, opts Options) (*Daemon, error) {
-	d := &Daemon{conf: conf, opts: opts, meter: newMeters(opts.Version)}
+	d := &Daemon{
+		conf: conf, opts: opts, meter: newMeters(opts.Version), times: patient,
+		states: make(chan struct{}, maxStates), tails: make(chan struct{}, maxTails),
+	}
+	senders, err := d.senders(context.Background()) // it reaches nobody yet
+	if err != nil {
+		return nil, fmt.Errorf("notifiers: %w", err)
+	}
 	for _, c := range conf.Repositories {
 		r, err := d.newRepo(c)
 		if err != nil {
 			return nil, fmt.Errorf("repository %q: %w", c.Name, err)
 		}
+		r.senders = senders
 		d.repos = append(d.repos, r)
 	}
 	return d, nil
@@ -60,9 +76,10 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.Whole = c.Verify != nil
 	r := &repo{
 		conf: c, dir: dir, work: filepath.Join(dir, "work"), mirror: m, opts: d.opts, meter: d.meter,
-		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), feed: newFeed(), public: d.conf.Public,
+		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), feed: newFeed(), tidings: newTidings(), public: d.conf.Public,
 	}
 	if c.Forge != nil {
 		if r.forge, err = d.opts.Forges(c.Forge); err != nil {
@@ -71,6 +88,11 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	}
 	if _, err := durable.ReadJSON(r.file(), &r.kept); err != nil {
 		return nil, err
+	}
+	if c.Notify != nil {
+		if r.box, err = openOutbox(dir); err != nil {
+			return nil, err
+		}
 	}
 	return r, nil
 }
@@ -96,6 +118,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		g.Go(func() error { return r.run(ctx) })
 		if r.forge != nil && r.conf.Mode != Observe {
 			g.Go(func() error { return r.runPulls(ctx) })
+			g.Go(func() error { return r.runTell(ctx) })
+		}
+		if r.box != nil {
+			g.Go(func() error { return r.runNotices(ctx) })
 		}
 	}
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
@@ -121,13 +147,24 @@ type repo struct {
 	watching        *watched      // the loop's own
 	public          string        // address under which people reach the daemon
 	hooked          deliveries
+	tidings         *tidings
+	apart           string // two commits of which the first does not follow the second, as the loop found
+	rowsSeen        seen
+	box             *outbox // nil tells nobody
+	senders         map[string]sender
 	// git is held while the copy of the repository is written to.
 	git sync.Mutex
 
 	mu     sync.Mutex
 	kept   kept
 	status Status
+	quiet  time.Time         // until then the forge takes no request
 	shown  []config.VarInput // variables that the branch does not call sensitive
+	blocks []declared        // of the files that were loaded last
+	curves map[string]*curve // by run
+
+	followers atomic.Int32 // of logs
+	loaded    bool         // the branch's files, at least once
 }
 
 // kept is what outlives the daemon. All else is found again.
@@ -135,6 +172,8 @@ type kept struct {
 	Observed  Revision         `json:"observed"`
 	Attempted Revision         `json:"attempted"`
 	Applied   Revision         `json:"applied"`
+	Trusted   Revision         `json:"trusted,omitzero"`   // the newest whose signatures were good
+	Root      string           `json:"root,omitempty"`     // verify.trust, as it was taken over
 	Failures  int              `json:"failures,omitempty"` // in a row
 	Pulls     map[int]keptPull `json:"pulls,omitempty"`
 }
@@ -152,7 +191,12 @@ func (r *repo) keep(change func(*kept)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change(&r.kept)
-	return durable.WriteJSON(r.file(), r.kept)
+	fault.Point(fault.DaemonKeepBefore)
+	if err := durable.WriteJSON(r.file(), r.kept); err != nil {
+		return err
+	}
+	fault.Point(fault.DaemonKeepAfter)
+	return nil
 }
 
 // openVars are the variables that a pull request may know: none before the branch was loaded once.
@@ -167,6 +211,9 @@ func (r *repo) recall() kept {
 	defer r.mu.Unlock()
 	return r.kept
 }
+
+// patience bounds one look at a git server or a forge.
+func (r *repo) patience() time.Duration { return cmp.Or(r.opts.Patience, fetchPatience) }
 
 // nudge makes the loops look now.
 func (r *repo) nudge() {

@@ -38,12 +38,12 @@ func TestMain(m *testing.M) {
 
 // team is a real git repository that people push to.
 type team struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	repo *git.Repository
 }
 
-func newTeam(t *testing.T, files map[string]string) *team {
+func newTeam(t testing.TB, files map[string]string) *team {
 	t.Helper()
 	dir := t.TempDir()
 	repo, err := git.PlainInit(dir, false)
@@ -121,6 +121,18 @@ func start(t *testing.T, dir, file string) *works {
 
 func startWith(t *testing.T, dir, file string, forges func(*ForgeConfig) (Forge, error)) *works {
 	t.Helper()
+	return begin(t, dir, file, Options{Forges: forges})
+}
+
+// startPatient is one that waits so long for git servers and forges.
+func startPatient(t *testing.T, file string, patience time.Duration) *works {
+	t.Helper()
+	return begin(t, t.TempDir(), file, Options{Forges: NewForge, Patience: patience})
+}
+
+// newDaemon makes a daemon of a file; it does nothing yet.
+func newDaemon(t testing.TB, dir, file string, o Options) *Daemon {
+	t.Helper()
 	path := filepath.Join(dir, "daemon.hcl")
 	if err := os.WriteFile(path, []byte(file), 0o644); err != nil {
 		t.Fatal(err)
@@ -133,13 +145,20 @@ func startWith(t *testing.T, dir, file string, forges func(*ForgeConfig) (Forge,
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := New(conf, Options{
-		Version: "test", Exe: []string{exe}, Environ: os.Environ, Now: time.Now,
-		Log: slog.New(slog.NewTextHandler(testLog{t}, nil)), Forges: forges,
-	})
+	o.Version, o.Exe, o.Environ, o.Now = "test", []string{exe}, os.Environ, time.Now
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(testLog{t}, nil))
+	}
+	d, err := New(conf, o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return d
+}
+
+func begin(t *testing.T, dir, file string, o Options) *works {
+	t.Helper()
+	d := newDaemon(t, dir, file, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
@@ -160,7 +179,7 @@ func startWith(t *testing.T, dir, file string, forges func(*ForgeConfig) (Forge,
 	return w
 }
 
-type testLog struct{ t *testing.T }
+type testLog struct{ t testing.TB }
 
 func (l testLog) Write(b []byte) (int, error) {
 	l.t.Log(strings.TrimSpace(string(b)))
@@ -313,12 +332,12 @@ func TestANewDaemonGoesOnWhereTheLastOneWas(t *testing.T) {
 	}
 }
 
-func TestAForcedPushWaitsForAnApproval(t *testing.T) {
+func TestR9AForcedPushWaitsForAnApproval(t *testing.T) {
 	tm := newTeam(t, map[string]string{"p.ml.hcl": project, "train.sh": train, "data.csv": data})
 	first := tm.push("again", nil)
 	w := start(t, t.TempDir(), repository(tm, ""))
 	w.until("the first commit is applied", syncedAt(first))
-	// R9: the branch becomes another one.
+	// The branch becomes another one.
 	other := newTeam(t, map[string]string{"p.ml.hcl": project, "train.sh": train, "data.csv": data + "7,8\n"})
 	if err := os.RemoveAll(filepath.Join(tm.dir, ".git")); err != nil {
 		t.Fatal(err)

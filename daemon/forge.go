@@ -30,20 +30,6 @@ func NewForge(c *ForgeConfig) (Forge, error) {
 	return forge.New(forge.Config{Kind: kind, URL: c.URL, Repo: c.Repo, Token: c.Token.Read})
 }
 
-// commitStatus tells the forge how a commit is. That it cannot be told must not
-// stop the work; the overview says it all the same.
-func (r *repo) commitStatus(ctx context.Context, commit string, st forge.State, says string) {
-	if r.forge == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, fetchPatience)
-	defer cancel()
-	err := r.forge.SetStatus(ctx, commit, forge.Status{State: st, Context: r.context(), Text: says, URL: r.page()})
-	if err != nil {
-		r.log.Warn("commit status", "commit", commit, "error", err)
-	}
-}
-
 // context names the statuses that the daemon sets, one for each project of a repository.
 func (r *repo) context() string { return path.Join("continuo", r.conf.Path) }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/continuo-ml/continuo/internal/forge"
 )
@@ -48,6 +49,10 @@ func (d *Daemon) hook(r *repo, w http.ResponseWriter, req *http.Request) {
 	refuse := func(result, says string, code int) {
 		d.meter.hook(r.conf.Name, result)
 		http.Error(w, says, code)
+	}
+	rc := http.NewResponseController(w)
+	if err := rc.SetReadDeadline(time.Now().Add(d.times.body)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return // it is gone
 	}
 	body, err := io.ReadAll(req.Body) // capped by harden
 	if err != nil {

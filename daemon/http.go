@@ -7,12 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/continuo-ml/continuo/internal/daemonclient"
 )
 
 // right is what a caller must show.
@@ -35,13 +39,20 @@ type route struct {
 const (
 	maxBody       = 64 << 10
 	maxHeader     = 32 << 10
-	headerTime    = 10 * time.Second
-	answerTime    = time.Minute
 	idleTime      = 2 * time.Minute
 	shutdownTime  = 10 * time.Second
 	beat          = 20 * time.Second
 	maxConnecting = 1000
 )
+
+// times are how long the server waits for others.
+type times struct {
+	header time.Duration // for the head of a request
+	body   time.Duration // for that of a webhook, which is a mebibyte at most
+	answer time.Duration // for all of a request, and until an answer is taken
+}
+
+var patient = times{header: 10 * time.Second, body: 10 * time.Second, answer: time.Minute}
 
 func (d *Daemon) routes() []route {
 	return []route{
@@ -50,12 +61,19 @@ func (d *Daemon) routes() []route {
 		{"GET /metrics", read, d.meter.handler().ServeHTTP},
 		{"GET /api/v1/repositories", read, d.list},
 		{"GET /api/v1/repositories/{repo}", read, d.one(d.showStatus)},
+		{"GET /api/v1/repositories/{repo}/blocks", read, d.one(d.showBlocks)},
+		{"GET /api/v1/repositories/{repo}/state", read, d.one(d.showState)},
 		{"GET /api/v1/repositories/{repo}/plan", read, d.one(d.showPlan)},
 		{"GET /api/v1/repositories/{repo}/versions/{address}", read, d.one(d.showVersions)},
 		{"GET /api/v1/repositories/{repo}/runs", read, d.one(d.showRuns)},
 		{"GET /api/v1/repositories/{repo}/runs/{address}", read, d.one(d.showRuns)},
 		{"GET /api/v1/repositories/{repo}/logs/{address}", read, d.one(d.showLog)},
 		{"GET /api/v1/repositories/{repo}/events", read, d.one(d.events)},
+		{"GET /api/v1/repositories/{repo}/follow/{run}", read, d.one(d.followRun)},
+		{"GET /api/v1/repositories/{repo}/graph", read, d.one(d.showGraph)},
+		{"GET /api/v1/repositories/{repo}/charts/versions/{address}", read, d.one(d.showVersionCharts)},
+		{"GET /api/v1/repositories/{repo}/charts/windows/{address}", read, d.one(d.showWindowCharts)},
+		{"GET /api/v1/repositories/{repo}/charts/run/{run}", read, d.one(d.showRunCharts)},
 		{"POST /hooks/{repo}", open, d.one(d.hook)}, // its signature is its right
 		{"POST /api/v1/repositories/{repo}/reconcile", write, d.one(d.reconcile)},
 		{"POST /api/v1/repositories/{repo}/approve/{plan}", write, d.one(d.approvePlan)},
@@ -81,6 +99,7 @@ func (d *Daemon) harden(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
+		h.Set(daemonclient.Header, d.opts.Version)
 		if !d.knowsHost(r.Host) {
 			http.Error(w, "this daemon does not go by that name", http.StatusMisdirectedRequest)
 			return
@@ -90,6 +109,10 @@ func (d *Daemon) harden(next http.Handler) http.Handler {
 				http.Error(w, "a token does not belong into an address: send it as Authorization: Bearer", http.StatusBadRequest)
 				return
 			}
+		}
+		// Who takes no answer is not waited for; streams say for themselves how long.
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d.times.answer)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return // it is gone
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxHook)
 		next.ServeHTTP(w, r)
@@ -164,8 +187,11 @@ func (d *Daemon) rightOf(r *http.Request) (right, error) {
 func (d *Daemon) Serve(ctx context.Context, l net.Listener) error {
 	d.meter.watch(d.repos)
 	srv := &http.Server{
-		Handler: d.Handler(), ReadHeaderTimeout: headerTime, ReadTimeout: answerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		Handler: d.Handler(), ReadHeaderTimeout: d.times.header, ReadTimeout: d.times.answer, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(d.opts.Log.Handler(), slog.LevelDebug), // what strangers send is no error of ours
+		// HTTP/1 alone: connections are bounded, and so is what comes over each.
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
 	l = &bounded{Listener: l, slots: make(chan struct{}, maxConnecting)}
 	done := make(chan error, 1)
@@ -217,15 +243,12 @@ func (b *bounded) Accept() (net.Conn, error) {
 
 type counted struct {
 	net.Conn
-	slots  chan struct{}
-	closed bool
+	slots chan struct{}
+	once  sync.Once // the server closes from several sides
 }
 
 // Close implements net.Conn.
 func (c *counted) Close() error {
-	if !c.closed {
-		c.closed = true
-		<-c.slots
-	}
+	c.once.Do(func() { <-c.slots })
 	return c.Conn.Close()
 }

@@ -71,7 +71,7 @@ func TestEveryRouteWantsItsRight(t *testing.T) {
 	shown := map[string]right{"": open, "wrong": open, "the-read-token": read, "the-write-token": write}
 	for _, route := range slices.Concat(d.routes(), d.pages()) {
 		method, path, _ := strings.Cut(route.pattern, " ")
-		path = strings.NewReplacer("{$}", "", "{repo}", "r", "{address}", "training.t", "{plan}", "abcd", "{file}", "style.css").Replace(path)
+		path = strings.NewReplacer("{$}", "", "{repo}", "r", "{address}", "training.t", "{plan}", "abcd", "{file}", "style.css", "{run}", "01RUN").Replace(path)
 		for token, has := range shown {
 			resp, body := call(t, srv, method, path, func(r *http.Request) {
 				if token != "" {
@@ -152,17 +152,28 @@ func TestAFileThatIsWrongSaysWhereAndWhat(t *testing.T) {
 		``:                               "No repository",
 		`repository "r" {}`:              "url",
 		`repository "R!" { url = "/x" }`: "name",
-		"repository \"r\" {\n url = \"/x\"\n mode = \"auto\"\n}":                                                    "observe, plan or apply",
-		"repository \"r\" {\n url = \"/x\"\n interval = \"1s\"\n}":                                                  "at least 5s",
-		"repository \"r\" {\n url = \"/x\"\n interval = \"soon\"\n}":                                                "30s, 5m or 2h",
-		"repository \"r\" {\n url = \"/x\"\n path = \"../..\"\n}":                                                   "inside",
-		"repository \"r\" {\n url = \"/x\"\n policy { allow = [\"destroy\"] }\n}":                                   "create, update",
-		"repository \"r\" {\n url = \"/x\"\n policy { max_delete_share = 3 }\n}":                                    "0 to 1",
-		"repository \"r\" {\n url = \"/x\"\n policy {\n window {\n schedule = \"x\"\n duration = \"1h\"\n }\n }\n}": "five fields of cron",
-		"repository \"r\" {\n url = \"/x\"\n forge {\n kind = \"svn\"\n repo = \"a/b\"\n token_env = \"T\"\n }\n}":  "github, gitlab or gitea",
-		"repository \"r\" {\n url = \"/x\"\n forge {\n kind = \"gitea\"\n repo = \"a/b\"\n }\n}":                    "token_env",
-		"repository \"r\" { url = \"/x\" }\nrepository \"r\" { url = \"/y\" }":                                      "a name of its own",
-		"listen = \"0.0.0.0:80\"\nrepository \"r\" { url = \"/x\" }":                                                "tls",
+		"repository \"r\" {\n url = \"/x\"\n mode = \"auto\"\n}":                                                               "observe, plan or apply",
+		"repository \"r\" {\n url = \"/x\"\n interval = \"1s\"\n}":                                                             "at least 5s",
+		"repository \"r\" {\n url = \"/x\"\n interval = \"soon\"\n}":                                                           "30s, 5m or 2h",
+		"repository \"r\" {\n url = \"/x\"\n path = \"../..\"\n}":                                                              "inside",
+		"repository \"r\" {\n url = \"/x\"\n policy { allow = [\"destroy\"] }\n}":                                              "create, update",
+		"repository \"r\" {\n url = \"/x\"\n policy { max_delete_share = 3 }\n}":                                               "0 to 1",
+		"repository \"r\" {\n url = \"/x\"\n policy {\n window {\n schedule = \"x\"\n duration = \"1h\"\n }\n }\n}":            "five fields of cron",
+		"repository \"r\" {\n url = \"/x\"\n forge {\n kind = \"svn\"\n repo = \"a/b\"\n token_env = \"T\"\n }\n}":             "github, gitlab or gitea",
+		"repository \"r\" {\n url = \"/x\"\n forge {\n kind = \"gitea\"\n repo = \"a/b\"\n }\n}":                               "token_env",
+		"repository \"r\" { url = \"/x\" }\nrepository \"r\" { url = \"/y\" }":                                                 "a name of its own",
+		"repository \"r\" {\n url = \"/x\"\n verify {}\n}":                                                                     "Nobody could sign",
+		"repository \"r\" {\n url = \"/x\"\n verify { pgp_key_files = [\"none.asc\"] }\n}":                                     "none.asc",
+		"repository \"r\" {\n url = \"/x\"\n verify { allowed_signers_file = \"daemon.hcl\" }\n}":                              "NAME [OPTIONS]",
+		"repository \"r\" {\n url = \"/x\"\n verify { signers = \"../keys\" }\n}":                                              "inside of it",
+		"repository \"r\" {\n url = \"/x\"\n verify { trust = \"abc\" }\n}":                                                    "all 40 digits",
+		"notifier \"n\" { type = \"mail\" }\nrepository \"r\" { url = \"/x\" }":                                                "webhook or log",
+		"notifier \"n\" { type = \"webhook\" }\nrepository \"r\" { url = \"/x\" }":                                             "url_env",
+		"notifier \"n\" { type = \"log\" }\nnotifier \"n\" { type = \"log\" }\nrepository \"r\" { url = \"/x\" }":              "stand once",
+		"repository \"r\" {\n url = \"/x\"\n notify { to = [\"n\"] }\n}":                                                       "no block notifier",
+		"notifier \"n\" { type = \"log\" }\nrepository \"r\" {\n url = \"/x\"\n notify {\n to = [\"n\"]\n on = [\"x\"]\n }\n}": "choose from waits",
+		"notifier \"n\" { type = \"log\" }\nrepository \"r\" {\n url = \"/x\"\n notify {\n to = [\"n\"]\n after = 0\n }\n}":    "1 or more",
+		"listen = \"0.0.0.0:80\"\nrepository \"r\" { url = \"/x\" }":                                                           "tls",
 	} {
 		file := filepath.Join(t.TempDir(), "daemon.hcl")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -105,6 +105,18 @@ func (m *meters) watch(repos []*repo) {
 				}
 				return 0
 			}),
+			gauge("ml_revision_refused", "1 while the newest commit is not worked with for its signatures.", func(s Status) float64 {
+				if s.Refused != nil {
+					return 1
+				}
+				return 0
+			}),
+			gauge("ml_news_owed", "Notices that were not delivered yet.", func(Status) float64 {
+				if r.box == nil {
+					return 0
+				}
+				return float64(len(r.box.owed()))
+			}),
 			gauge("ml_drifted", "Blocks that were changed behind the daemon's back.", func(s Status) float64 {
 				if s.plan == nil {
 					return 0

@@ -53,12 +53,15 @@ const pullPatience = 2 * time.Minute
 func (r *repo) runPulls(ctx context.Context) error {
 	for {
 		wait := jitter(r.conf.Interval)
-		if err := r.pulls(ctx); err != nil && ctx.Err() == nil {
+		err := r.pulls(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if r.forgeSays(err); err != nil {
 			r.log.Warn("pull requests", "error", err)
-			var limited *forge.RateLimitedError
-			if errors.As(err, &limited) {
-				wait = max(wait, limited.Until.Sub(r.opts.Now()))
-			}
+		}
+		if err := r.peace(ctx); err != nil {
+			return err
 		}
 		t := time.NewTimer(wait)
 		select {
@@ -87,6 +90,9 @@ func (r *repo) pulls(ctx context.Context) error {
 		open[p.Number] = true
 		if err := r.pull(ctx, p); err != nil {
 			errs = append(errs, fmt.Errorf("pull request %d: %w", p.Number, err))
+			if away(err) { // the others would find it so, too, and none of them is known to be closed
+				return errors.Join(errs...)
+			}
 		}
 	}
 	return errors.Join(append(errs, r.forgetPulls(open))...)
@@ -188,6 +194,9 @@ func (r *repo) planned(ctx context.Context, p forge.Pull) (body string, st forge
 	}
 	if behind {
 		o.Next = "This branch lacks commits of " + r.conf.Branch + ": the plan may show them taken back. Update it. " + o.Next
+	}
+	if why := r.unsigned(ctx, p.Head); why != "" {
+		o.Next = why + " " + o.Next
 	}
 	var b bytes.Buffer
 	if err := report.Markdown(&b, plan, o); err != nil {

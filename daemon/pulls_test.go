@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -116,7 +117,7 @@ func (tm *team) propose(n int, files map[string]string) forge.Pull {
 		tm.t.Fatal(err)
 	}
 	commit := tm.push("proposed", files)
-	ref := "refs/pull/1/head"
+	ref := fmt.Sprintf("refs/pull/%d/head", n)
 	if err := tm.repo.Storer.SetReference(plumbing.NewHashReference(plumbing.ReferenceName(ref), plumbing.NewHash(commit))); err != nil {
 		tm.t.Fatal(err)
 	}

@@ -38,13 +38,18 @@ type Status struct {
 	Phase     Phase    `json:"phase"`
 	Message   string   `json:"message,omitempty"`
 	// FetchError says why the branch cannot be seen; work goes on at the last commit.
-	FetchError string             `json:"fetch_error,omitempty"`
-	Held       *HeldPlan          `json:"held,omitempty"`
-	Opens      *time.Time         `json:"opens,omitempty"` // when the next window does
-	Last       time.Time          `json:"last,omitzero"`   // end of the last cycle
-	Next       time.Time          `json:"next,omitzero"`
-	Failures   int                `json:"failures,omitempty"` // in a row
-	Blocks     []engine.StatusRow `json:"blocks"`
+	FetchError string `json:"fetch_error,omitempty"`
+	// ForgeError says why pull requests and commits cannot be spoken of; the work goes on.
+	ForgeError string `json:"forge_error,omitempty"`
+	// Refused says why the observed commit is not worked with; work goes on at Trusted.
+	Refused  *Refusal           `json:"refused,omitempty"`
+	Trusted  *Revision          `json:"trusted,omitempty"` // nil when nobody asks for signatures
+	Held     *HeldPlan          `json:"held,omitempty"`
+	Opens    *time.Time         `json:"opens,omitempty"` // when the next window does
+	Last     time.Time          `json:"last,omitzero"`   // end of the last cycle
+	Next     time.Time          `json:"next,omitzero"`
+	Failures int                `json:"failures,omitempty"` // in a row
+	Blocks   []engine.StatusRow `json:"blocks"`
 
 	plan *planner.Plan
 }
@@ -68,6 +73,10 @@ func (r *repo) look() Status {
 	s := r.status
 	s.Name, s.URL, s.Branch, s.Path, s.Mode = r.conf.Name, r.mirror.Address(), r.conf.Branch, r.conf.Path, r.conf.Mode
 	s.Observed, s.Attempted, s.Applied, s.Failures = r.kept.Observed, r.kept.Attempted, r.kept.Applied, r.kept.Failures
+	if r.conf.Verify != nil {
+		trusted := r.kept.Trusted
+		s.Trusted = &trusted
+	}
 	if s.Phase == "" {
 		s.Phase = Starting
 	}

@@ -22,10 +22,12 @@ import (
 // records signals next tells them.
 func (s *Session) recordSignals(ctx context.Context, found map[resource.Address][]*state.Signal) error {
 	var ops []state.Op
+	told := map[resource.Address][]state.Window{}
 	for _, list := range found {
 		for _, sig := range list {
 			old := s.now.signal(sig.Address, sig.Name)
 			now := s.withAlarm(old, *sig)
+			now.Windows = nil
 			if old != nil && sameSignal(old, &now) {
 				continue
 			}
@@ -33,12 +35,14 @@ func (s *Session) recordSignals(ctx context.Context, found map[resource.Address]
 				return fmt.Errorf("signal %s.%s: its epoch would fall from %d to %d", now.Address, now.Name, old.Epoch, now.Epoch)
 			}
 			ops = append(ops, state.Op{PutSignal: &now})
+			told[now.Address] = append(told[now.Address], sig.Windows...)
 		}
 	}
 	if len(ops) > 0 {
 		if err := s.commit(ctx, ops...); err != nil {
 			return fmt.Errorf("record signals: %w", err)
 		}
+		s.keepWindows(told)
 	}
 	for _, a := range sortedAddrs(found) {
 		for _, sig := range found[a] {
@@ -48,6 +52,19 @@ func (s *Session) recordSignals(ctx context.Context, found map[resource.Address]
 		}
 	}
 	return nil
+}
+
+// keepWindows hands on what was judged, once it is recorded: a crash between the
+// two costs a chart its last points.
+func (s *Session) keepWindows(told map[resource.Address][]state.Window) {
+	if s.e.Windows == nil {
+		return
+	}
+	for _, a := range sortedAddrs(told) {
+		if err := s.e.Windows(a, told[a]); err != nil {
+			s.e.emit(resource.Event{Type: resource.EventDiagnostic, Address: a.String(), Message: fmt.Sprintf("the history of its windows is not kept: %v", err)})
+		}
+	}
 }
 
 func sameSignal(a, b *state.Signal) bool {

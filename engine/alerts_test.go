@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 const alerting = loop + `
@@ -49,6 +50,37 @@ func (b *bench) see(is resource.SignalState, epoch int64) []string {
 		b.t.Fatal(err)
 	}
 	return said
+}
+
+func TestWhatAWindowFoundIsHandedOnOnce(t *testing.T) {
+	b := alertBench(t)
+	var kept []state.Window
+	look := func(is resource.SignalState, epoch int64, err error) {
+		t.Helper()
+		b.w.signals["monitor.m"], b.w.sees["monitor.m"] = epoch, is
+		e := b.engine()
+		e.Windows = func(a resource.Address, list []state.Window) error {
+			if a.String() != "monitor.m" {
+				t.Errorf("windows of %s", a)
+			}
+			kept = append(kept, list...)
+			return err
+		}
+		s, berr := e.Begin(context.Background(), "monitor")
+		if berr != nil {
+			t.Fatal(berr)
+		}
+		_, merr := s.Monitor(context.Background(), resource.Address{Kind: "monitor", Name: "m"})
+		if merr = errors.Join(merr, s.Close()); merr != nil {
+			t.Fatal(merr) // also when its history cannot be kept
+		}
+	}
+	look(resource.SignalBad, 1, nil)
+	look(resource.SignalBad, 1, nil) // nothing new
+	look(resource.SignalGood, 1, errBoom)
+	if len(kept) != 2 || kept[0].State != resource.SignalBad || kept[1].State != resource.SignalGood {
+		t.Errorf("%+v", kept)
+	}
 }
 
 func told(to string, turns ...string) (out []string) {

@@ -31,6 +31,9 @@ type Engine struct {
 	Now     func() time.Time
 	// Emit takes events; it is called by several goroutines at once.
 	Emit func(resource.Event)
+	// Windows keeps what monitors found window by window, for people; nil keeps
+	// nothing. No verdict depends on it, so an error is told and changes nothing.
+	Windows func(monitor resource.Address, list []state.Window) error
 	// Hash makes a keyed hash of a sensitive value.
 	Hash func(string) string
 	// Prefetched, when not nil, gives Plan the state that was read while the

@@ -170,6 +170,7 @@ func (d *fakeDriver) Observe(_ context.Context, req providers.ObserveRequest) ([
 	if is, ok := d.w.sees[req.Address.String()]; ok {
 		s.State = is
 	}
+	s.Windows = []state.Window{{Signal: s.Name, State: s.State, Message: s.Message}}
 	return []*state.Signal{s}, nil
 }
 

@@ -26,7 +26,8 @@ type StatusRow struct {
 	NextDue  *time.Time        `json:"next_due,omitempty"`
 	Pinned   int               `json:"pinned,omitempty"`
 
-	live bool // Message is of now, and worth a word although all is well
+	// Live says that Message is of now, and worth a word although all is well.
+	Live bool `json:"-"`
 }
 
 // Alarm says whether a signal is bad, or cannot be told.
@@ -51,7 +52,7 @@ func (r StatusRow) Note() string {
 	if r.Pinned > 0 {
 		out = append(out, fmt.Sprintf("pinned at %d", r.Pinned))
 	}
-	if r.Message != "" && (r.Phase != resource.PhaseReady || r.Verdict == "failed" || r.live) {
+	if r.Message != "" && (r.Phase != resource.PhaseReady || r.Verdict == "failed" || r.Live) {
 		out = append(out, r.Message)
 	}
 	return strings.Join(out, " · ")
@@ -63,6 +64,11 @@ func (e *Engine) Status(ctx context.Context, snap *state.Snapshot) ([]StatusRow,
 	if err != nil {
 		return nil, err
 	}
+	return e.StatusOf(snap, live), nil
+}
+
+// StatusOf is Status for what was read already, by a plan that changed nothing since.
+func (e *Engine) StatusOf(snap *state.Snapshot, live planner.Live) []StatusRow {
 	rows := []StatusRow{}
 	for _, b := range e.Project.Blocks {
 		if rec := snap.Records[b.Addr]; rec != nil {
@@ -74,7 +80,7 @@ func (e *Engine) Status(ctx context.Context, snap *state.Snapshot) ([]StatusRow,
 			rows = append(rows, e.statusRow(snap, snap.Records[a], live))
 		}
 	}
-	return rows, nil
+	return rows
 }
 
 func (e *Engine) statusRow(snap *state.Snapshot, rec *state.Record, live planner.Live) StatusRow {
@@ -84,7 +90,7 @@ func (e *Engine) statusRow(snap *state.Snapshot, rec *state.Record, live planner
 	case o.Err != "":
 		row.Message = o.Err
 	case o.Phase != "":
-		row.Phase, row.Message, row.live = o.Phase, o.Message, o.Message != ""
+		row.Phase, row.Message, row.Live = o.Phase, o.Message, o.Message != ""
 	}
 	outputs := rec.Outputs
 	if o.Outputs != nil {
@@ -107,7 +113,7 @@ func (e *Engine) statusRow(snap *state.Snapshot, rec *state.Record, live planner
 		row.Verdict = "failed"
 		if row.Phase == resource.PhaseReady { // what the run said of itself is not why
 			row.Message = rec.Verdict.Message
-			if row.live {
+			if row.Live {
 				row.Message += "; " + o.Message
 			}
 		}

@@ -33,8 +33,8 @@ var floors = []struct {
 	{`^state/remote/(s3|kube|remotetest)$`, 2.1},
 	{`^providers$`, 2},
 	{`^planner$`, 2},
-	{`^internal/(pod|source)$`, 2},
-	{`^providers/all$`, 4},
+	{`^internal/(pod|source|windows)$`, 2},
+	{`^(providers/all|internal/daemonclient)$`, 4},
 	{`^providers/(runs|serving)$`, 2.5}, // what several providers have in common: how commands run, how rollouts end
 	{`^providers/(watch|pods)$`, 2.7},   // monitors; runs in the pods of a cluster
 	{`^providers/rollout$`, 2.8},        // how rollouts in a cluster are driven, whatever runs the servers

@@ -43,6 +43,8 @@ type builder struct {
 	steps   map[resource.Address]*Step
 	targets map[resource.Address]bool // nil = everything
 	replace map[resource.Address]bool
+	// uncompared are sensitive values whose key is not at hand, as "ADDRESS path".
+	uncompared []string
 
 	versions map[string][]madeVersion // by digest; made when the first is asked for
 }
@@ -70,6 +72,7 @@ func Build(in Input) *Plan {
 	}
 	b.removals()
 	b.gateLinks()
+	b.sayUncompared()
 	b.finish()
 	return b.plan
 }

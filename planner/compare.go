@@ -23,6 +23,7 @@ func (b *builder) compare(s *subject) {
 	if s.rec == nil || len(s.rec.Parts) == 0 {
 		return // it never succeeded: everything would be new
 	}
+	b.asHashed(s)
 	ignored := slices.Concat(s.blk.Lifecycle.IgnoreChanges, otherProviders(s))
 	for _, path := range s.vals.inputs.Paths() {
 		if old, ok := s.rec.Parts[path]; (!ok || old != s.vals.inputs[path]) && !ignores(ignored, path) {

@@ -249,4 +249,13 @@ notifier "n" {
 			}
 		}
 	}
+	// Where the key is not, they count as unchanged, and the plan names them; what is plain is compared all the same.
+	w.files(strings.Replace(files("correcthorsebattery"), `"seen"`, `"other"`, 1))
+	p = w.build(planner.Options{Hash: planner.Keyless})
+	if got := strings.Join(lines(p), "\n"); got != "warning: : Sensitive values were not compared\nrun check.c config_changed" || len(p.Steps[0].Changes) != 1 || p.Steps[0].Changes[0].Path != "env.PLAIN" {
+		t.Errorf("without the key:\n%s %+v", got, p.Steps)
+	}
+	if len(p.Diagnostics) != 1 || p.Diagnostics[0].Severity != "warning" || !strings.Contains(p.Diagnostics[0].Detail, "check.c env.TOKEN, check.d command, ") {
+		t.Errorf("without the key: %+v", p.Diagnostics)
+	}
 }

@@ -88,7 +88,9 @@ func (w *world) files(hcl string) {
 func hash(s string) string { return "h" + resource.DigestOf([]byte(s)).Hex()[:8] }
 
 func (w *world) input(o planner.Options) planner.Input {
-	o.Hash = hash
+	if o.Hash == nil {
+		o.Hash = hash
+	}
 	in := planner.Input{Project: w.conf, Prior: w.snap, Now: w.now, Options: o, Live: planner.Live{Objects: w.objects, Signals: w.signals}}
 	if w.noLive {
 		return in
@@ -155,7 +157,7 @@ func (w *world) plan(in planner.Input) *planner.Plan {
 		if found, ok := in.Live.Probes[b.Addr]; ok {
 			probe = &found
 		}
-		in.Evaluated[b.Addr] = planner.NewBody(w.conf, b, ev, w.snap.Records[b.Addr], probe, hash)
+		in.Evaluated[b.Addr] = planner.NewBody(w.conf, b, ev, w.snap.Records[b.Addr], probe, in.Options.Hash)
 	}
 	want, got := mustJSON(w.t, p), mustJSON(w.t, planner.Build(in))
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -138,6 +138,19 @@ type Signal struct {
 	Alarm bool `json:"alarm,omitempty"`
 	// Owed are the notifiers that do not know of the last turn yet.
 	Owed []string `json:"owed,omitempty"`
+	// Windows are those that were judged since the recorded signal, oldest first.
+	// They are on their way to whoever keeps them, and not in the state.
+	Windows []Window `json:"-"`
+}
+
+// Window is what a signal found in one window, whatever became of it: the
+// signal's own state also depends on the windows before.
+type Window struct {
+	Signal   string               `json:"signal"`
+	State    resource.SignalState `json:"state"`
+	Message  string               `json:"message"`
+	Subject  string               `json:"subject,omitempty"`
+	Evidence json.RawMessage      `json:"evidence,omitempty"`
 }
 
 // Intent is a journal entry: written durably before an effect, closed in the

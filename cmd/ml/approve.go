@@ -14,10 +14,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/daemonclient"
 	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/report"
-	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
 
@@ -29,23 +29,35 @@ var planID = regexp.MustCompile(`^[0-9a-f]{4,12}$`)
 
 func (a *app) approveCmd() *cobra.Command {
 	var auto bool
+	var remote daemonFlags
 	cmd := &cobra.Command{
 		Use: "approve [ID]", Short: "Allow a plan that waits to run, once", Args: cobra.MaximumNArgs(1),
 		Long: `approve shows a plan that waits and records that you allow it: who, when, for which
 plan and commit. ml apply ID then does exactly that, once. Without ID it lists what
 waits. A plan waits after ml plan -out, and after ml apply where nobody could be
 asked. It and its approval expire a day after it was made, and both are refused
-when something that its steps read, or the commit, has moved.`,
-		Example:           "  ml approve\n  ml approve 3f2a91bc04de && ml apply 3f2a91bc04de",
+when something that its steps read, or the commit, has moved. With -daemon it is one
+that a daemon made, which then runs it.`,
+		Example:           "  ml approve\n  ml approve 3f2a91bc04de && ml apply 3f2a91bc04de\n  ml approve 3f2a91bc04de -daemon https://ml.example.com/r/churn",
 		ValidArgsFunction: a.completePlans(cobra.ShellCompDirectiveNoFileComp),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if remote.set() {
+				return a.approveRemote(cmd.Context(), remote, args, auto)
+			}
 			if len(args) == 0 {
-				return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error { return a.listWaiting(p, snap) })
+				return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
+					list, err := p.waiting(snap)
+					if err != nil {
+						return err
+					}
+					return a.listWaiting(list)
+				})
 			}
 			return a.approve(cmd.Context(), args[0], auto)
 		},
 	}
 	cmd.Flags().BoolVar(&auto, "auto-approve", false, "do not ask")
+	remote.add(cmd)
 	return cmd
 }
 
@@ -185,16 +197,7 @@ func (p *project) leaveWaiting(plan *planner.Plan, o engine.PlanOptions) error {
 }
 
 // waitingPlan is a plan that waits, as `ml approve -json` lists it.
-type waitingPlan struct {
-	ID       string          `json:"id"`
-	Plan     resource.Digest `json:"plan"`
-	Who      string          `json:"who"`
-	Created  time.Time       `json:"created"`
-	Expires  time.Time       `json:"expires"`
-	Commit   string          `json:"commit,omitempty"`
-	Summary  planner.Summary `json:"summary"`
-	Approval *state.Approval `json:"approval"` // null while nobody approved it
-}
+type waitingPlan = daemonclient.Waiting
 
 // waiting lists the plans that could still run.
 func (p *project) waiting(snap *state.Snapshot) ([]waitingPlan, error) {
@@ -210,11 +213,7 @@ func (p *project) waiting(snap *state.Snapshot) ([]waitingPlan, error) {
 }
 
 // listWaiting shows the plans that wait.
-func (a *app) listWaiting(p *project, snap *state.Snapshot) error {
-	list, err := p.waiting(snap)
-	if err != nil {
-		return err
-	}
+func (a *app) listWaiting(list []waitingPlan) error {
 	if a.json {
 		return a.printJSON(list)
 	}
@@ -229,7 +228,7 @@ func (a *app) listWaiting(p *project, snap *state.Snapshot) error {
 	if err := t.Write(a.Out, a.style()); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(a.Out, "\nml approve PLAN shows one and asks; ml apply PLAN runs an approved one.")
+	_, err := fmt.Fprintln(a.Out, "\nml approve PLAN shows one and asks; ml apply PLAN runs an approved one.")
 	return err
 }
 

@@ -77,7 +77,7 @@ func (a *app) comment(ctx context.Context, f commentFlags, args []string) error 
 		if err != nil {
 			return err
 		}
-		f.project = belowCheckout(dir)
+		f.project, _ = belowCheckout(dir)
 	}
 	if f.printOnly {
 		c, err := a.commentPlan(ctx, f, args)
@@ -221,18 +221,18 @@ func (a *app) commentPlan(ctx context.Context, f commentFlags, args []string) (c
 
 func (c *planComment) draw(conf *config.Project) { c.nodes, c.edges = graphOf(conf) }
 
-// belowCheckout is the folder's path in the git checkout that it is in, or ".".
-func belowCheckout(dir string) string {
+// belowCheckout is the folder's path in the git checkout that it is in; "." and false outside of one.
+func belowCheckout(dir string) (string, bool) {
 	for at := dir; ; at = filepath.Dir(at) {
 		if _, err := os.Lstat(filepath.Join(at, ".git")); err == nil {
 			rel, err := filepath.Rel(at, dir)
 			if err != nil {
-				return "."
+				return ".", false
 			}
-			return filepath.ToSlash(rel)
+			return filepath.ToSlash(rel), true
 		}
 		if at == filepath.Dir(at) {
-			return "."
+			return ".", false
 		}
 	}
 }

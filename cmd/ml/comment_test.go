@@ -82,16 +82,16 @@ func TestAProjectIsNamedByItsFolderInTheCheckout(t *testing.T) {
 	if err := os.MkdirAll(below, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if got := belowCheckout(below); got != "." {
+	if got, in := belowCheckout(below); got != "." || in {
 		t.Errorf("outside of one: %q", got)
 	}
 	if err := os.WriteFile(filepath.Join(top, ".git"), []byte("gitdir: elsewhere\n"), 0o600); err != nil { // a worktree's
 		t.Fatal(err)
 	}
-	if got := belowCheckout(below); got != "models/churn" {
+	if got, in := belowCheckout(below); got != "models/churn" || !in {
 		t.Errorf("%q", got)
 	}
-	if got := belowCheckout(top); got != "." {
+	if got, in := belowCheckout(top); got != "." || !in {
 		t.Errorf("at its top: %q", got)
 	}
 }

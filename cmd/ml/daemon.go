@@ -71,6 +71,10 @@ func (a *app) runDaemon(ctx context.Context, conf *daemon.Config) error {
 		scheme = "https"
 	}
 	fmt.Fprintf(a.Out, "Watching %d, data in %s. Overview: %s://%s/\n", len(conf.Repositories), conf.Data, scheme, l.Addr())
+	if _, ok := os.LookupEnv("GOGC"); !ok {
+		// A daemon rests most of the time beside the models that it serves: it had better be small than quick at its peak.
+		defer debug.SetGCPercent(debug.SetGCPercent(50))
+	}
 	return a.interrupts(ctx, "Stopping: what runs goes on in the background, and the next ml daemon collects it.", nil, func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return d.Serve(ctx, l) })

@@ -14,16 +14,22 @@ import (
 )
 
 func (a *app) versionsCmd() *cobra.Command {
-	return &cobra.Command{
+	var remote daemonFlags
+	cmd := &cobra.Command{
 		Use: "versions ADDR", Short: "List the versions of a training", Args: cobra.ExactArgs(1),
 		Example:           "  ml versions training.churn\n  ml versions training.churn -json",
 		ValidArgsFunction: a.completeAddresses("training"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if remote.set() {
+				return a.versionsRemote(cmd.Context(), remote, args)
+			}
 			return a.withBlock(cmd.Context(), args, func(_ *project, snap *state.Snapshot, addr resource.Address) error {
 				return a.versions(snap, addr)
 			})
 		},
 	}
+	remote.add(cmd)
+	return cmd
 }
 
 // versionView is one version as `ml versions -json` prints it.
@@ -135,7 +141,8 @@ func (v versionView) passedText() string {
 }
 
 func (a *app) runsCmd() *cobra.Command {
-	return &cobra.Command{
+	var remote daemonFlags
+	cmd := &cobra.Command{
 		Use: "runs [ADDR]", Short: "List runs, newest last", Args: cobra.MaximumNArgs(1),
 		Example:           "  ml runs\n  ml runs training.churn",
 		ValidArgsFunction: a.completeAddresses(),
@@ -147,6 +154,9 @@ func (a *app) runsCmd() *cobra.Command {
 					return err
 				}
 			}
+			if remote.set() {
+				return a.runsRemote(cmd.Context(), remote, addr)
+			}
 			return a.withProject(cmd.Context(), func(p *project, _ *state.Snapshot) error {
 				runs, err := p.Store.Runs(cmd.Context(), addr)
 				if err != nil {
@@ -156,6 +166,8 @@ func (a *app) runsCmd() *cobra.Command {
 			})
 		},
 	}
+	remote.add(cmd)
+	return cmd
 }
 
 func (a *app) runs(runs []*state.Run) error {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/daemonclient"
 	"github.com/continuo-ml/continuo/report"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
@@ -17,6 +18,7 @@ func (a *app) logsCmd() *cobra.Command {
 	var follow bool
 	var lines int
 	var run string
+	var remote daemonFlags
 	cmd := &cobra.Command{
 		Use: "logs ADDR", Short: "Show the log of a run or of a server", Args: cobra.ExactArgs(1),
 		Example:           "  ml logs training.churn -f\n  ml logs deployment.churn -n 50",
@@ -26,17 +28,12 @@ func (a *app) logsCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if remote.set() {
+				return a.logsRemote(cmd.Context(), remote, addr, daemonclient.LogOptions{Run: run, Lines: lines, Follow: follow})
+			}
 			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
-				return a.interrupts(cmd.Context(), "", nil, func(ctx context.Context) error {
-					out := &counting{w: a.Out}
-					err := p.Engine.Logs(ctx, snap, addr, run, follow, lines, out)
-					if err == nil && out.n == 0 && ctx.Err() == nil {
-						return report.Say(a.Err, a.errStyle(), fmt.Sprintf("The log of %s is empty.", addr))
-					}
-					if ctx.Err() != nil {
-						return nil // the reader had enough
-					}
-					return err
+				return a.readLog(cmd.Context(), addr, func(ctx context.Context, out io.Writer) error {
+					return p.Engine.Logs(ctx, snap, addr, run, follow, lines, out)
 				})
 			})
 		},
@@ -44,7 +41,23 @@ func (a *app) logsCmd() *cobra.Command {
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as the log grows")
 	cmd.Flags().IntVarP(&lines, "lines", "n", 0, "only the last lines")
 	cmd.Flags().StringVar(&run, "run", "", "the log of this run (ml runs ADDR lists them)")
+	remote.add(cmd)
 	return cmd
+}
+
+// readLog writes a log until it ends, or the reader had enough.
+func (a *app) readLog(ctx context.Context, addr resource.Address, read func(ctx context.Context, out io.Writer) error) error {
+	return a.interrupts(ctx, "", nil, func(ctx context.Context) error {
+		out := &counting{w: a.Out}
+		err := read(ctx, out)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil && out.n == 0 {
+			return report.Say(a.Err, a.errStyle(), fmt.Sprintf("The log of %s is empty.", addr))
+		}
+		return err
+	})
 }
 
 // counting counts what is written through it.

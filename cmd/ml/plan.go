@@ -7,10 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/report"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 // planFlags are the flags that plan, apply and destroy share.
@@ -96,16 +98,25 @@ func (a *app) planCmd() *cobra.Command {
 	var f planFlags
 	var out string
 	var detailed bool
+	var remote daemonFlags
 	cmd := &cobra.Command{
 		Use: "plan", Short: "Show what would change, and why", Args: cobra.NoArgs,
-		Example: "  ml plan\n  ml plan -out=plan.bin && ml apply plan.bin\n  ml plan -target training.churn",
+		Long: `plan compares the files with what is recorded and with what is there, and says what
+would change, and why. With -daemon it compares the files of this folder with the
+state that a daemon keeps: nobody else is asked, nothing is written, and live state
+is as the daemon recorded it last, as on a pull request.`,
+		Example: "  ml plan\n  ml plan -out=plan.bin && ml apply plan.bin\n  ml plan -target training.churn\n  ml plan -daemon https://ml.example.com/r/churn",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if remote.set() {
+				return a.planRemote(cmd.Context(), remote, f, out, detailed)
+			}
 			return a.plan(cmd.Context(), f, out, detailed)
 		},
 	}
 	f.add(a, cmd)
 	cmd.Flags().StringVar(&out, "out", "", "save the plan to this file, for apply")
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 when there are changes")
+	remote.add(cmd)
 	return cmd
 }
 
@@ -179,14 +190,18 @@ func checkAddresses(p *project, o engine.PlanOptions) error {
 
 // knows says whether files or state have the address, or instances of it.
 func (p *project) knows(a resource.Address) bool {
-	for _, b := range p.Conf.Blocks {
-		if b.Addr == a || b.Addr.Block() == a {
-			return true
-		}
-	}
 	snap, err := p.Store.Snapshot(context.Background())
 	if err != nil {
 		return true // the command itself reports why the state cannot be read
+	}
+	return knownTo(p.Conf, snap, a)
+}
+
+func knownTo(conf *config.Project, snap *state.Snapshot, a resource.Address) bool {
+	for _, b := range conf.Blocks {
+		if b.Addr == a || b.Addr.Block() == a {
+			return true
+		}
 	}
 	for r := range snap.Records {
 		if r == a || r.Block() == a {

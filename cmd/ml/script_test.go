@@ -71,6 +71,7 @@ func TestScripts(t *testing.T) {
 				"json": cmdJSON, "keys": cmdKeys, "events": cmdEvents,
 				"last": cmdLast, "absent": cmdAbsent, "damage": cmdDamage, "until": cmdUntil, "waiting": cmdWaiting, "stuck": cmdStuck,
 				"schema": schemas.check, "registry": cmdRegistry, "pipelines": cmdPipelines, "forge": cmdForge,
+				"daemon": cmdDaemon, "elsewhere": cmdElsewhere, "same": cmdSame,
 			},
 		})
 	})

@@ -190,10 +190,14 @@ func (a *app) openState(ctx context.Context) (*project, error) {
 }
 
 func (a *app) statusCmd() *cobra.Command {
-	return &cobra.Command{
+	var remote daemonFlags
+	cmd := &cobra.Command{
 		Use: "status", Short: "Show what there is and how it is", Args: cobra.NoArgs,
-		Example: "  ml status\n  ml status -json",
+		Example: "  ml status\n  ml status -json\n  ml status -daemon https://ml.example.com/r/churn",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if remote.set() {
+				return a.statusRemote(cmd.Context(), remote)
+			}
 			return a.withProject(cmd.Context(), func(p *project, snap *state.Snapshot) error {
 				rows, err := p.Engine.Status(cmd.Context(), snap)
 				if err != nil {
@@ -206,13 +210,24 @@ func (a *app) statusCmd() *cobra.Command {
 					return err
 				}
 				waiting, err := p.waiting(snap)
-				if note := waitingNote(waiting); err == nil && note != "" {
-					err = report.Say(a.Out, a.style(), "\n"+note)
+				if err != nil {
+					return err
 				}
-				return err
+				return a.noteWaiting(waiting)
 			})
 		},
 	}
+	remote.add(cmd)
+	return cmd
+}
+
+// noteWaiting says under the status that plans wait.
+func (a *app) noteWaiting(waiting []waitingPlan) error {
+	note := waitingNote(waiting)
+	if note == "" {
+		return nil
+	}
+	return report.Say(a.Out, a.style(), "\n"+note)
 }
 
 func (a *app) status(rows []engine.StatusRow) error {

@@ -56,7 +56,7 @@ func TestEveryBadInputIsListedWithATestThatExists(t *testing.T) {
 		}
 		rows[m[1]] = m[2]
 	}
-	for group, n := range map[string]int{"H": 23, "P": 9, "Z": 15, "D": 20, "M": 8, "N": 18} {
+	for group, n := range map[string]int{"H": 23, "P": 9, "Z": 15, "D": 20, "M": 8, "N": 18, "W": 14, "R": 18} {
 		for i := 1; i <= n; i++ {
 			if rows[fmt.Sprint(group, i)] == "" {
 				t.Errorf("%s%d is not listed", group, i)
@@ -75,10 +75,12 @@ func TestEveryBadInputIsListedWithATestThatExists(t *testing.T) {
 			}
 		}
 	}
-	byID := regexp.MustCompile(`^Test([HPZDMNW]\d+)`)
+	byID := regexp.MustCompile(`^Test([HPZDMNWR]\d+)(?:And([HPZDMNWR]\d+))?`)
 	for name := range tests {
-		if m := byID.FindStringSubmatch(name); m != nil && !strings.Contains(rows[m[1]], "`"+name+"`") {
-			t.Errorf("%s is not listed under %s", name, m[1])
+		for _, id := range byID.FindStringSubmatch(name)[min(1, len(byID.FindStringSubmatch(name))):] {
+			if id != "" && !strings.Contains(rows[id], "`"+name+"`") {
+				t.Errorf("%s is not listed under %s", name, id)
+			}
 		}
 	}
 }

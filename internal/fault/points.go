@@ -1,7 +1,7 @@
 package fault
 
-// The points, in the order in which a first commit, an apply's lease, a backup
-// and a step pass them. A durable step has one on each side.
+// The points, in the order in which a first commit, an apply's lease, a backup,
+// a step and a daemon pass them. A durable step has one on each side.
 const (
 	StateCreateBefore       = "state.create.before"
 	StateCreateRename       = "state.create.rename"
@@ -26,6 +26,13 @@ const (
 	EngineDeleteIntentAfter  = "engine.delete.intent.after"
 	EngineDeleteActed        = "engine.delete.acted"
 	EngineSettleBefore       = "engine.settle.before"
+
+	DaemonKeepBefore    = "daemon.keep.before" // of what outlives the daemon
+	DaemonKeepAfter     = "daemon.keep.after"
+	DaemonFilesListed   = "daemon.files.listed" // the files of a commit are about to be written
+	DaemonFilesWritten  = "daemon.files.written"
+	DaemonApproveBefore = "daemon.approve.before"
+	DaemonApproveAfter  = "daemon.approve.after"
 )
 
 // Points lists every name, so that tests can visit each and compare the list
@@ -39,5 +46,6 @@ func Points() []string {
 		StateRestoreBefore, StateRestoreAfter,
 		EngineIntentBefore, EngineIntentAfter, EngineActed, EngineDoneBefore, EngineDoneAfter,
 		EngineDeleteIntentBefore, EngineDeleteIntentAfter, EngineDeleteActed, EngineSettleBefore,
+		DaemonKeepBefore, DaemonKeepAfter, DaemonFilesListed, DaemonFilesWritten, DaemonApproveBefore, DaemonApproveAfter,
 	}
 }

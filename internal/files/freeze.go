@@ -249,8 +249,20 @@ func copyFile(root *os.Root, p, dst string, perm fs.FileMode, pool *buffers) (c 
 	return copied{hex: hex.EncodeToString(sum[:]), size: n, mode: mode}, nil
 }
 
+// take moves tmp to dst, unless something stands there: whoever brought the same before us may be read from already, and a reader must
+// not find another file under the name.
+func take(tmp, dst string) error {
+	if info, err := os.Lstat(tmp); err == nil && info.Mode().IsRegular() {
+		err := os.Link(tmp, dst)
+		if err == nil || errors.Is(err, fs.ErrExist) {
+			return err // the first name goes with the folder that it is in
+		}
+	}
+	return os.Rename(tmp, dst) // folders, and file systems without links
+}
+
 // stage calls fill with a path beside dst that does not exist yet, makes what fill put there durable,
-// and moves it to dst. A folder that came to stand at dst meanwhile, or before, is what same says: right
+// and moves it to dst. What came to stand at dst meanwhile, or before, is what same says: right
 // (nil), and stays, or wrong, and is put aside if replace is set. On an error dst stays as it was.
 func stage(dst string, replace bool, fill func(tmp string) error, same func() error) (err error) {
 	parent := filepath.Dir(dst)
@@ -269,8 +281,7 @@ func stage(dst string, replace bool, fill func(tmp string) error, same func() er
 	if err := syncTree(dir); err != nil {
 		return fmt.Errorf("make %s durable: %w", dst, err)
 	}
-	// A file takes the place of a file in one step; nothing takes the place of a folder with files.
-	if renamed := os.Rename(tmp, dst); renamed != nil {
+	if renamed := take(tmp, dst); renamed != nil {
 		if _, err := os.Lstat(dst); err != nil {
 			return renamed
 		}

@@ -208,3 +208,32 @@ func TestAFolderThatAppearsMeanwhileStaysUnlessItIsToBeReplaced(t *testing.T) {
 		onlyEntry(t, parent, "v")
 	}
 }
+
+// Two blocks with the same data bring the same file at once; one of them may read it already.
+func TestAFileThatAppearsMeanwhileStaysTheSameFile(t *testing.T) {
+	for _, right := range []bool{true, false} {
+		parent := t.TempDir()
+		dst := filepath.Join(parent, "v")
+		var theirs os.FileInfo
+		err := stage(dst, true, func(tmp string) error {
+			write(t, tmp, "ours")
+			write(t, dst, "theirs")
+			var err error
+			theirs, err = os.Stat(dst)
+			return err
+		}, func() error {
+			if right {
+				return nil
+			}
+			return errors.New("other")
+		})
+		now, err2 := os.Stat(dst)
+		if err = errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		if os.SameFile(theirs, now) != right {
+			t.Errorf("their content is right: %v; their file is there: %v", right, !right)
+		}
+		onlyEntry(t, parent, "v")
+	}
+}

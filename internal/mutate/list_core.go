@@ -242,8 +242,8 @@ func ofPlanFiles() []mutation {
 		},
 		{
 			Name: "plan file: a secret variable is saved", File: "internal/workspace/plans.go",
-			Old:     "if w.Conf.SensitiveVar(v.Name) {",
-			New:     "if false {",
+			Old:     "return w.Conf.SensitiveVar(v.Name) })",
+			New:     "return false })",
 			Package: "./cmd/ml", Test: "TestScripts/of/saved_variables",
 		},
 		{

@@ -3,6 +3,7 @@ package workspace
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/zclconf/go-cty/cty"
@@ -34,6 +35,12 @@ type WaitingPlan struct {
 	Approval *state.Approval
 }
 
+// AnyKept says whether any plan was kept, used or not.
+func (w *Workspace) AnyKept() (bool, error) {
+	paths, err := engine.PendingPlans(filepath.Join(w.Dir, PlansFolder), "")
+	return len(paths) > 0, err
+}
+
 // Waiting lists the plans that could still run: neither used nor expired, nor
 // of another version of ml.
 func (w *Workspace) Waiting(snap *state.Snapshot) ([]WaitingPlan, error) {
@@ -60,32 +67,21 @@ func (w *Workspace) Waiting(snap *state.Snapshot) ([]WaitingPlan, error) {
 // applied as it is. A secret stands in no file: it is given again, and the
 // project's digest tells whether it is the same.
 func (w *Workspace) keptVars() ([]engine.SavedVar, error) {
-	var out []engine.SavedVar
-	for _, v := range w.Vars {
-		if w.Conf.SensitiveVar(v.Name) {
-			continue
-		}
-		kept := engine.SavedVar{Name: v.Name, Source: v.Source, Text: v.Text}
-		if v.Text == nil {
-			var err error
-			if kept.Value, err = ctyjson.Marshal(v.Value, cty.DynamicPseudoType); err != nil {
-				return nil, fmt.Errorf("save variable %s: %w", v.Name, err)
-			}
-		}
-		out = append(out, kept)
-	}
-	return out, nil
+	return KeptVars(slices.DeleteFunc(slices.Clone(w.Vars), func(v config.VarInput) bool { return w.Conf.SensitiveVar(v.Name) }))
 }
 
 // SavedVars are the variables that a saved plan was made with.
-func SavedVars(saved *engine.SavedPlan) ([]config.VarInput, error) {
+func SavedVars(saved *engine.SavedPlan) ([]config.VarInput, error) { return Vars(saved.Vars) }
+
+// Vars reads variables that KeptVars wrote down.
+func Vars(kept []engine.SavedVar) ([]config.VarInput, error) {
 	var out []config.VarInput
-	for _, kept := range saved.Vars {
-		in := config.VarInput{Name: kept.Name, Source: kept.Source, Text: kept.Text}
-		if kept.Text == nil {
+	for _, k := range kept {
+		in := config.VarInput{Name: k.Name, Source: k.Source, Text: k.Text}
+		if k.Text == nil {
 			var err error
-			if in.Value, err = ctyjson.Unmarshal(kept.Value, cty.DynamicPseudoType); err != nil {
-				return nil, fmt.Errorf("variable %s of the saved plan: %w; make a new plan", kept.Name, err)
+			if in.Value, err = ctyjson.Unmarshal(k.Value, cty.DynamicPseudoType); err != nil {
+				return nil, fmt.Errorf("variable %s as it was saved: %w; make a new plan", k.Name, err)
 			}
 		}
 		out = append(out, in)

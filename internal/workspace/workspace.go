@@ -21,6 +21,7 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/windows"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/all"
@@ -30,6 +31,9 @@ import (
 
 // DotML is the folder of state and caches in a project folder.
 const DotML = ".ml"
+
+// WindowsFolder holds what monitors found window by window, below the state folder.
+const WindowsFolder = "windows"
 
 // PlansFolder holds the plans that wait, below the state folder.
 const PlansFolder = "plans"
@@ -53,6 +57,8 @@ type Options struct {
 	Untrusted bool
 	// Commit is the commit that Root was written from; "" looks for a checkout.
 	Commit string
+	// Late leaves the state alone until somebody asks: who takes the lease first reads it after that.
+	Late bool
 	// LockTimeout is how long a session waits for another holder of the lease.
 	LockTimeout time.Duration
 
@@ -158,7 +164,7 @@ func Fetch(ctx context.Context, o Options) ([]string, error) {
 
 // Open loads the files and makes an engine ready, and the state folder with its
 // key where there is none. The state is read while the files are loaded, for
-// those who only look.
+// those who only look (see Options.Late).
 func Open(ctx context.Context, o Options) (*Workspace, error) {
 	// The key comes first: the project's digest covers sensitive values as keyed hashes.
 	key, err := makeKey(o.stateDir())
@@ -174,7 +180,10 @@ func Open(ctx context.Context, o Options) (*Workspace, error) {
 	if w.Store, err = openKeeper(is, o, key); err != nil {
 		return nil, err
 	}
-	ahead := readAhead(ctx, w.Store)
+	var ahead func(context.Context) (*state.Snapshot, error)
+	if !o.Late {
+		ahead = readAhead(ctx, w.Store)
+	}
 	if w.Conf, w.Warnings, err = Load(ctx, o); err != nil {
 		return nil, err
 	}
@@ -192,6 +201,9 @@ func Open(ctx context.Context, o Options) (*Workspace, error) {
 		Project: w.Conf, Store: w.Store, Now: time.Now, Hash: noting(key, o.hashed), Commit: o.Commit,
 		Parallel: w.Conf.Settings.Parallelism, LockTimeout: o.LockTimeout, Connect: w.connect, Prefetched: ahead,
 		Elsewhere: w.elsewhere,
+	}
+	w.Engine.Windows = func(a resource.Address, list []state.Window) error {
+		return windows.Append(filepath.Join(w.Dir, WindowsFolder), a, list)
 	}
 	if o.Commit == "" {
 		git := openCheckout(o.Root)

@@ -44,6 +44,7 @@ func newTrack(addr resource.Address, name, subject string, recorded *state.Signa
 	t := &track{confirm: max(confirm, 1), signal: state.Signal{Address: addr, Name: name}}
 	if recorded != nil {
 		t.signal = *recorded
+		t.signal.Windows = nil // those were told when it was recorded
 		if len(recorded.Cursor) > 0 {
 			if err := json.Unmarshal(recorded.Cursor, &t.cursor); err != nil {
 				return nil, fmt.Errorf("%s.%s: read its cursor: %w", addr, name, err)
@@ -74,6 +75,7 @@ func (t *track) add(o opinion) error {
 	if s.Evidence, err = json.Marshal(o.evidence); err != nil {
 		return fmt.Errorf("%s.%s: evidence: %w", s.Address, s.Name, err)
 	}
+	s.Windows = append(s.Windows, state.Window{Signal: s.Name, State: o.state, Message: o.message, Subject: s.Subject, Evidence: s.Evidence})
 	switch o.state {
 	case resource.SignalGood:
 		s.State, s.Streak = resource.SignalGood, 0

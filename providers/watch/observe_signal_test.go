@@ -54,6 +54,27 @@ func TestASignalTurnsAfterEnoughWindows(t *testing.T) {
 	}
 }
 
+func TestWindowsAreToldOnceWithWhatTheyFound(t *testing.T) {
+	t.Parallel()
+	addr := resource.Address{Kind: "monitor", Name: "m"}
+	tr, err := newTrack(addr, "drift", "v1", nil, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []resource.SignalState{good, bad} {
+		if err := tr.add(opinion{state: s, message: string(s), evidence: map[string]int{"n": 1}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := tr.signal.Windows
+	if len(got) != 2 || got[0].State != good || got[1].State != bad || tr.signal.State != good || string(got[1].Evidence) != `{"n":1}` || got[1].Subject != "v1" {
+		t.Fatalf("%+v; the signal is %s", got, tr.signal.State)
+	}
+	if tr, err = newTrack(addr, "drift", "v1", &tr.signal, 2); err != nil || len(tr.signal.Windows) != 0 {
+		t.Errorf("%+v, %v", tr.signal.Windows, err)
+	}
+}
+
 func TestEpochsNeverFallAndRiseOncePerTurn(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

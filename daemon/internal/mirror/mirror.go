@@ -10,6 +10,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-git/go-git/v5"
@@ -35,6 +37,9 @@ import (
 // newest one follows the one that was applied.
 const Depth = 100
 
+// deep is how many commits Deepen fetches, and how many are looked at for an ancestor.
+const deep = 100 * Depth
+
 // Credentials are what a repository is read with. Without any, https is
 // anonymous and ssh uses nothing: a daemon has no keys but those that it is given.
 type Credentials struct {
@@ -47,9 +52,14 @@ type Credentials struct {
 
 // Mirror is a bare copy of one repository.
 type Mirror struct {
+	// Whole has all of the history fetched, for those who must see each commit.
+	Whole bool
+
 	url  string
 	dir  string
 	cred Credentials
+	// doubt says that an object that must be in the copy was not to be had.
+	doubt atomic.Bool
 }
 
 // ErrNoBranch says that the repository has no such branch, or no commit at all.
@@ -64,6 +74,7 @@ func New(address, dir string, cred Credentials) (*Mirror, error) {
 	if err := checkURL(address); err != nil {
 		return nil, err
 	}
+	transports()
 	return &Mirror{url: address, dir: dir, cred: cred}, nil
 }
 
@@ -92,16 +103,34 @@ func isLoopback(host string) bool {
 }
 
 // Fetch brings the refs into the copy, each under its own name. Depth bounds
-// their history. What was there before stays readable when it errors.
+// their history, unless it is to be whole. What was there before stays readable
+// when it errors.
 func (m *Mirror) Fetch(ctx context.Context, refs ...string) error {
-	repo, err := m.open()
+	return m.fetch(ctx, Depth, refs...)
+}
+
+// Deepen is Fetch with a history that is longer by far: for a branch on which so
+// much has happened that Fetch does not reach back to a commit that matters.
+func (m *Mirror) Deepen(ctx context.Context, refs ...string) error {
+	return m.fetch(ctx, deep, refs...)
+}
+
+func (m *Mirror) fetch(ctx context.Context, depth int, refs ...string) error {
+	repo, err := m.openFor()
 	if err != nil {
 		return err
+	}
+	if m.Whole {
+		depth = 0
 	}
 	auth, err := m.auth()
 	if err != nil {
 		return err
 	}
+	if repo, err = m.sound(repo); err != nil {
+		return err
+	}
+	defer m.sweep()
 	specs := make([]gitconfig.RefSpec, 0, len(refs))
 	for _, ref := range refs {
 		spec := gitconfig.RefSpec("+" + ref + ":" + ref)
@@ -111,7 +140,7 @@ func (m *Mirror) Fetch(ctx context.Context, refs ...string) error {
 		specs = append(specs, spec)
 	}
 	remote := git.NewRemote(repo.Storer, &gitconfig.RemoteConfig{Name: "origin", URLs: []string{m.url}})
-	err = remote.FetchContext(ctx, &git.FetchOptions{RefSpecs: specs, Depth: Depth, Auth: auth, Tags: git.NoTags, Force: true})
+	err = remote.FetchContext(ctx, &git.FetchOptions{RefSpecs: specs, Depth: depth, Auth: auth, Tags: git.NoTags, Force: true})
 	var none git.NoMatchingRefSpecError
 	switch {
 	case errors.Is(err, git.NoErrAlreadyUpToDate):
@@ -119,7 +148,7 @@ func (m *Mirror) Fetch(ctx context.Context, refs ...string) error {
 	case errors.As(err, &none), errors.Is(err, transport.ErrEmptyRemoteRepository):
 		return fmt.Errorf("%w: %s of %s", ErrNoBranch, strings.Join(refs, ", "), m.Address())
 	case err != nil:
-		return fmt.Errorf("fetch %s: %w", m.Address(), err)
+		return fmt.Errorf("fetch %s: %w", m.Address(), m.readable(err))
 	}
 	return nil
 }
@@ -176,7 +205,7 @@ func (m *Mirror) Descends(ctx context.Context, commit, before string) (bool, err
 	}
 	seen := map[plumbing.Hash]bool{}
 	todo := []plumbing.Hash{plumbing.NewHash(commit)}
-	for len(todo) > 0 && len(seen) < 100*Depth {
+	for len(todo) > 0 && len(seen) < deep {
 		h := todo[0]
 		todo = todo[1:]
 		if err := ctx.Err(); err != nil {
@@ -254,7 +283,7 @@ func (m *Mirror) commit(hash string) (*object.Commit, error) {
 func (m *Mirror) open() (*git.Repository, error) {
 	repo, err := git.PlainOpen(m.dir)
 	if err == nil {
-		return repo, nil
+		return guard(repo), nil
 	}
 	if !errors.Is(err, git.ErrRepositoryNotExists) {
 		if rerr := os.RemoveAll(m.dir); rerr != nil {
@@ -268,7 +297,30 @@ func (m *Mirror) open() (*git.Repository, error) {
 	if err != nil {
 		return nil, fmt.Errorf("copy of %s: %w", m.Address(), err)
 	}
-	return repo, nil
+	return guard(repo), nil
+}
+
+// anyUser is the name where none is configured: forges look at the token alone.
+const anyUser = "ml"
+
+// openFor opens the copy to fetch into. One that was cut off is begun anew when
+// the history must be whole: what it lacks no later fetch would bring.
+func (m *Mirror) openFor() (*git.Repository, error) {
+	repo, err := m.open()
+	if err != nil || !m.Whole {
+		return repo, err
+	}
+	cut, err := repo.Storer.Shallow()
+	if err != nil {
+		return nil, fmt.Errorf("copy of %s: %w", m.Address(), err)
+	}
+	if len(cut) == 0 {
+		return repo, nil
+	}
+	if err := os.RemoveAll(m.dir); err != nil {
+		return nil, fmt.Errorf("copy of %s: %w", m.Address(), err)
+	}
+	return m.open()
 }
 
 func (m *Mirror) auth() (transport.AuthMethod, error) {
@@ -286,11 +338,7 @@ func (m *Mirror) auth() (transport.AuthMethod, error) {
 	if err != nil {
 		return nil, fmt.Errorf("credentials for %s: %w", m.Address(), err)
 	}
-	name := m.cred.Username
-	if name == "" {
-		name = "ml" // forges look at the token alone
-	}
-	return &githttp.BasicAuth{Username: name, Password: password}, nil
+	return &githttp.BasicAuth{Username: cmp.Or(m.cred.Username, anyUser), Password: password}, nil
 }
 
 func (m *Mirror) sshAuth(u *url.URL) (transport.AuthMethod, error) {

@@ -342,3 +342,49 @@ func TestR17OnlySafeAddressesAreRead(t *testing.T) {
 		}
 	}
 }
+
+func TestR16NamesThatDifferByCaseAreTwoFilesOrRefused(t *testing.T) {
+	o := newOrigin(t)
+	commit := o.commit(o.raw(o.file("README", "upper"), o.folder("a", o.file("X", "1"), o.file("x", "2")), o.file("readme", "lower")))
+	m := o.mirror()
+	if err := m.Fetch(t.Context(), branch); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "work")
+	_, err := m.Write(t.Context(), commit, ".", dir, DefaultLimits)
+	root, rerr := os.OpenRoot(filepath.Dir(dir))
+	if rerr != nil {
+		t.Fatal(rerr)
+	}
+	defer root.Close() //nolint:errcheck // of a test
+	one, ferr := foldsCase(root)
+	if ferr != nil {
+		t.Fatal(ferr)
+	}
+	var refused *RefusedError
+	switch {
+	case one && !errors.As(err, &refused):
+		t.Errorf("one file takes the place of the other: %v", err)
+	case one:
+		return
+	case err != nil:
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"README": "upper", "readme": "lower", "a/X": "1", "a/x": "2"} {
+		if raw, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name))); err != nil || string(raw) != text {
+			t.Errorf("%s: %q, %v", name, raw, err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".ml-*")); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	for files, want := range map[string]string{"a,b": "", "a,A": "A a", "x/A,x/a,y/a": "x/A x/a", "A/x,a/x": "A/x a/x"} {
+		set := map[string]string{}
+		for name := range strings.SplitSeq(files, ",") {
+			set[name] = "1"
+		}
+		if a, b := alike(set); strings.TrimSpace(a+" "+b) != want {
+			t.Errorf("%s: %q and %q are alike", files, a, b)
+		}
+	}
+}

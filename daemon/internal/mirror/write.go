@@ -13,12 +13,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/storer"
 
 	"github.com/continuo-ml/continuo/internal/durable"
+	"github.com/continuo-ml/continuo/internal/fault"
 )
 
 // Limits bound what one commit may bring.
@@ -57,12 +59,27 @@ func (m *Mirror) Write(ctx context.Context, commit, folder, dir string, lim Limi
 	if err != nil {
 		return nil, fmt.Errorf("commit %s of %s: %w", commit, m.Address(), err)
 	}
+	w, err := m.write(ctx, repo, c, folder, dir, lim)
+	if errors.Is(err, plumbing.ErrObjectNotFound) {
+		m.doubt.Store(true) // the commit is there and a part of it is not: the next fetch begins anew
+		err = fmt.Errorf("%w; the copy is not whole, and the next look fetches it anew", err)
+	}
+	return w, err
+}
+
+func (m *Mirror) write(ctx context.Context, repo *git.Repository, c *object.Commit, folder, dir string, lim Limits) (*Written, error) {
+	commit := c.Hash.String()
 	tree, err := c.Tree()
 	if err != nil {
 		return nil, fmt.Errorf("commit %s: %w", commit, err)
 	}
 	if folder = path.Clean(folder); folder != "." {
-		if tree, err = tree.Tree(folder); errors.Is(err, object.ErrDirectoryNotFound) {
+		root := tree
+		tree, err = root.Tree(folder)
+		if e, ferr := root.FindEntry(folder); errors.Is(err, object.ErrDirectoryNotFound) && ferr == nil && e.Mode == filemode.Dir {
+			err = plumbing.ErrObjectNotFound // it is in the commit, and not in the copy
+		}
+		if errors.Is(err, object.ErrDirectoryNotFound) {
 			return nil, fmt.Errorf("%w: %s in commit %.12s of %s; nothing is taken away for it", ErrNoFolder, folder, commit, m.Address())
 		} else if err != nil {
 			return nil, fmt.Errorf("folder %s of commit %s: %w", folder, commit, err)
@@ -194,6 +211,13 @@ func (l *lister) sync(ctx context.Context, dir string, w *Written) error {
 		return err
 	}
 	defer root.Close() //nolint:errcheck // a handle for reading names
+	if a, b := alike(w.Files); a != "" {
+		if one, err := foldsCase(root); err != nil {
+			return err
+		} else if one {
+			return refuse("%s and %s would be one file on this disk, which does not tell upper from lower case; rename one of them", a, b)
+		}
+	}
 	// What is about to be there is listed first: a crash in the middle leaves a list that covers all that was written.
 	both := &Written{Files: maps.Clone(before.Files)}
 	if both.Files == nil {
@@ -207,6 +231,7 @@ func (l *lister) sync(ctx context.Context, dir string, w *Written) error {
 	if err := durable.WriteJSON(dir+ListSuffix, both); err != nil {
 		return err
 	}
+	fault.Point(fault.DaemonFilesListed)
 	// What is gone goes first: a file may take the place of a folder, or a folder of a file.
 	for _, name := range slices.Backward(slices.Sorted(maps.Keys(before.Files))) {
 		if _, stays := w.Files[name]; !stays {
@@ -228,7 +253,39 @@ func (l *lister) sync(ctx context.Context, dir string, w *Written) error {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
 	}
+	fault.Point(fault.DaemonFilesWritten)
 	return durable.WriteJSON(dir+ListSuffix, w)
+}
+
+// alike finds two names that differ by case only, "" if there are none.
+func alike(files map[string]string) (a, b string) {
+	seen := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		folded := strings.ToLower(name)
+		if first := seen[folded]; first != "" {
+			return first, name
+		}
+		seen[folded] = name
+	}
+	return "", ""
+}
+
+// foldsCase asks the disk whether it takes a name for the same in upper and in lower case.
+func foldsCase(root *os.Root) (_ bool, err error) {
+	const probe = ".ml-write-Case"
+	f, err := root.Create(probe)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, root.Remove(probe)) }()
+	if err := f.Close(); err != nil {
+		return false, err
+	}
+	_, err = root.Lstat(strings.ToLower(probe))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // removeFile removes a file and the folders that are empty without it.
