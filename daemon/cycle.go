@@ -49,7 +49,7 @@ func (r *repo) run(ctx context.Context) error {
 		if kerr != nil {
 			return kerr // what is attempted cannot be kept: going on would do things twice
 		}
-		r.notice(err)
+		r.news(err)
 		if errors.Is(err, state.ErrReadOnly) {
 			// What the disk holds is known to a new process only, which whoever looks after this one starts.
 			return fmt.Errorf("repository %q: %w", r.conf.Name, err)

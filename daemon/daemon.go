@@ -148,6 +148,7 @@ type repo struct {
 	public          string        // address under which people reach the daemon
 	hooked          deliveries
 	tidings         *tidings
+	apart           string // two commits of which the first does not follow the second, as the loop found
 	rowsSeen        seen
 	box             *outbox // nil tells nobody
 	senders         map[string]sender

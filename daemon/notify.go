@@ -122,9 +122,9 @@ type notice struct {
 	Owed   []string  `json:"owed"` // notifiers
 }
 
-// notice notes what the end of a cycle is news of, durably, and each once: what was
+// news notes what the end of a cycle is news of, durably, and each once: what was
 // told is compared, so neither a restart nor the next cycle tells it again.
-func (r *repo) notice(err error) {
+func (r *repo) news(err error) {
 	if r.box == nil {
 		return
 	}

@@ -347,9 +347,10 @@ func TestARefusedCommitDoesNotEndWhatRuns(t *testing.T) {
 	if _, body := w.get("/metrics"); strings.Contains(body, `result="superseded"`) || !strings.Contains(body, `result="done"`) {
 		t.Errorf("the unsigned commit took over: %s", body)
 	}
-	if st := f.status(unsigned); st.State != forge.Failure || !strings.Contains(st.Text, "not signed by a signer") {
-		t.Errorf("the status of the unsigned commit: %+v", st)
-	}
+	w.eventually("the unsigned commit has its status", func() bool {
+		st := f.status(unsigned)
+		return st.State == forge.Failure && strings.Contains(st.Text, "not signed by a signer")
+	})
 	// As a pull request it is planned all the same, and told what would become of it.
 	f.set(forge.Pull{Number: 1, Head: unsigned, Base: "master", Ref: "refs/pull/1/head", Open: true, Author: "eve"})
 	w.d.repos[0].nudgePulls()

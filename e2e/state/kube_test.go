@@ -5,6 +5,7 @@ package state
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -34,7 +35,7 @@ func newNamespace(t testing.TB) namespace {
 		}
 		t.Skip("ML_E2E_KUBECONFIG names no cluster: make cluster, and set what `go run ./e2e/cluster env` prints")
 	}
-	n := namespace{name: fmt.Sprintf("ml-state-%d", os.Getpid())}
+	n := namespace{name: "ml-state-" + strings.ToLower(rand.Text()[:8])}
 	kubectl(t, nil, "create", "namespace", n.name)
 	t.Cleanup(func() {
 		kubectl(t, nil, "delete", "namespace", n.name, "--wait=false")
@@ -44,17 +45,22 @@ func newNamespace(t testing.TB) namespace {
 		t.Fatal(err)
 	}
 	kubectl(t, bytes.ReplaceAll(rules, []byte("namespace: ml-state"), []byte("namespace: "+n.name)), "apply", "-f", "-")
-	token := strings.TrimSpace(kubectl(t, nil, "create", "token", "continuo-state", "-n", n.name))
-	// The admin's kubeconfig with another user.
-	text := kubectl(t, nil, "config", "view", "--raw", "--minify", "--flatten")
-	n.kubeconfig = t.TempDir() + "/kubeconfig"
-	if err := os.WriteFile(n.kubeconfig, []byte(text), 0o600); err != nil {
+	n.kubeconfig = n.as(t, "continuo-state")
+	return n
+}
+
+// as is a kubeconfig of a service account: the admin's with another user.
+func (n namespace) as(t testing.TB, account string) string {
+	t.Helper()
+	token := strings.TrimSpace(kubectl(t, nil, "create", "token", account, "-n", n.name))
+	path := t.TempDir() + "/kubeconfig"
+	if err := os.WriteFile(path, []byte(kubectl(t, nil, "config", "view", "--raw", "--minify", "--flatten")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	user := strings.TrimSpace(kubectl(t, nil, "--kubeconfig", n.kubeconfig, "config", "view", "-o", "jsonpath={.contexts[0].name}"))
-	kubectl(t, nil, "--kubeconfig", n.kubeconfig, "config", "set-credentials", "state", "--token", token)
-	kubectl(t, nil, "--kubeconfig", n.kubeconfig, "config", "set-context", user, "--user", "state")
-	return n
+	of := strings.TrimSpace(kubectl(t, nil, "--kubeconfig", path, "config", "view", "-o", "jsonpath={.contexts[0].name}"))
+	kubectl(t, nil, "--kubeconfig", path, "config", "set-credentials", "state", "--token", token)
+	kubectl(t, nil, "--kubeconfig", path, "config", "set-context", of, "--user", "state")
+	return path
 }
 
 func kubectl(t testing.TB, stdin []byte, args ...string) string {
@@ -91,6 +97,18 @@ func TestAClusterKeepsAState(t *testing.T) {
 		})
 	})
 	t.Run("a large state is cut into Secrets that the cluster takes", func(t *testing.T) { large(t, n.place("large")) })
+	t.Run("who may only read plans, and is refused what writes", func(t *testing.T) {
+		kubectl(t, nil, "create", "serviceaccount", "reader", "-n", n.name)
+		kubectl(t, nil, "create", "rolebinding", "reader", "-n", n.name, "--role=continuo-state-reader", "--serviceaccount="+n.name+":reader")
+		reader := remote.Open(kube.New(kube.Options{Name: "p1", Namespace: n.name, Kubeconfig: n.as(t, "reader")}), options(t, t.TempDir()))
+		if _, err := reader.Snapshot(t.Context()); err != nil {
+			t.Error(err)
+		}
+		_, _, err := reader.Acquire(t.Context(), "apply")
+		if err == nil || !strings.Contains(err.Error(), "secrets in namespace "+n.name+" is missing") {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("a Secret of somebody else's is not read", func(t *testing.T) {
 		kubectl(t, nil, "create", "secret", "generic", "mine.head", "-n", n.name, "--from-literal=data=private")
 		_, err := remote.Open(n.place("mine"), options(t, t.TempDir())).Snapshot(t.Context())

@@ -100,18 +100,20 @@ func TestAStateInS3KeepsEveryPromise(t *testing.T) {
 	})
 }
 
+// noise is a text that cannot be made much smaller.
+func noise(seed, n int) json.RawMessage {
+	b := make([]byte, n)
+	rnd := rand.New(rand.NewPCG(uint64(seed), 1))
+	for i := range b {
+		b[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[rnd.IntN(36)]
+	}
+	return json.RawMessage(`"` + string(b) + `"`)
+}
+
 // large checks a state of several megabytes, with an entry larger than an object may be.
 func large(t *testing.T, place remote.Blobs) {
 	t.Helper()
 	s := remote.Open(place, options(t, t.TempDir()))
-	noise := func(seed, n int) json.RawMessage {
-		b := make([]byte, n)
-		rnd := rand.New(rand.NewPCG(uint64(seed), 1))
-		for i := range b {
-			b[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[rnd.IntN(36)]
-		}
-		return json.RawMessage(`"` + string(b) + `"`)
-	}
 	var ops []state.Op
 	for i := range 60 {
 		ops = append(ops, state.Op{PutRecord: record(i, noise(i, 30_000))})

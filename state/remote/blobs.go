@@ -44,7 +44,7 @@ var (
 	ErrPassed = errors.New("somebody else wrote it meanwhile")
 	// ErrBusy: no answer, or one that says to try again. Of a Put it is not known
 	// whether it was done.
-	ErrBusy = errors.New("no answer that counts")
+	ErrBusy = errors.New("it cannot be reached, or is busy")
 )
 
 // checkObject is what CheckConditions writes.

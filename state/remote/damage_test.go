@@ -53,6 +53,11 @@ func TestEveryDamagedByteIsFound(t *testing.T) {
 	if _, err := s.Verify(t.Context()); err != nil {
 		t.Error("put back whole:", err)
 	}
+	// A part that is whole, in another's place.
+	parts := f.Names("parts/")
+	f.Force(parts[0], f.Raw(parts[1]))
+	_, err := newStore(t, f).Snapshot(t.Context())
+	wantError(t, err, state.ErrCorrupt, parts[0], "does not match its checksum")
 }
 
 func TestAMissingPartIsNamed(t *testing.T) {

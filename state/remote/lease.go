@@ -132,8 +132,7 @@ func (s *Store) take(ctx context.Context, v *view, lock *folderLock, doing strin
 	if err := s.checkCopies(ctx, v); err != nil {
 		return 0, err
 	}
-	bound, err := s.checkHome(ctx, v)
-	if err != nil {
+	if err := s.checkHome(ctx, v); err != nil {
 		return 0, s.explain(ctx, err)
 	}
 	now := s.opts.Now().UTC()
@@ -147,10 +146,10 @@ func (s *Store) take(ctx context.Context, v *view, lock *folderLock, doing strin
 	if _, err := state.CommitTo(all, state.Writer{Taking: true}, []state.Op{{PutLease: l}}); err != nil {
 		return 0, s.explain(ctx, err)
 	}
-	_, err = s.publish(ctx, v, all.Changes(), func(h *head) {
+	_, err := s.publish(ctx, v, all.Changes(), func(h *head) {
 		h.Alive, h.Place = 0, lock.place()
-		if !bound {
-			h.Home = nil // what was bound to a machine is gone
+		if s.opts.Bound != nil {
+			h.Home = s.home() // what is made from now on is here
 		}
 	})
 	if err != nil {

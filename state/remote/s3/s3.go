@@ -73,7 +73,7 @@ func New(o Options) *Bucket {
 
 // Where implements remote.Blobs.
 func (b *Bucket) Where() string {
-	return "s3://" + b.opts.Bucket + "/" + strings.TrimSuffix(b.opts.Prefix, "/")
+	return strings.TrimSuffix("s3://"+b.opts.Bucket+"/"+b.opts.Prefix, "/")
 }
 
 // Limit implements remote.Blobs.
