@@ -69,7 +69,11 @@ func bearer(token string) func(*http.Request) {
 func TestEveryRouteWantsItsRight(t *testing.T) {
 	d, srv := quiet(t)
 	shown := map[string]right{"": open, "wrong": open, "the-read-token": read, "the-write-token": write}
+	anybody := []string{"GET /healthz", "GET /readyz", "POST /hooks/{repo}", "GET /web/{file}"}
 	for _, route := range slices.Concat(d.routes(), d.pages()) {
+		if route.right == open && !slices.Contains(anybody, route.pattern) {
+			t.Errorf("%s is open to anybody", route.pattern)
+		}
 		method, path, _ := strings.Cut(route.pattern, " ")
 		path = strings.NewReplacer("{$}", "", "{repo}", "r", "{address}", "training.t", "{plan}", "abcd", "{file}", "style.css", "{run}", "01RUN").Replace(path)
 		for token, has := range shown {
