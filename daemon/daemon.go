@@ -79,7 +79,7 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	m.Whole = c.Verify != nil
 	r := &repo{
 		conf: c, dir: dir, work: filepath.Join(dir, "work"), mirror: m, opts: d.opts, meter: d.meter,
-		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), feed: newFeed(), tidings: newTidings(), public: d.conf.Public,
+		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), arrived: make(chan struct{}, 1), feed: newFeed(), tidings: newTidings(), public: d.conf.Public,
 	}
 	if c.Forge != nil {
 		if r.forge, err = d.opts.Forges(c.Forge); err != nil {
@@ -144,6 +144,9 @@ type repo struct {
 
 	wake, wakePulls chan struct{}
 	moved           chan struct{} // somebody changed an object
+	arrived         chan struct{} // data was laid down in a local folder
+	places          []dataPlace   // the loop's own: where data lies
+	unwatched       string        // the loop's own: why not all of it is watched
 	watching        *watched      // the loop's own
 	public          string        // address under which people reach the daemon
 	hooked          deliveries
