@@ -13,7 +13,7 @@ E2E_BESIDE ?= 3
 # The cluster that e2e runs on: the one of make cluster, or ML_E2E_KUBECONFIG's.
 E2E = env $$($(GO) run ./e2e/cluster env)
 
-.PHONY: help build demo test race bench crash mutate fuzz lint fmt generate verify examples clean cluster cluster-down e2e e2e-full e2e-extras e2e-drivers e2e-gitops
+.PHONY: help build demo test race bench crash mutate fuzz lint fmt generate verify examples clean cluster cluster-down e2e e2e-full e2e-extras e2e-drivers e2e-gitops e2e-gitops-full
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ e2e-drivers: e2e-extras ## What every driver promises, on the cluster, and datas
 
 e2e-gitops: ## The daemon and pull requests on a real Gitea, from the first push to retraining (the first time builds it)
 	$(GO) test -tags e2e -count=1 -timeout 40m -v ./e2e/gitops
+
+e2e-gitops-full: ## The same with all counts: kills at every point, floods, twenty repositories, times; the log goes to docs/evidence
+	scripts/evidence.sh gitops env ML_GITOPS_FULL=1 $(GO) test -tags e2e -count=1 -timeout 90m -p 1 -v ./e2e/gitops ./daemon/...
 
 cluster-down: ## Stop exactly what make cluster started
 	$(GO) run ./e2e/cluster down

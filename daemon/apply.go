@@ -106,7 +106,7 @@ func (r *repo) mayRun(ctx context.Context, w *workspace.Workspace, ses *engine.S
 	}
 	rewritten := false
 	if applied := r.recall().Applied.Commit; applied != "" {
-		follows, err := r.mirror.Descends(ctx, commit, applied)
+		follows, err := r.follows(ctx, commit, applied)
 		if err != nil {
 			return nil, ending{}, err
 		}
@@ -134,6 +134,27 @@ func (r *repo) mayRun(ctx context.Context, w *workspace.Workspace, ses *engine.S
 	}
 	r.say(func(s *Status) { s.Held, s.Opens = nil, nil })
 	return planned, ending{}, nil
+}
+
+// follows says whether a commit of the branch has another among its ancestors. A
+// branch on which more has happened than a fetch brings is looked at deeper, once.
+func (r *repo) follows(ctx context.Context, commit, before string) (bool, error) {
+	follows, err := r.mirror.Descends(ctx, commit, before)
+	if follows || err != nil || r.apart == commit+before {
+		return follows, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.patience())
+	defer cancel()
+	r.git.Lock()
+	err = r.mirror.Deepen(ctx, r.branch())
+	r.git.Unlock()
+	if err != nil {
+		return false, fmt.Errorf("whether the commit follows the one that was applied is not known: %w", err)
+	}
+	if follows, err = r.mirror.Descends(ctx, commit, before); err == nil && !follows {
+		r.apart = commit + before
+	}
+	return follows, err
 }
 
 // watch records the due windows of monitors, which wait for no approval.

@@ -31,12 +31,16 @@ type chart struct {
 	// Group is the heading that it stands under, "" for none.
 	Group string `json:"group,omitempty"`
 	Note  string `json:"note,omitempty"`
-	// XKind is time (seconds since 1970), version, window or step.
-	XKind  string    `json:"x_kind"`
-	X      []float64 `json:"x"`
+	// XKind is version, window (the last of those that are kept is the greatest) or step.
+	XKind string    `json:"x_kind"`
+	X     []float64 `json:"x"`
+	// Times belong to X, in seconds since 1970.
+	Times  []float64 `json:"times,omitempty"`
 	Series []series  `json:"series"`
 	Log    bool      `json:"log,omitempty"`
 	Bad    bool      `json:"bad,omitempty"` // the last point is beyond its bound
+
+	beyond float64 // how far, as a share of the bound
 }
 
 // series has a value for each X, or null.
@@ -69,6 +73,7 @@ func (c *chart) set(name string, bound bool, i int, v float64) {
 type album struct {
 	kind  string
 	x     []float64
+	times []float64
 	list  []*chart
 	named map[string]*chart
 }
@@ -80,7 +85,7 @@ func newAlbum(kind string, x []float64) *album {
 func (a *album) chart(title string) *chart {
 	c := a.named[title]
 	if c == nil {
-		c = &chart{Title: title, XKind: a.kind, X: a.x, Series: []series{}}
+		c = &chart{Title: title, XKind: a.kind, X: a.x, Times: a.times, Series: []series{}}
 		a.named[title] = c
 		a.list = append(a.list, c)
 	}
@@ -238,14 +243,13 @@ func windowAlbum(signal string, list []state.Window, b bounds) charts {
 			found = append(found, ev)
 		}
 	}
-	x := make([]float64, len(found))
+	// Windows stand side by side: traffic comes in bursts, and a quiet night is no news.
+	x, times := make([]float64, len(found)), make([]float64, len(found))
 	for i, ev := range found {
-		x[i] = float64(ev.Window.End.UnixMilli()) / 1000
-		if i > 0 && x[i] <= x[i-1] {
-			x[i] = x[i-1] + 0.001 // an axis only rises
-		}
+		x[i], times[i] = float64(i+1), float64(ev.Window.End.UnixMilli())/1000
 	}
-	al := newAlbum("time", x)
+	al := newAlbum("window", x)
+	al.times = times
 	for i, ev := range found {
 		last := i == len(found)-1
 		ev.columns(al, i, last)
@@ -255,7 +259,9 @@ func windowAlbum(signal string, list []state.Window, b bounds) charts {
 		c.Group = signal
 	}
 	// The worst first, behind what is about all columns together.
-	slices.SortStableFunc(al.list, func(a, b *chart) int { return place(a) - place(b) })
+	slices.SortStableFunc(al.list, func(a, b *chart) int {
+		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(b.beyond, a.beyond))
+	})
 	return al.done("columns")
 }
 
@@ -282,10 +288,12 @@ func (ev evidence) columns(al *album, i int, last bool) {
 		c.Note = string(col.Method)
 		if p := cmp.Or(col.Adjusted, col.PValue); p != nil {
 			value, c.Log = max(*p, leastP), true
+			c.beyond = col.Threshold / max(*p, 1e-300)
 			c.Note += ", p-value: drifted below"
 			c.set("drifted below", true, i, col.Threshold)
 		} else {
 			c.Note += ": drifted from"
+			c.beyond = col.Statistic / max(col.Threshold, 1e-300)
 			c.set("drifted from", true, i, col.Threshold)
 		}
 		c.set("value", false, i, value)

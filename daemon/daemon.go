@@ -150,10 +150,11 @@ type repo struct {
 	watching        *watched      // the loop's own
 	public          string        // address under which people reach the daemon
 	hooked          deliveries
+	tidings         *tidings
+	apart           string // two commits of which the first does not follow the second, as the loop found
+	rowsSeen        seen
 	box             *outbox // nil tells nobody
 	senders         map[string]sender
-	tidings         *tidings
-	rowsSeen        seen
 	// git is held while the copy of the repository is written to.
 	git sync.Mutex
 

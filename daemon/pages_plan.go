@@ -102,8 +102,6 @@ func verbOf(st *planner.Step) string {
 		return "run for the first time"
 	case st.Action == resource.Noop:
 		return "stays as it is"
-	case st.Action == resource.Delete:
-		return "destroy"
 	}
 	return ""
 }

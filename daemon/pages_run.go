@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/internal/runner"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
@@ -161,6 +162,10 @@ func (r *repo) tail(ctx context.Context, a resource.Address, id string, open boo
 func (r *repo) runLog(ctx context.Context, a resource.Address, id string, open, follow bool, to io.Writer) error {
 	w, err := r.reopen(ctx)
 	if err != nil {
+		// The files say what is sensitive. Without them a log is shown if nothing of the block is.
+		if snap, _, serr := r.snapshot(ctx); serr != nil || engine.Secretive(snap, a) {
+			return errors.Join(err, serr)
+		}
 		return errors.Join(err, r.localLog(id, to))
 	}
 	defer w.Close() //nolint:errcheck // it only read

@@ -217,7 +217,7 @@ func TestChartsHoldTheNumbersAndTheirBounds(t *testing.T) {
 	d, srv := seeded(t)
 	got := chartsAt(t, srv, "windows/monitor.m")
 	age := got["age"]
-	if age == nil || len(age.X) != 10 || age.X[9] != 1540 || fmt.Sprint(values(age.Series[1])[9], values(age.Series[0])[0]) != "0.18 0.1" || !age.Series[0].Bound || !age.Bad {
+	if age == nil || len(age.X) != 10 || age.X[9] != 10 || age.Times[9] != 1540 || fmt.Sprint(values(age.Series[1])[9], values(age.Series[0])[0]) != "0.18 0.1" || !age.Series[0].Bound || !age.Bad {
 		t.Errorf("age: %+v", age)
 	}
 	if sex := got["sex"]; sex == nil || !sex.Log || values(sex.Series[1])[0] != leastP {

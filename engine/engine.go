@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,6 +39,10 @@ type Engine struct {
 	// Prefetched, when not nil, gives Plan the state that was read while the
 	// files were loaded. A session always reads it anew.
 	Prefetched func(context.Context) (*state.Snapshot, error)
+	// Elsewhere says on which other machine a provider's things are, which this
+	// one cannot see: a plan shows them as they were recorded. "" = none, and a
+	// nil function says that of all. A session that was given the lease never asks.
+	Elsewhere func(provider string) string
 	// Commit names the git commit of the project folder, "" outside a checkout.
 	Commit string
 	// Dirty says whether the project folder differs from that commit; nil never
@@ -239,9 +245,29 @@ func (e *Engine) planOn(ctx context.Context, snap *state.Snapshot, o PlanOptions
 		p.Commit += dirtySuffix
 	}
 	p.Diagnostics = append(p.Diagnostics, e.venvWarnings(p)...)
+	if !o.NoRefresh && !o.Pure {
+		p.Diagnostics = append(p.Diagnostics, e.elsewhere(snap)...)
+	}
 	if asks {
 		p.Diagnostics = append(p.Diagnostics, e.cannotImport(ctx, p)...)
 		p.Diagnostics = append(p.Diagnostics, standing...)
 	}
 	return &Planned{Plan: p, Input: in}, nil
+}
+
+// elsewhere warns that some things are shown as they were recorded.
+func (e *Engine) elsewhere(snap *state.Snapshot) []planner.Diagnostic {
+	if e.Elsewhere == nil {
+		return nil
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(snap.Records), resource.Address.Compare) {
+		provider := snap.Records[a].Provider
+		if at := e.Elsewhere(provider); at != "" {
+			return []planner.Diagnostic{{
+				Severity: "warning", Summary: "Shown as recorded",
+				Detail: fmt.Sprintf("What the provider %s runs and keeps is on the machine of %s, and this one cannot see how it is now.", provider, at),
+			}}
+		}
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -14,7 +15,7 @@ import (
 )
 
 // Logs writes the log of a run, or of what an address runs now: an open intent's
-// run first, then the record's.
+// run first, then the record's. The block's sensitive values are taken out of it.
 func (e *Engine) Logs(ctx context.Context, snap *state.Snapshot, addr resource.Address, run string, follow bool, lines int, w io.Writer) error {
 	rec := snap.Records[addr]
 	req := providers.LogRequest{Record: rec, Follow: follow, Lines: lines}
@@ -47,7 +48,9 @@ func (e *Engine) Logs(ctx context.Context, snap *state.Snapshot, addr resource.A
 	if req.OpID == "" && rec.Run != "" {
 		req.OpID = rec.Run
 	}
-	return l.Logs(ctx, req, w)
+	// Whoever reads a log may read less than the files: the command may have printed what they call sensitive.
+	h := &hidingWriter{to: w, hide: e.hidingLog(addr, snap)}
+	return errors.Join(l.Logs(ctx, req, h), h.flush())
 }
 
 // Import takes an existing object under management: the driver finds it by id

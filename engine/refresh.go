@@ -80,6 +80,9 @@ func (r *refresher) batches() func(yield func(func(context.Context) error) bool)
 		if r.pure {
 			break
 		}
+		if r.e.Elsewhere != nil && r.e.Elsewhere(rec.Provider) != "" {
+			continue
+		}
 		g := group{rec.Provider, a.Kind}
 		records[g] = append(records[g], providers.ReadRequest{Address: a, Record: rec, Look: look})
 	}

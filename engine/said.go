@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 // lastLines shows what a run that failed said last. It is for the screen only:
@@ -46,11 +49,82 @@ const leastSecret = 4
 // hiding returns what takes the sensitive values of a block out of a text. Where
 // they cannot be told, nothing of the text is left.
 func (s *Session) hiding(a resource.Address) func(string) string {
-	secrets, known := s.secretsOf(a)
+	secrets, known := s.e.secretsOf(a, s.now.snapshot())
 	if !known {
 		return func(string) string { return planner.MaskText }
 	}
 	return replacing(secrets)
+}
+
+// hidingLog is hiding for a log, which people read of blocks that no file declares
+// any more, too: as it is, if nothing sensitive was recorded of the block.
+func (e *Engine) hidingLog(a resource.Address, snap *state.Snapshot) func(string) string {
+	secrets, known := e.secretsOf(a, snap)
+	switch {
+	case known:
+		return replacing(secrets)
+	case Secretive(snap, a):
+		return func(string) string { return planner.MaskText }
+	}
+	return func(text string) string { return text }
+}
+
+// Secretive says whether sensitive values are recorded of a block, as keyed
+// hashes, so that what its command prints may hold them.
+func Secretive(snap *state.Snapshot, a resource.Address) bool {
+	hashed := []byte(`"hash:`)
+	if rec := snap.Records[a]; rec != nil && bytes.Contains(rec.Spec, hashed) {
+		return true
+	}
+	for _, in := range snap.Intents {
+		if in.Address == a && bytes.Contains(in.Spec, hashed) {
+			return true
+		}
+	}
+	return false
+}
+
+// hidingWriter takes sensitive values out of what passes through it, line by line.
+type hidingWriter struct {
+	to   io.Writer
+	hide func(string) string
+	rest []byte // of a line that is not whole yet
+}
+
+// maxUnbroken is how much of a line is kept back while its end has not come.
+const maxUnbroken = 1 << 20
+
+// Write implements io.Writer.
+func (h *hidingWriter) Write(p []byte) (int, error) {
+	h.rest = append(h.rest, p...)
+	end := bytes.LastIndexByte(h.rest, '\n') + 1
+	if end == 0 && len(h.rest) > maxUnbroken {
+		end = len(h.rest)
+	}
+	if end == 0 {
+		return len(p), nil
+	}
+	for line := range bytes.Lines(h.rest[:end]) {
+		text, ended := strings.CutSuffix(string(line), "\n")
+		if text = h.hide(text); ended {
+			text += "\n"
+		}
+		if _, err := io.WriteString(h.to, text); err != nil {
+			return 0, err
+		}
+	}
+	h.rest = append(h.rest[:0:0], h.rest[end:]...)
+	return len(p), nil
+}
+
+// flush writes a last line that has no end.
+func (h *hidingWriter) flush() error {
+	if len(h.rest) == 0 {
+		return nil
+	}
+	_, err := io.WriteString(h.to, h.hide(string(h.rest)))
+	h.rest = nil
+	return err
 }
 
 func replacing(secrets []string) func(string) string {
@@ -65,12 +139,12 @@ func replacing(secrets []string) func(string) string {
 
 // secretsOf are the texts of a block's sensitive values, as the files have them
 // now. Of a block that no file declares any more they are not known.
-func (s *Session) secretsOf(a resource.Address) (secrets []string, known bool) {
-	blk := s.e.Project.Block(a)
+func (e *Engine) secretsOf(a resource.Address, snap *state.Snapshot) (secrets []string, known bool) {
+	blk := e.Project.Block(a)
 	if blk == nil {
 		return nil, false
 	}
-	ev, diags := s.e.Project.Eval(blk, recorded{project: s.e.Project, snap: s.now.snapshot()})
+	ev, diags := e.Project.Eval(blk, recorded{project: e.Project, snap: snap})
 	tree, err := resource.ToGo(ev.Value)
 	if err != nil || diags.HasErrors() {
 		return nil, false
@@ -80,10 +154,19 @@ func (s *Session) secretsOf(a resource.Address) (secrets []string, known bool) {
 		eachLeaf(tree, "", func(at, text string) {
 			if len(text) >= leastSecret && (at == plain || strings.HasPrefix(at, plain+".")) {
 				secrets = append(secrets, text)
+				secrets = append(secrets, linesOf(text)...)
 			}
 		})
 	}
 	return secrets, true
+}
+
+// linesOf are the lines of a secret that has several: what is printed is looked at line by line.
+func linesOf(secret string) []string {
+	if !strings.Contains(secret, "\n") {
+		return nil
+	}
+	return slices.DeleteFunc(strings.Split(secret, "\n"), func(l string) bool { return len(strings.TrimSpace(l)) < 2*leastSecret })
 }
 
 var index = regexp.MustCompile(`\[[^\]]*\]`)

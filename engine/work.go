@@ -40,7 +40,7 @@ type work struct {
 func (w *work) request(s *Session, adopt bool) providers.ApplyRequest {
 	// What a driver tells may quote the command; most tell nothing, and cost nothing here.
 	hide := sync.OnceValue(func() func(string) string {
-		secrets, _ := s.secretsOf(w.intent.Address)
+		secrets, _ := s.e.secretsOf(w.intent.Address, s.now.snapshot())
 		return replacing(secrets)
 	})
 	return providers.ApplyRequest{

@@ -1,7 +1,7 @@
 // Draws the numbers that a page names in data-charts, with uPlot. Without it the
 // tables of the page have them.
 (() => {
-  const most = 9; // of a group that are shown at once, unless more are bad
+  const most = 12; // of a group that are shown at once: the worst come first
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const number = (v) => v == null ? "–" : Math.abs(v) >= 1e5 || (v !== 0 && Math.abs(v) < 1e-3) ? v.toExponential(1) : String(+v.toPrecision(4));
   const element = (kind, cls, text) => {
@@ -13,8 +13,8 @@
 
   // name says what an x is.
   const named = (chart, x) => {
-    if (chart.x_kind === "time") return new Date(x * 1000).toLocaleString();
-    return chart.x_kind + " " + number(x);
+    const time = chart.times && chart.times[chart.x.indexOf(x)];
+    return time ? new Date(time * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short", hour12: false }) : chart.x_kind + " " + number(x);
   };
 
   const plot = (chart) => {
@@ -42,16 +42,10 @@
       const first = chart.x[0], end = chart.x.at(-1);
       const axis = { stroke: dim, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
       const x = { ...axis, space: 70, size: 26 };
-      const scale = { time: chart.x_kind === "time" };
-      if (chart.x_kind === "time") {
-        const day = end - first > 36 * 3600;
-        x.values = (u, list) => list.map((v) => new Date(v * 1000).toLocaleString([], day ? { month: "short", day: "numeric" } : { hour: "2-digit", minute: "2-digit", hour12: false, second: end - first < 600 ? "2-digit" : undefined }));
-        x.space = 90;
-      } else {
-        x.incrs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 1e5, 1e6, 1e7, 1e8, 1e9];
-        x.values = (u, list) => list.map((v) => chart.x_kind !== "version" ? v : v < first || v > end ? "" : "v" + v);
-        if (chart.x_kind === "version") scale.range = () => [first - 0.5, end + 0.5];
-      }
+      const scale = { time: false };
+      x.incrs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 1e5, 1e6, 1e7, 1e8, 1e9];
+      if (chart.x_kind !== "step") scale.range = () => [first - 0.5, end + 0.5];
+      x.values = (u, list) => list.map((v) => v < first || v > end ? "" : (chart.x_kind === "version" ? "v" : "") + v);
       const y = { ...axis, size: 52, space: 32, values: (u, list) => list.map((v) => v == null ? "" : number(v)) };
       if (chart.log) y.splits = () => [1e-6, 1e-4, 1e-2, 1];
       const few = chart.x.length <= 40;
@@ -86,12 +80,12 @@
     for (const group of new Set(doc.charts.map((c) => c.group || ""))) {
       if (group) content.push(element("h3", "group", group));
       const own = plots.filter((p, i) => (doc.charts[i].group || "") === group);
-      const shown = own.filter((p, i) => i < most || p.bad);
+      const shown = own.slice(0, own.length <= most + 1 ? own.length : most);
       content.push(...shown.map((p) => p.figure));
       const rest = own.filter((p) => !shown.includes(p));
       if (rest.length) {
         const more = element("details", "more"), inner = element("div", "charts");
-        more.append(element("summary", "", `${rest.length} more, all within their bounds`), inner);
+        more.append(element("summary", "", `${rest.length} more` + (rest.some((p) => p.bad) ? "" : ", all within their bounds")), inner);
         inner.append(...rest.map((p) => p.figure));
         more.addEventListener("toggle", () => { if (more.open) rest.forEach((p) => p.draw()); });
         content.push(more);

@@ -98,8 +98,14 @@ func newPlain(t *testing.T, settings string) plain {
 
 func (p *plain) git(args ...string) string {
 	p.t.Helper()
+	return p.gitIn("", args...)
+}
+
+// gitIn runs git with something to read.
+func (p *plain) gitIn(in string, args ...string) string {
+	p.t.Helper()
 	cmd := exec.Command("git", args...)
-	cmd.Dir = p.repo
+	cmd.Dir, cmd.Stdin = p.repo, strings.NewReader(in)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "GIT_CONFIG_NOSYSTEM=1", "LANG=C.UTF-8",
 		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.org", "GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.org",

@@ -78,6 +78,12 @@ func freePort(t *testing.T) string {
 // newWorks makes a repository with the files, and a daemon for it that no interval wakes in time: webhooks do.
 func newWorks(t *testing.T, files map[string]string, settings string) *works {
 	t.Helper()
+	return newWorksAt(t, server.URL, files, settings)
+}
+
+// newWorksAt is one whose daemon finds the forge at an address of its own.
+func newWorksAt(t *testing.T, forge string, files map[string]string, settings string) *works {
+	t.Helper()
 	at := freePort(t)
 	w := &works{team: newTeam(t, files), t: t, dir: t.TempDir(), url: "http://" + at, bin: must[string](t)(program())}
 	w.env = append(os.Environ(), "GIT_TOKEN="+w.owner.Token, "HOOK_SECRET="+hookSecret, "NO_COLOR=1")
@@ -96,7 +102,7 @@ repository "models" {
     webhook_secret_env = "HOOK_SECRET"
   }
 }
-`, at, server.URL, w.repo, settings, server.URL, w.repo)
+`, at, forge, w.repo, settings, forge, w.repo)
 	ok(t, os.WriteFile(filepath.Join(w.dir, "daemon.hcl"), []byte(config), 0o600))
 	ok(t, w.owner.Hook(t.Context(), w.repo, w.url+"/hooks/models", hookSecret))
 	w.start()

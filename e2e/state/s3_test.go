@@ -4,7 +4,9 @@ package state
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/continuo-ml/continuo/e2e/cluster/stores"
+	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 	"github.com/continuo-ml/continuo/state/remote"
 	"github.com/continuo-ml/continuo/state/remote/remotetest"
@@ -95,4 +98,54 @@ func TestAStateInS3KeepsEveryPromise(t *testing.T) {
 		})
 		return s
 	})
+}
+
+// noise is a text that cannot be made much smaller.
+func noise(seed, n int) json.RawMessage {
+	b := make([]byte, n)
+	rnd := rand.New(rand.NewPCG(uint64(seed), 1))
+	for i := range b {
+		b[i] = "abcdefghijklmnopqrstuvwxyz0123456789"[rnd.IntN(36)]
+	}
+	return json.RawMessage(`"` + string(b) + `"`)
+}
+
+// large checks a state of several megabytes, with an entry larger than an object may be.
+func large(t *testing.T, place remote.Blobs) {
+	t.Helper()
+	s := remote.Open(place, options(t, t.TempDir()))
+	var ops []state.Op
+	for i := range 60 {
+		ops = append(ops, state.Op{PutRecord: record(i, noise(i, 30_000))})
+	}
+	ops = append(ops, state.Op{PutRecord: record(1000, noise(1000, 3_000_000))})
+	if _, err := s.Commit(t.Context(), 0, ops...); err != nil {
+		t.Fatal(err)
+	}
+	fresh := remote.Open(place, options(t, t.TempDir()))
+	snap, err := fresh.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range ops {
+		if got := snap.Record(op.PutRecord.Address); got == nil || string(got.Spec) != string(op.PutRecord.Spec) {
+			t.Errorf("%s came back otherwise", op.PutRecord.Address)
+		}
+	}
+	if _, err := fresh.Backup(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := fresh.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func record(i int, spec json.RawMessage) *state.Record {
+	return &state.Record{Address: resource.Address{Kind: "training", Name: fmt.Sprintf("t%05d", i)}, Provider: "local", Phase: resource.PhaseReady,
+		Spec: spec, Created: statetest.Time, Updated: statetest.Time}
+}
+
+func TestALargeStateInS3(t *testing.T) {
+	newServer(t)
+	large(t, s3.New(s3.Options{Bucket: bucketName}))
 }

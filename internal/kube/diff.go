@@ -1,13 +1,11 @@
 package kube
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
-	"sort"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -18,36 +16,6 @@ type FieldChange struct {
 	Old  string // as applied
 	New  string // as it is now
 	By   string // the manager that changed it; "" when nobody is recorded, as after `kubectl scale --replicas=0`
-}
-
-// Diff compares what the object should be with what is there, as the API server itself would merge them, and names who changed what.
-// Defaults, and fields that we never set, are no change. Of a Secret only the metadata is compared. An absent object matches [ErrNotFound].
-// Nothing is written.
-func (c *Client) Diff(ctx context.Context, desired *unstructured.Unstructured) ([]FieldChange, error) {
-	desired = Prune(desired)
-	m, ref, err := c.locate(ctx, RefOf(desired), true)
-	if err != nil {
-		return nil, err
-	}
-	desired.SetNamespace(ref.Namespace)
-	live, err := c.Get(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	// Forced, for a conflict is just what is to be shown; and a dry run takes nothing from anybody.
-	merged, err := c.patch(ctx, m, ref, desired, true, true)
-	if err != nil {
-		return nil, err
-	}
-	return compare(merged.Object, live), nil
-}
-
-// compare lists where live differs from want.
-func compare(want, live *unstructured.Unstructured) []FieldChange {
-	d := differ{secret: IsSecret(live.GroupVersionKind()), last: lastOther(live)}
-	d.walk(place{known: owners(want)}, strip(want), strip(live), owners(live))
-	sort.Slice(d.out, func(i, j int) bool { return d.out[i].Path < d.out[j].Path })
-	return d.out
 }
 
 // strip removes what the API server counts and notes by itself.
@@ -73,12 +41,8 @@ func lastOther(live *unstructured.Unstructured) string {
 }
 
 type differ struct {
-	secret bool
-	last   string
-	// trust takes a field that is still ours as it was applied: the API server writes some values otherwise, as 0.5 CPUs as 500m, and
-	// an update by anybody else takes the ownership.
-	trust bool
-	out   []FieldChange
+	last string
+	out  []FieldChange
 }
 
 // place is where the walk is: known are the owners that the merged object has here, for the keys of its list elements.
@@ -152,24 +116,16 @@ func keyed(v any, known, by []owner) (map[string]any, bool) {
 }
 
 func (d *differ) leaf(path string, want, live any, by []owner) {
-	if d.trust && slices.ContainsFunc(by, func(o owner) bool { return o.ours() && len(o.node) == 0 }) {
+	// A field that is still ours is as it was applied: the API server writes some values otherwise, as 0.5 CPUs as 500m, and an update
+	// by anybody else takes the ownership.
+	if slices.ContainsFunc(by, func(o owner) bool { return o.ours() && len(o.node) == 0 }) {
 		return
 	}
 	c := FieldChange{Path: path, Old: text(want), New: text(live), By: culprit(by)}
 	if live == nil {
 		c.By = d.last
 	}
-	if d.secret {
-		c.Old, c.New = hide(want), hide(live)
-	}
 	d.out = append(d.out, c)
-}
-
-func hide(v any) string {
-	if v == nil {
-		return ""
-	}
-	return hiddenValue
 }
 
 func at(m map[string]any, name string) any { return m[name] }

@@ -56,7 +56,7 @@ func Drift(live *unstructured.Unstructured) ([]FieldChange, error) {
 func DriftFrom(applied, live *unstructured.Unstructured, hidden func(string) bool) []FieldChange {
 	by := owners(live)
 	want, have := strip(applied), strip(live)
-	d := differ{last: lastOther(live), trust: true}
+	d := differ{last: lastOther(live)}
 	delete(want, "apiVersion") // nobody owns what says which object it is
 	delete(want, "kind")
 	if meta, ok := want["metadata"].(map[string]any); ok {

@@ -7,6 +7,40 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
+// As a real API server recorded it, cut to what matters.
+const wantDeployment = `
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: x
+  namespace: ns
+  managedFields:
+  - {manager: continuo, operation: Apply, time: "2026-11-01T10:00:00Z", fieldsV1: {"f:spec": {"f:replicas": {}, "f:paused": {}, "f:template": {"f:spec": {"f:containers": {'k:{"name":"main"}': {".": {}, "f:name": {}, "f:image": {}, "f:args": {}, "f:ports": {'k:{"containerPort":80,"protocol":"TCP"}': {"f:containerPort": {}}}}}}}}}}
+spec:
+  replicas: 2
+  paused: false
+  template: {spec: {containers: [{name: main, image: a, args: [x], ports: [{containerPort: 80, protocol: TCP, name: http}]}]}}
+status: {replicas: 2}
+`
+
+const liveDeployment = `
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: x
+  namespace: ns
+  generation: 4
+  managedFields:
+  - {manager: continuo, operation: Apply, time: "2026-11-01T09:00:00Z", fieldsV1: {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"main"}': {".": {}, "f:name": {}}}}}}}}
+  - {manager: kubectl, operation: Update, subresource: scale, time: "2026-11-01T09:10:00Z", fieldsV1: {"f:spec": {"f:replicas": {}}}}
+  - {manager: kubectl-edit, operation: Update, time: "2026-11-01T09:20:00Z", fieldsV1: {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"main"}': {"f:image": {}, "f:args": {}, "f:ports": {'k:{"containerPort":80,"protocol":"TCP"}': {"f:name": {}}}}, 'k:{"name":"side"}': {".": {}, "f:name": {}}}}}}}}
+  - {manager: kube-controller-manager, operation: Update, subresource: status, time: "2026-11-01T09:30:00Z", fieldsV1: {"f:status": {"f:replicas": {}}}}
+spec:
+  replicas: 5
+  template: {spec: {containers: [{name: side}, {name: main, image: b, args: [u, v], ports: [{containerPort: 80, protocol: TCP, name: web}]}]}}
+status: {replicas: 5}
+`
+
 // live is what others made of an object that says what was applied to it.
 func driftOf(t *testing.T, applied, live string) []FieldChange {
 	t.Helper()

@@ -17,6 +17,7 @@ import (
 	"github.com/continuo-ml/continuo/state"
 	"github.com/continuo-ml/continuo/state/bolt"
 	"github.com/continuo-ml/continuo/state/remote"
+	"github.com/continuo-ml/continuo/state/remote/kube"
 	"github.com/continuo-ml/continuo/state/remote/s3"
 )
 
@@ -68,15 +69,19 @@ func Place(b *config.Backend) string {
 	return blobs.Where()
 }
 
-func blobsOf(b *config.Backend, _ string) (remote.Blobs, error) {
-	if b.Type == "s3" {
+func blobsOf(b *config.Backend, version string) (remote.Blobs, error) {
+	switch b.Type {
+	case "s3":
 		return s3.New(s3.Options{Bucket: b.Attrs["bucket"], Prefix: b.Attrs["prefix"], Region: b.Attrs["region"], Endpoint: b.Attrs["endpoint"]}), nil
+	case "kubernetes":
+		return kube.New(kube.Options{Name: b.Attrs["name"], Namespace: b.Attrs["namespace"], Context: b.Attrs["context"], Kubeconfig: b.Attrs["kubeconfig"], Version: version}), nil
 	}
 	return nil, fmt.Errorf("this version of ml cannot keep a state in %q", b.Type)
 }
 
-// openKeeper opens the state that a backend names for the folder dir.
-func openKeeper(b *config.Backend, o Options) (state.Keeper, error) {
+// openKeeper opens the state that a backend names. With a key, it refuses a
+// state whose sensitive values were hashed with another one.
+func openKeeper(b *config.Backend, o Options, key []byte) (state.Keeper, error) {
 	dir := o.stateDir()
 	if b == nil {
 		return bolt.Open(filepath.Join(dir, stateFile), bolt.Options{}), nil
@@ -85,7 +90,11 @@ func openKeeper(b *config.Backend, o Options) (state.Keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return remote.Open(blobs, remote.Options{Dir: filepath.Join(dir, backendDir, placeID(b)), Project: filepath.Dir(dir), Bound: bound}), nil
+	opts := remote.Options{Dir: filepath.Join(dir, backendDir, placeID(b)), Project: filepath.Dir(dir), Bound: bound}
+	if key != nil {
+		opts.Key, opts.Keyed = fingerprint(key), o.hashed.Load
+	}
+	return remote.Open(blobs, opts), nil
 }
 
 // placeID is the name of the folder for what is remembered of a place.
@@ -100,8 +109,25 @@ func placeID(b *config.Backend) string {
 // bound says what lives on the machine that made it: the servers of the provider
 // local and, while it is under way, whatever that provider does.
 func bound(provider string, a resource.Address, open bool) bool {
+	return ofMachine(provider) && (open || a.Kind == "deployment")
+}
+
+// ofMachine says whether what a provider runs and keeps is on one machine.
+func ofMachine(provider string) bool {
 	base, _, _ := strings.Cut(provider, ".")
-	return base == "local" && (open || a.Kind == "deployment")
+	return base == "local"
+}
+
+// elsewhere names the other machine that what a provider runs and keeps is on.
+func (w *Workspace) elsewhere(provider string) string {
+	shared, ok := w.Store.(*remote.Store)
+	if !ok || !ofMachine(provider) {
+		return ""
+	}
+	if home := shared.Elsewhere(); home != nil {
+		return home.Who + ", in " + home.Dir
+	}
+	return ""
 }
 
 // hasFile says whether the folder has, or had, a state of its own.
@@ -186,11 +212,11 @@ func Migrate(ctx context.Context, o Options) (from, to string, err error) {
 	if want.Same(is) {
 		return from, to, nil
 	}
-	old, err := openKeeper(is, o)
+	old, err := openKeeper(is, o, nil)
 	if err != nil {
 		return from, to, err
 	}
-	next, err := openKeeper(want, o)
+	next, err := openKeeper(want, o, nil)
 	if err != nil {
 		return from, to, err
 	}
@@ -205,6 +231,9 @@ func Migrate(ctx context.Context, o Options) (from, to string, err error) {
 // copyState fills a store and compares what it holds then. One that holds the
 // same already was filled by a move that was cut short.
 func copyState(ctx context.Context, next state.Keeper, entries []state.Entry) error {
+	if entries == nil {
+		return nil // nothing to move: what is at the new place is used
+	}
 	there, err := next.Dump(ctx)
 	if err != nil && !errors.Is(err, state.ErrMoved) && !errors.Is(err, state.ErrOlder) {
 		return err
@@ -214,9 +243,6 @@ func copyState(ctx context.Context, next state.Keeper, entries []state.Entry) er
 	}
 	if there != nil {
 		return fmt.Errorf("there is another state in %s already; name a new place, or `ml init -reconfigure` to use that one", next.Where())
-	}
-	if entries == nil {
-		return nil
 	}
 	if err := next.Fill(ctx, entries); err != nil {
 		return err
@@ -236,7 +262,7 @@ func AdoptLocal(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	k, err := openKeeper(is, o)
+	k, err := openKeeper(is, o, nil)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -60,6 +61,9 @@ type Options struct {
 	Late bool
 	// LockTimeout is how long a session waits for another holder of the lease.
 	LockTimeout time.Duration
+
+	// hashed tells that sensitive values were hashed with the key; nil = nobody asks.
+	hashed *atomic.Bool
 }
 
 // Workspace is an opened project.
@@ -127,9 +131,13 @@ func Load(ctx context.Context, o Options) (*config.Project, hcl.Diagnostics, err
 	if err != nil {
 		return nil, nil, err
 	}
+	hash := hasher(key)
+	if o.hashed != nil {
+		hash = noting(key, o.hashed)
+	}
 	conf, diags := config.Load(ctx, config.Options{
 		Dir: o.Root, Vars: o.Vars, Providers: known, Elsewhere: all.Elsewhere(), ToolVersion: o.Version,
-		Modules: filepath.Join(o.dir(), "modules"), Exe: o.Exe, Untrusted: o.Untrusted, Hash: hasher(key),
+		Modules: filepath.Join(o.dir(), "modules"), Exe: o.Exe, Untrusted: o.Untrusted, Hash: hash,
 	})
 	if diags.HasErrors() {
 		return nil, nil, DiagError{Diags: diags, Files: Sources(o.Root, diags)}
@@ -167,8 +175,9 @@ func Open(ctx context.Context, o Options) (*Workspace, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.hashed = &atomic.Bool{}
 	w := &Workspace{Root: o.Root, Dir: o.dir(), Key: key, Vars: o.Vars, o: o}
-	if w.Store, err = openKeeper(is, o); err != nil {
+	if w.Store, err = openKeeper(is, o, key); err != nil {
 		return nil, err
 	}
 	var ahead func(context.Context) (*state.Snapshot, error)
@@ -183,14 +192,15 @@ func Open(ctx context.Context, o Options) (*Workspace, error) {
 		if err := follow(o.stateDir(), is, want); err != nil {
 			return nil, err
 		}
-		if w.Store, err = openKeeper(want, o); err != nil {
+		if w.Store, err = openKeeper(want, o, key); err != nil {
 			return nil, err
 		}
 		ahead = nil
 	}
 	w.Engine = &engine.Engine{
-		Project: w.Conf, Store: w.Store, Now: time.Now, Hash: hasher(key), Commit: o.Commit,
+		Project: w.Conf, Store: w.Store, Now: time.Now, Hash: noting(key, o.hashed), Commit: o.Commit,
 		Parallel: w.Conf.Settings.Parallelism, LockTimeout: o.LockTimeout, Connect: w.connect, Prefetched: ahead,
+		Elsewhere: w.elsewhere,
 	}
 	w.Engine.Windows = func(a resource.Address, list []state.Window) error {
 		return windows.Append(filepath.Join(w.Dir, WindowsFolder), a, list)
@@ -211,7 +221,7 @@ func Bare(o Options) (*Workspace, error) {
 		return nil, err
 	}
 	w := &Workspace{Root: o.Root, Dir: o.dir(), o: o}
-	w.Store, err = openKeeper(is, o)
+	w.Store, err = openKeeper(is, o, nil)
 	return w, err
 }
 

@@ -369,7 +369,7 @@ func TestOnAClusterWhatOthersOwnIsTakenOnlyIfItIsNamed(t *testing.T) {
 	if len(found) != 1 || found[0].Warning || found[0].Summary != "A field belongs to somebody else" {
 		t.Fatalf("the plan is told %+v", found)
 	}
-	for _, want := range []string{`data.one belongs to "kubectl-create", data.two belongs to "kubectl-create"`, `force = ["ConfigMap/c:data.one"]`} {
+	for _, want := range []string{`data.one belongs to "kubectl-create", data.two belongs to "kubectl-create"`, `force = ["ConfigMap/c:data.one", "ConfigMap/c:data.two"]`} {
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(found[0].Detail, want) {
 			t.Errorf("the error does not say %q: %v\n%s", want, err, found[0].Detail)
 		}

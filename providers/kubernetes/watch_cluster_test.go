@@ -54,7 +54,7 @@ func TestOnAClusterAWaitIsWokenAndAsksSeldom(t *testing.T) {
 		cost[told] = float64(n) / took.Seconds()
 		t.Logf("told %v: %d requests in %s", told, n, took.Round(100*time.Millisecond))
 	}
-	if cost[true]*2 > cost[false] {
+	if cost[true]*4/3 > cost[false] { // half as many on a quiet machine; as many without the watch
 		t.Errorf("a wait that is told asks %.1f times a second, and one that is not %.1f times", cost[true], cost[false])
 	}
 	p.nothingLeft()
@@ -84,7 +84,7 @@ func TestOnAClusterAnObjectThatIsWaitedForIsSeenAtOnce(t *testing.T) {
 		cost[told] = float64(n) / took.Seconds()
 		t.Logf("told %v: %d requests in %s", told, n, took.Round(100*time.Millisecond))
 	}
-	if cost[true]*2 > cost[false] {
+	if cost[true]*4/3 > cost[false] { // half as many on a quiet machine; as many without the watch
 		t.Errorf("a wait that is told asks %.1f times a second, and one that is not %.1f times", cost[true], cost[false])
 	}
 }

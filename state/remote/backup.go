@@ -143,10 +143,10 @@ func (s *Store) rotate(ctx context.Context, h *head, copies []state.Copy, heads 
 	return errors.Join(append(errs, s.sweep(ctx, named))...)
 }
 
-// sweep removes parts that are not named and a day older than the head. Both
-// times are of the place's clock.
+// sweep removes parts that are not named and a day older than the newest object,
+// which is the snapshot just made. All times are of the place's clock.
 func (s *Store) sweep(ctx context.Context, named map[string]bool) error {
-	heads, err := s.blobs.List(ctx, headName)
+	copies, err := s.blobs.List(ctx, snapshotPrefix)
 	if err != nil {
 		return fmt.Errorf("look for old parts: %w", err)
 	}
@@ -154,15 +154,16 @@ func (s *Store) sweep(ctx context.Context, named map[string]bool) error {
 	if err != nil {
 		return fmt.Errorf("look for old parts: %w", err)
 	}
-	var errs []error
-	for _, at := range heads {
-		if at.Name != headName {
-			continue
+	var newest time.Time
+	for _, o := range append(copies, parts...) {
+		if o.Modified.After(newest) {
+			newest = o.Modified
 		}
-		for _, p := range parts {
-			if !named[p.Name] && at.Modified.Sub(p.Modified) > keepUnnamed {
-				errs = append(errs, s.blobs.Delete(ctx, p.Name))
-			}
+	}
+	var errs []error
+	for _, p := range parts {
+		if !named[p.Name] && newest.Sub(p.Modified) > keepUnnamed {
+			errs = append(errs, s.blobs.Delete(ctx, p.Name))
 		}
 	}
 	return errors.Join(errs...)
@@ -277,7 +278,7 @@ func (s *Store) RestoreLatest(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	above, err := s.highest(now, heads)
+	above, err := s.highest(now, copies, heads)
 	if err != nil {
 		return "", err
 	}
@@ -295,19 +296,30 @@ func (s *Store) RestoreLatest(ctx context.Context) (string, error) {
 	return "", errors.Join(fmt.Errorf("there is no whole snapshot in %s to restore", s.Where()), why)
 }
 
+// leap is by how much serial and epoch rise when the head that they are to be
+// above cannot be read: more than anybody can have written since a snapshot.
+const leap = 100_000
+
 // highest is above every head that is known of.
-func (s *Store) highest(now *view, heads []*head) (state.Head, error) {
+func (s *Store) highest(now *view, copies []state.Copy, heads []*head) (state.Head, error) {
 	above, err := s.witness()
 	if err != nil {
 		return above, err
 	}
-	if now.head != nil {
+	for _, c := range copies {
+		above.Serial = max(above.Serial, c.Serial)
+	}
+	lost := now.version == "" || now.head == nil
+	if !lost {
 		heads = append(slices.Clone(heads), now.head)
 	}
 	for _, h := range heads {
 		if h != nil {
 			above.Serial, above.Epoch = max(above.Serial, h.Serial), max(above.Epoch, h.Epoch)
 		}
+	}
+	if lost {
+		above.Serial, above.Epoch = above.Serial+leap, above.Epoch+leap
 	}
 	return above, nil
 }
@@ -374,11 +386,11 @@ func (s *Store) Accept(ctx context.Context) error {
 	if _, _, err := s.reread(ctx, now); err != nil {
 		return s.explain(ctx, err)
 	}
-	_, heads, err := s.snapshots(ctx)
+	copies, heads, err := s.snapshots(ctx)
 	if err != nil {
 		return err
 	}
-	above, err := s.highest(now, heads)
+	above, err := s.highest(now, copies, heads)
 	if err != nil {
 		return err
 	}
@@ -390,7 +402,9 @@ func (s *Store) Accept(ctx context.Context) error {
 func (s *Store) quiet(ctx context.Context) (*view, error) {
 	lock := s.folderLock()
 	defer func() { s.warn(lock.giveBack()) }()
-	return s.free(ctx, ctx, lock, func(ctx context.Context) (*view, error) {
+	asks, done := patiently(ctx)
+	defer done()
+	return s.free(ctx, asks, lock, func(ctx context.Context) (*view, error) {
 		v, err := s.look(ctx)
 		if errors.Is(err, state.ErrCorrupt) && v != nil {
 			return v, nil

@@ -34,8 +34,7 @@ type Blobs interface {
 // Info is what List tells of an object.
 type Info struct {
 	Name     string
-	Bytes    int64
-	Modified time.Time // by the place's clock
+	Modified time.Time // by the place's clock; of what is never replaced, its creation
 }
 
 // Errors of a Blobs on which the Store branches.
@@ -45,7 +44,7 @@ var (
 	ErrPassed = errors.New("somebody else wrote it meanwhile")
 	// ErrBusy: no answer, or one that says to try again. Of a Put it is not known
 	// whether it was done.
-	ErrBusy = errors.New("no answer that counts")
+	ErrBusy = errors.New("it cannot be reached, or is busy")
 )
 
 // checkObject is what CheckConditions writes.

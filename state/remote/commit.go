@@ -61,12 +61,15 @@ func (s *Store) writeGroup(ctx context.Context, commits []*group.Commit) error {
 		good, bad, changes, err := s.apply(ctx, v, commits)
 		if (err != nil || bad > 0) && !fresh {
 			fresh = true // on what was read a while ago nobody is refused
+			for _, c := range commits {
+				c.Err = nil
+			}
 			continue
 		}
 		if err != nil || good == 0 {
 			return err
 		}
-		_, err = s.publish(ctx, v, changes, func(h *head) { s.bindHome(h, commits) })
+		_, err = s.publish(ctx, v, changes, nil)
 		if !errors.Is(err, ErrPassed) {
 			return err
 		}
@@ -97,26 +100,6 @@ func (s *Store) apply(ctx context.Context, v *view, commits []*group.Commit) (go
 	return good, bad, all.Changes(), nil
 }
 
-// bindHome records this machine as the home of what the commits have put there.
-func (s *Store) bindHome(h *head, commits []*group.Commit) {
-	if s.opts.Bound == nil || h.Home != nil {
-		return
-	}
-	for _, c := range commits {
-		if c.Err != nil {
-			continue
-		}
-		for _, op := range c.Ops(h.Head) {
-			if r := op.PutRecord; r != nil && s.opts.Bound(r.Provider, r.Address, false) {
-				h.Home = s.home()
-			}
-			if i := op.PutIntent; i != nil && s.opts.Bound(i.Provider, i.Address, true) {
-				h.Home = s.home()
-			}
-		}
-	}
-}
-
 // publish makes the next head of a view and its changes, and puts it in the
 // place of the view's. It errors with ErrPassed when that is no longer there.
 // The caller has the pen.
@@ -127,6 +110,9 @@ func (s *Store) publish(ctx context.Context, v *view, changes []state.Entry, mor
 	}
 	if more != nil {
 		more(next)
+	}
+	if next.Key == "" && s.opts.Keyed != nil && s.opts.Keyed() {
+		next.Key = s.opts.Key
 	}
 	s.mu.Lock()
 	if s.epoch != 0 && s.epoch == next.Epoch {
@@ -261,4 +247,10 @@ func (s *Store) lease(ctx context.Context, v *view) (*state.Lease, error) {
 		return nil, nil
 	}
 	return state.ReadLease(s.over(ctx, v))
+}
+
+// Waiting is how many commits wait behind the one that is being written.
+func (s *Store) Waiting() int {
+	_, n := s.queue.Waiting()
+	return n
 }

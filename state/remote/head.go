@@ -43,8 +43,10 @@ type head struct {
 	Alive uint64 `json:"alive,omitempty"`
 	// Place is the folder that the holder works in while it holds the OS lock there, else "".
 	Place string `json:"place,omitempty"`
-	// Home is where things are that live on one machine only; nil for nowhere.
+	// Home is the folder that last held the lease: what lives on one machine only is there.
 	Home *Home `json:"home,omitempty"`
+	// Key tells the key that sensitive values are hashed with; "" while there are none.
+	Key string `json:"key,omitempty"`
 	// Parts hold the entries, in order; Tail the changes since, packed.
 	Parts []partRef `json:"parts,omitempty"`
 	Tail  []byte    `json:"tail,omitempty"`

@@ -117,22 +117,32 @@ func (s *Store) folderID() string {
 }
 
 // checkHome refuses to write for this machine while things live on another one
-// that only that can see. It says whether there are any, of whomever.
-func (s *Store) checkHome(ctx context.Context, v *view) (bound bool, err error) {
-	if s.opts.Bound == nil || v.version == "" || v.Home == nil {
-		return false, nil
-	}
-	if v.Home.ID == s.folderID() {
-		return true, nil
+// that only that can see.
+func (s *Store) checkHome(ctx context.Context, v *view) error {
+	if s.opts.Bound == nil || v.version == "" || v.Home == nil || v.Home.ID == s.folderID() {
+		return nil
 	}
 	snap, err := s.snapshot(ctx, v)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if what := s.boundIn(snap); what != "" {
-		return true, s.elsewhere(v, what)
+		return s.elsewhere(v, what)
 	}
-	return false, nil
+	return nil
+}
+
+// Elsewhere is the other folder, on this or another machine, that wrote last,
+// as the state was when it was last read here; nil when that is this folder, or
+// not known.
+func (s *Store) Elsewhere() *Home {
+	s.mu.Lock()
+	v := s.last
+	s.mu.Unlock()
+	if v == nil || v.Home == nil || v.Home.ID == s.folderID() {
+		return nil
+	}
+	return v.Home
 }
 
 // boundIn names something that lives on one machine only, "" for nothing.

@@ -21,14 +21,8 @@ func (s *Store) Acquire(ctx context.Context, doing string) (int64, func() error,
 	if err := ctx.Err(); err != nil {
 		return 0, nil, err
 	}
-	// The deadline bounds the wait for a holder, and not the requests.
-	asks, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			cancel(context.Cause(ctx))
-		}
-	})
-	defer func() { stop(); cancel(nil) }()
+	asks, done := patiently(ctx)
+	defer done()
 	lock := s.folderLock()
 	epoch, err := s.await(ctx, asks, lock, doing)
 	if err != nil {
@@ -47,6 +41,18 @@ func (s *Store) Acquire(ctx context.Context, doing string) (int64, func() error,
 		s.setEpoch(0)
 		return errors.Join(err, lock.giveBack())
 	}), nil
+}
+
+// patiently is ctx without its deadline: that bounds the wait for a holder, and
+// not the requests.
+func patiently(ctx context.Context) (asks context.Context, done func()) {
+	asks, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			cancel(context.Cause(ctx))
+		}
+	})
+	return asks, func() { stop(); cancel(nil) }
 }
 
 func (s *Store) setEpoch(epoch int64) {
@@ -126,8 +132,7 @@ func (s *Store) take(ctx context.Context, v *view, lock *folderLock, doing strin
 	if err := s.checkCopies(ctx, v); err != nil {
 		return 0, err
 	}
-	bound, err := s.checkHome(ctx, v)
-	if err != nil {
+	if err := s.checkHome(ctx, v); err != nil {
 		return 0, s.explain(ctx, err)
 	}
 	now := s.opts.Now().UTC()
@@ -141,10 +146,10 @@ func (s *Store) take(ctx context.Context, v *view, lock *folderLock, doing strin
 	if _, err := state.CommitTo(all, state.Writer{Taking: true}, []state.Op{{PutLease: l}}); err != nil {
 		return 0, s.explain(ctx, err)
 	}
-	_, err = s.publish(ctx, v, all.Changes(), func(h *head) {
+	_, err := s.publish(ctx, v, all.Changes(), func(h *head) {
 		h.Alive, h.Place = 0, lock.place()
-		if !bound {
-			h.Home = nil // what was bound to a machine is gone
+		if s.opts.Bound != nil {
+			h.Home = s.home() // what is made from now on is here
 		}
 	})
 	if err != nil {

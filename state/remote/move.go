@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/continuo-ml/continuo/state"
 )
@@ -42,13 +41,9 @@ func (s *Store) Fill(ctx context.Context, entries []state.Entry) error {
 			return err
 		}
 	}
-	snap, err := state.Load(slices.Clone(carried), nil)
-	if err != nil {
-		return err
-	}
 	v := &view{head: &head{}, version: now.version}
 	done, err := s.publish(ctx, v, carried, func(h *head) {
-		if s.boundIn(snap) != "" {
+		if s.opts.Bound != nil {
 			h.Home = s.home()
 		}
 	})

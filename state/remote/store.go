@@ -29,13 +29,18 @@ type Options struct {
 	// Poll is how often a waiting Acquire looks; 0 means 1 s.
 	Poll time.Duration
 	// Patience is how long an operation is tried again while the place does not
-	// answer; 0 means 30 s.
+	// answer; 0 means 20 s.
 	Patience time.Duration
 	// Holder names this user to others, "user@host"; "" finds it out.
 	Holder string
 	// Bound says whether a thing lives on the machine that made it and nowhere
 	// else: a record's object, or, with open, the work of an intent. nil: nothing does.
 	Bound func(provider string, a resource.Address, open bool) bool
+	// Key tells the key of this project's sensitive values from others without
+	// giving it away; "" is not asked. Keyed says whether there are such values:
+	// then the state belongs to that key from the next write on.
+	Key   string
+	Keyed func() bool
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Warn is told what went wrong beside an operation that succeeded; nil drops it.
@@ -72,7 +77,7 @@ func Open(b Blobs, opts Options) *Store {
 		opts.Poll = time.Second
 	}
 	if opts.Patience == 0 {
-		opts.Patience = 30 * time.Second
+		opts.Patience = 20 * time.Second
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -182,11 +187,17 @@ func (s *Store) load(ctx context.Context) (*view, error) {
 	if err := s.checkWitness(v); err != nil {
 		return nil, err
 	}
+	if s.opts.Key != "" && v.Key != "" && v.Key != s.opts.Key {
+		return nil, fmt.Errorf("%w: the sensitive values in %s are hashed with another key than this folder has in .ml/key, and would all seem changed; copy that file from where the state was written, or put what stands in it into ML_PROJECT_KEY", ErrKey, s.Where())
+	}
 	if v.version != "" {
 		s.keep(v)
 	}
 	return v, nil
 }
+
+// ErrKey: the state belongs to another project key.
+var ErrKey = errors.New("this is not the key of the state")
 
 // keep remembers a view for the commits to come.
 func (s *Store) keep(v *view) {

@@ -37,6 +37,9 @@ import (
 // newest one follows the one that was applied.
 const Depth = 100
 
+// deep is how many commits Deepen fetches, and how many are looked at for an ancestor.
+const deep = 100 * Depth
+
 // Credentials are what a repository is read with. Without any, https is
 // anonymous and ssh uses nothing: a daemon has no keys but those that it is given.
 type Credentials struct {
@@ -103,11 +106,20 @@ func isLoopback(host string) bool {
 // their history, unless it is to be whole. What was there before stays readable
 // when it errors.
 func (m *Mirror) Fetch(ctx context.Context, refs ...string) error {
+	return m.fetch(ctx, Depth, refs...)
+}
+
+// Deepen is Fetch with a history that is longer by far: for a branch on which so
+// much has happened that Fetch does not reach back to a commit that matters.
+func (m *Mirror) Deepen(ctx context.Context, refs ...string) error {
+	return m.fetch(ctx, deep, refs...)
+}
+
+func (m *Mirror) fetch(ctx context.Context, depth int, refs ...string) error {
 	repo, err := m.openFor()
 	if err != nil {
 		return err
 	}
-	depth := Depth
 	if m.Whole {
 		depth = 0
 	}
@@ -193,7 +205,7 @@ func (m *Mirror) Descends(ctx context.Context, commit, before string) (bool, err
 	}
 	seen := map[plumbing.Hash]bool{}
 	todo := []plumbing.Hash{plumbing.NewHash(commit)}
-	for len(todo) > 0 && len(seen) < 100*Depth {
+	for len(todo) > 0 && len(seen) < deep {
 		h := todo[0]
 		todo = todo[1:]
 		if err := ctx.Err(); err != nil {

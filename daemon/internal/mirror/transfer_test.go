@@ -196,3 +196,42 @@ func treeOf(t *testing.T, o *origin, commit string) plumbing.Hash {
 	}
 	return c.TreeHash
 }
+
+// More has happened on the branch than a fetch brings: looked at deeper, the applied commit is still among the ancestors.
+func TestALongPushIsNoRewrittenHistory(t *testing.T) {
+	for name, over := range map[string]func(o *origin) *Mirror{
+		"http": func(o *origin) *Mirror { return serve(t, o).mirror() },
+		"path": func(o *origin) *Mirror { return o.mirror() },
+	} {
+		o := newOrigin(t)
+		first := o.commit(o.raw(o.file("a", "1")))
+		m := over(o)
+		if err := m.Fetch(t.Context(), branch); err != nil {
+			t.Fatal(err)
+		}
+		head := first
+		for range 2*Depth + 10 {
+			head = o.commit(o.raw(o.file("a", "2")), head)
+		}
+		if err := m.Fetch(t.Context(), branch); err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := m.Descends(t.Context(), head, first); err != nil || ok {
+			t.Fatalf("%s: a fetch brings all of it (%v): the test shows nothing", name, err)
+		}
+		if err := m.Deepen(t.Context(), branch); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if ok, err := m.Descends(t.Context(), head, first); err != nil || !ok {
+			t.Errorf("%s: %v, %v", name, ok, err)
+		}
+		// And the next fetch is as ever.
+		next := o.commit(o.raw(o.file("a", "3")), head)
+		if err := m.Fetch(t.Context(), branch); err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := m.Descends(t.Context(), next, first); err != nil || !ok {
+			t.Errorf("%s, after it: %v, %v", name, ok, err)
+		}
+	}
+}

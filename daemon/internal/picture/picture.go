@@ -25,7 +25,7 @@ const (
 	gapX      = 62 // between columns; a label stands there
 	gapY      = 20 // between boxes
 	laneGap   = 22 // between lines that go back
-	margin    = 12
+	margin    = 24
 	passing   = 14 // height of a line that passes a column
 )
 
@@ -315,21 +315,19 @@ func (l *layout) path(chain []int, left func(*node) float64) Path {
 	return p
 }
 
-// under runs from the bottom of one box below everything to the bottom of another.
+// under runs from the right of one box down beside its column, below everything,
+// and up beside the column of the other into its left: between columns there are
+// no boxes that it could be taken to come from.
 func under(from, to Box, y float64) Path {
-	const bend = 10
-	a, b := from.X+BoxWidth/2, to.X+BoxWidth/2
-	turn := bend
-	if b < a {
-		turn = -bend
-	}
-	if a == b { // one above the other, or the same box: leave beside where it enters
-		a += 2 * bend
-		turn = -bend / 2
-	}
+	const beside, bend, low = 14, 8, BoxHeight * 0.8
+	a, b := Point{from.X + BoxWidth, from.Y + low}, Point{to.X, to.Y + low}
+	right, left := a.X+beside, b.X-beside
 	return Path{
-		D: fmt.Sprintf("M%.1f %.1f L%.1f %.1f Q%.1f %.1f %.1f %.1f L%.1f %.1f Q%.1f %.1f %.1f %.1f L%.1f %.1f",
-			a, from.Y+BoxHeight, a, y-bend, a, y, a+float64(turn), y, b-float64(turn), y, b, y, b, y-bend, b, to.Y+BoxHeight),
-		Label: Point{(a + b) / 2, y},
+		D: fmt.Sprintf("M%.1f %.1f L%.1f %.1f Q%.1f %.1f %.1f %.1f L%.1f %.1f Q%.1f %.1f %.1f %.1f L%.1f %.1f Q%.1f %.1f %.1f %.1f L%.1f %.1f Q%.1f %.1f %.1f %.1f L%.1f %.1f",
+			a.X, a.Y, right-bend, a.Y, right, a.Y, right, a.Y+bend,
+			right, y-bend, right, y, right-bend, y,
+			left+bend, y, left, y, left, y-bend,
+			left, b.Y+bend, left, b.Y, left+bend, b.Y, b.X, b.Y),
+		Label: Point{(right + left) / 2, y},
 	}
 }

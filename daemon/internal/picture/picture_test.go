@@ -45,11 +45,14 @@ func TestWhatIsFedStandsRightOfWhatFeedsIt(t *testing.T) {
 	if err := overlap(p); err != nil {
 		t.Error(err)
 	}
-	// The line back runs below all boxes, and the long line gets past the boxes in between.
+	// The line back leaves to the right, comes in from the left, and runs below all boxes, and the long line gets past the boxes in between.
 	for i, b := range p.Boxes {
 		if p.Paths[6].Label.Y < b.Y+BoxHeight {
 			t.Errorf("the line back runs through box %d", i)
 		}
+	}
+	if want := fmt.Sprintf("M%.1f", p.Boxes[4].X+BoxWidth); !strings.HasPrefix(p.Paths[6].D, want) || !strings.HasSuffix(p.Paths[6].D, fmt.Sprintf("L%.1f %.1f", p.Boxes[1].X, p.Boxes[1].Y+BoxHeight*0.8)) {
+		t.Errorf("the line back: %s", p.Paths[6].D)
 	}
 	if strings.Count(p.Paths[5].D, "C") != 4 {
 		t.Errorf("the line over three columns: %s", p.Paths[5].D)

@@ -172,7 +172,7 @@ func (f *Fake) List(ctx context.Context, prefix string) ([]remote.Info, error) {
 		f.mu.Lock()
 		o := f.objects[name]
 		f.mu.Unlock()
-		out = append(out, remote.Info{Name: name, Bytes: int64(len(o.data)), Modified: o.modified})
+		out = append(out, remote.Info{Name: name, Modified: o.modified})
 	}
 	return out, nil
 }

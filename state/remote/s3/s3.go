@@ -73,7 +73,7 @@ func New(o Options) *Bucket {
 
 // Where implements remote.Blobs.
 func (b *Bucket) Where() string {
-	return "s3://" + b.opts.Bucket + "/" + strings.TrimSuffix(b.opts.Prefix, "/")
+	return strings.TrimSuffix("s3://"+b.opts.Bucket+"/"+b.opts.Prefix, "/")
 }
 
 // Limit implements remote.Blobs.
@@ -216,7 +216,7 @@ func (b *Bucket) List(ctx context.Context, prefix string) (found []remote.Info, 
 				return err
 			}
 			for _, o := range page.Contents {
-				found = append(found, remote.Info{Name: strings.TrimPrefix(aws.ToString(o.Key), b.opts.Prefix), Bytes: aws.ToInt64(o.Size), Modified: aws.ToTime(o.LastModified)})
+				found = append(found, remote.Info{Name: strings.TrimPrefix(aws.ToString(o.Key), b.opts.Prefix), Modified: aws.ToTime(o.LastModified)})
 			}
 		}
 		return nil

@@ -1,0 +1,4 @@
+ml {
+  backend "gcs" { bucket = "x" }      # ERROR: Unknown backend
+}
+check "c" { command = ["true"] }
