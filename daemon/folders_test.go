@@ -140,6 +140,7 @@ func TestAFileThatGrowsAllTheTimeLeavesPauses(t *testing.T) {
 	if byData, err := r.rest(context.Background(), time.Hour, time.Hour); err != nil || byData {
 		t.Errorf("%v, %v", byData, err)
 	}
+	r.arrived = make(chan struct{}, 1) // whatever was left of it
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := r.rest(ctx, time.Hour, 0); !errors.Is(err, context.Canceled) {
