@@ -34,8 +34,9 @@ const (
 // run is the loop. It ends with ctx, or when what was done cannot be written down
 // any more; never because a cycle failed otherwise.
 func (r *repo) run(ctx context.Context) error {
+	local, byData := r.startFolders(ctx), false
 	defer func() {
-		if serr := r.watching.stop(); serr != nil {
+		if serr := errors.Join(r.watching.stop(), local.stop()); serr != nil {
 			r.log.Warn("end of a watch", "error", serr)
 		}
 	}()
@@ -57,19 +58,13 @@ func (r *repo) run(ctx context.Context) error {
 			// What the disk holds is known to a new process only, which whoever looks after this one starts.
 			return fmt.Errorf("repository %q: %w", r.conf.Name, err)
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		case <-r.wake:
-			t.Stop()
-		case <-r.moved:
-			t.Stop()
-			if err := pause(ctx, settle); err != nil {
-				return err
-			}
-		case <-t.C:
+		r.standBy(local)
+		gap := time.Duration(0)
+		if byData {
+			gap = min(restShare*r.opts.Now().Sub(began), r.conf.Interval)
+		}
+		if byData, err = r.rest(ctx, wait, gap); err != nil {
+			return err
 		}
 	}
 }

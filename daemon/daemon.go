@@ -84,8 +84,8 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	m.Whole = c.Verify != nil
 	r := &repo{
 		conf: c, dir: dir, work: filepath.Join(dir, "work"), mirror: m, opts: d.opts, meter: d.meter,
-		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), feed: newFeed(), tidings: newTidings(), public: d.conf.Public,
-		guard: func() error { return nil },
+		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), arrived: make(chan struct{}, 1),
+		feed: newFeed(), tidings: newTidings(), public: d.conf.Public, guard: func() error { return nil },
 	}
 	if d.election != nil {
 		r.guard = d.election.guard
@@ -163,6 +163,9 @@ type repo struct {
 
 	wake, wakePulls chan struct{}
 	moved           chan struct{} // somebody changed an object
+	arrived         chan struct{} // data was laid down in a local folder
+	places          []dataPlace   // the loop's own: where data lies
+	unwatched       string        // the loop's own: why not all of it is watched
 	watching        *watched      // the loop's own
 	public          string        // address under which people reach the daemon
 	hooked          deliveries
