@@ -344,7 +344,8 @@ func TestAPlanAsksTheCluster(t *testing.T) {
 		"kserve.runtime: the cluster has no nothing; it has": func(d *deploymentSpec) { d.KServe.Runtime = "nothing" },
 		"kserve.runtime: continuo-sklearn does not fit":      func(d *deploymentSpec) { d.Format, d.KServe.Runtime = "onnx", "continuo-sklearn" },
 		"it does not speak protocol v2":                      func(d *deploymentSpec) { d.KServe.ProtocolVersion = "v2" },
-		"the cluster has no Knative Serving":                 func(d *deploymentSpec) { d.KServe.DeploymentMode = knative },
+		// It has one since scenario q; plan_test.go has a cluster without.
+		"kserve.canary: ": func(d *deploymentSpec) { d.KServe.DeploymentMode, d.KServe.Canary = knative, "spec" },
 	} {
 		spec, err := resource.Encode(s.format(1, change))
 		if err != nil {
