@@ -39,6 +39,9 @@ func (r *repo) run(ctx context.Context) error {
 			r.log.Warn("end of a watch", "error", serr)
 		}
 	}()
+	if err := r.takeOver(ctx); err != nil {
+		return err
+	}
 	for {
 		began := r.opts.Now()
 		err := r.cycle(ctx)
@@ -230,10 +233,7 @@ func errText(err error) string {
 
 // open writes the commit's files and makes them ready.
 func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, error) {
-	r.git.Lock()
-	_, err := r.mirror.Write(ctx, commit, r.conf.Path, r.work, mirror.DefaultLimits)
-	r.git.Unlock()
-	if err != nil {
+	if err := r.write(ctx, commit, r.work, mirror.DefaultLimits); err != nil {
 		return nil, err
 	}
 	w, err := workspace.Open(ctx, r.options(commit))
@@ -256,10 +256,22 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 	return w, nil
 }
 
+// write makes a folder hold the commit's files.
+func (r *repo) write(ctx context.Context, commit, dir string, lim mirror.Limits) error {
+	r.git.Lock()
+	defer r.git.Unlock()
+	put, err := r.pen()
+	if err != nil {
+		return fmt.Errorf("write the files of %s: %w", short(commit), err)
+	}
+	_, err = r.mirror.Write(ctx, commit, r.conf.Path, dir, lim)
+	return errors.Join(err, put())
+}
+
 func (r *repo) options(commit string) workspace.Options {
 	return workspace.Options{
 		Root: r.work, Vars: r.conf.Vars, Version: r.opts.Version, Exe: r.opts.Exe, Environ: r.opts.Environ,
-		Commit: commit, LockTimeout: 5 * time.Second, Late: r.conf.Mode == Apply,
+		Commit: commit, LockTimeout: 5 * time.Second, Late: r.conf.Mode == Apply, Term: r.term,
 	}
 }
 

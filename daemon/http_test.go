@@ -69,7 +69,11 @@ func bearer(token string) func(*http.Request) {
 func TestEveryRouteWantsItsRight(t *testing.T) {
 	d, srv := quiet(t)
 	shown := map[string]right{"": open, "wrong": open, "the-read-token": read, "the-write-token": write}
+	anybody := []string{"GET /healthz", "GET /readyz", "POST /hooks/{repo}", "GET /web/{file}"}
 	for _, route := range slices.Concat(d.routes(), d.pages()) {
+		if route.right == open && !slices.Contains(anybody, route.pattern) {
+			t.Errorf("%s is open to anybody", route.pattern)
+		}
 		method, path, _ := strings.Cut(route.pattern, " ")
 		path = strings.NewReplacer("{$}", "", "{repo}", "r", "{address}", "training.t", "{plan}", "abcd", "{file}", "style.css", "{run}", "01RUN").Replace(path)
 		for token, has := range shown {
@@ -173,6 +177,7 @@ func TestAFileThatIsWrongSaysWhereAndWhat(t *testing.T) {
 		"repository \"r\" {\n url = \"/x\"\n notify { to = [\"n\"] }\n}":                                                       "no block notifier",
 		"notifier \"n\" { type = \"log\" }\nrepository \"r\" {\n url = \"/x\"\n notify {\n to = [\"n\"]\n on = [\"x\"]\n }\n}": "choose from waits",
 		"notifier \"n\" { type = \"log\" }\nrepository \"r\" {\n url = \"/x\"\n notify {\n to = [\"n\"]\n after = 0\n }\n}":    "1 or more",
+		"leader { duration = \"1s\" }\nrepository \"r\" { url = \"/x\" }":                                                      "from 2s to 10m0s",
 		"listen = \"0.0.0.0:80\"\nrepository \"r\" { url = \"/x\" }":                                                           "tls",
 	} {
 		file := filepath.Join(t.TempDir(), "daemon.hcl")

@@ -246,7 +246,7 @@ func TestChartsHoldTheNumbersAndTheirBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := chartsAt(t, srv, "run/01RUN4")["loss"]
-	if c == nil || len(c.X) > 2*maxPoints+1 || len(c.X) < maxPoints/2 || c.X[len(c.X)-1] != 5000 {
+	if c == nil || len(c.X) > 2*maxPoints+1 || len(c.X) < maxPoints/2 || c.X[0] != 1 || c.X[len(c.X)-1] != 5000 {
 		t.Fatalf("loss: %+v", c)
 	}
 	if _, body := readPage(t, srv, "/r/r/runs/01RUN4", "the-read-token"); !strings.Contains(body, `value="83"`) || !strings.Contains(body, "step 5000 of 6000") {
