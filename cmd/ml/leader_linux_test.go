@@ -29,7 +29,6 @@ import (
 	"github.com/continuo-ml/continuo/internal/fault"
 )
 
-
 // twins are two daemons on one data folder. What they do is seen from outside: the files of the folder, a log that each start of the training
 // writes a line to, and a forge that counts what is written to it.
 type twins struct {

@@ -104,7 +104,11 @@ func TestATermEndsByTheClockAndForGood(t *testing.T) {
 	if !term.prolong(3 * time.Second) {
 		t.Error("a term that goes on is not prolonged")
 	}
+	other := &Term{clock: c.read, end: 3 * time.Second}
 	c.now.Store(int64(3 * time.Second))
+	if err := other.Guard(); !errors.Is(err, fence.ErrLost) {
+		t.Errorf("at its end: %v", err)
+	}
 	if term.prolong(time.Hour) {
 		t.Error("a term that is over was prolonged")
 	}

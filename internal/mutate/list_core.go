@@ -159,9 +159,27 @@ func ofEngine() []mutation {
 		},
 		{
 			Name: "journal: an interrupted run counts as failed", File: "engine/work.go",
-			Old:     "interrupted(ctx, failure) || errors.As(failure, &open)) {",
-			New:     "errors.As(failure, &open)) {",
+			Old:     "interrupted(ctx, failure) || errors.As(failure, &open) ||",
+			New:     "errors.As(failure, &open) ||",
 			Package: "./cmd/ml", Test: "TestScripts/of/interrupt",
+		},
+		{
+			Name: "leader: a term that was not renewed goes on", File: "internal/leader/leader.go",
+			Old:     "if !t.over && t.clock() < t.end {",
+			New:     "if !t.over {",
+			Package: "./internal/leader", Test: "TestATermEndsByTheClockAndForGood",
+		},
+		{
+			Name: "leader: the state takes commits of an earlier term", File: "state/commit.go",
+			Old:     "if w.Term != 0 && w.Term < h.Term {",
+			New:     "if false {",
+			Package: "./state/bolt", Test: "TestALaterLeaderTakesTheLease",
+		},
+		{
+			Name: "leader: nobody asks inside of the transaction", File: "state/bolt/commit.go",
+			Old:     "if err := group.Allowed(commits); err != nil {",
+			New:     "if err := error(nil); err != nil {",
+			Package: "./state/bolt", Test: "TestACommitAsksAtTheLastMoment",
 		},
 		{
 			Name: "gate: a bad verdict replaces the held outputs", File: "engine/work.go",

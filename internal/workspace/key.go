@@ -59,18 +59,17 @@ func makeKey(dir string) ([]byte, error) {
 	if _, err := rand.Read(key); err != nil {
 		return nil, fmt.Errorf("project key: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, keyFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return ReadKey(dir)
-	}
-	if err != nil {
+	// It gets its name whole: a process that was stopped in the middle must leave no half of a key to others.
+	tmp := filepath.Join(dir, "."+keyFile+".tmp-"+rand.Text()[:8])
+	if err := durable.WriteFile(tmp, []byte(hex.EncodeToString(key)+"\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("project key: %w", err)
 	}
-	if _, err := f.WriteString(hex.EncodeToString(key) + "\n"); err != nil {
-		return nil, errors.Join(fmt.Errorf("project key: %w", err), f.Close())
+	err := os.Link(tmp, filepath.Join(dir, keyFile))
+	if err = errors.Join(err, durable.RemoveIfThere(tmp)); errors.Is(err, fs.ErrExist) {
+		return ReadKey(dir)
 	}
 	// A key that a power cut took would make every saved plan a stranger's and every sensitive value a new one.
-	if err := errors.Join(f.Sync(), f.Close(), durable.SyncDir(dir)); err != nil {
+	if err = errors.Join(err, durable.SyncDir(dir)); err != nil {
 		return nil, fmt.Errorf("project key: %w", err)
 	}
 	return key, nil

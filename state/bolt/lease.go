@@ -42,7 +42,11 @@ func (s *Store) Acquire(ctx context.Context, doing string) (int64, func() error,
 	lease := &state.Lease{PID: os.Getpid(), Holder: s.opts.Holder, Doing: doing, Since: s.opts.Now().UTC(), Term: s.opts.Term}
 	lease.Expires = lease.Since.Add(leaseFor)
 	// Who it is stands there before anything else: a later leader must know whom it does not wait for.
-	if err := signLock(lock, lease); err != nil {
+	err = fence.Check(ctx)
+	if err == nil {
+		err = signLock(lock, lease)
+	}
+	if err != nil {
 		return 0, nil, errors.Join(err, lock.Unlock())
 	}
 	_, err = s.submit(ctx, state.Writer{Taking: true, Term: s.opts.Term}, func(h state.Head) []state.Op {

@@ -77,7 +77,7 @@ func TestACommitAsksAtTheLastMomentWhetherItMay(t *testing.T) {
 	s := Open(t.TempDir()+"/state.db", Options{Term: 1})
 	asked := 0
 	ctx := fence.With(t.Context(), func() error {
-		if asked++; asked > 2 {
+		if asked++; asked > 3 { // twice to take the lease, once for a commit
 			return fence.ErrLost
 		}
 		return nil
