@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/engine"
+	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/internal/forge"
 	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/planner"
@@ -253,6 +254,9 @@ func (r *repo) runPlan(ctx context.Context, w *workspace.Workspace, s *engine.Se
 
 // applied notes how an apply ended.
 func (r *repo) applied(ctx context.Context, w *workspace.Workspace, out *engine.Applied, commit string, acts bool) (ending, error) {
+	if err := fence.Check(ctx); err != nil {
+		return ending{}, err
+	}
 	if acts {
 		if _, err := w.Store.Backup(ctx); err != nil {
 			r.log.Warn("snapshot of the state", "error", err)

@@ -42,6 +42,8 @@ type Config struct {
 	Tokens       Tokens
 	Notifiers    []*Notifier
 	Repositories []*Repository
+	// Leader lets several daemons stand by for one another; nil = there is but one.
+	Leader *LeaderConfig
 }
 
 // TLS are files in PEM.
@@ -106,6 +108,7 @@ type fileSchema struct {
 	TLS          *TLS             `hcl:"tls,block"`
 	Tokens       *tokenBlock      `hcl:"tokens,block"`
 	Notifiers    []*notifierBlock `hcl:"notifier,block"`
+	Leader       *leaderBlock     `hcl:"leader,block"`
 	Repositories []*repoBlock     `hcl:"repository,block"`
 }
 
@@ -247,6 +250,7 @@ func (c *checker) config(s *fileSchema) *Config {
 		conf.Tokens.Read = c.secret(t.ReadEnv, t.ReadFile, nil, "tokens.read")
 		conf.Tokens.Write = c.secret(t.WriteEnv, t.WriteFile, nil, "tokens.write")
 	}
+	conf.Leader = c.leader(s.Leader)
 	conf.Notifiers = c.notifiers(s.Notifiers)
 	if err := conf.checkListen(); err != nil {
 		c.fail(nil, "The daemon would be open to everybody", "%s", err)

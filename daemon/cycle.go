@@ -34,11 +34,15 @@ const (
 // run is the loop. It ends with ctx, or when what was done cannot be written down
 // any more; never because a cycle failed otherwise.
 func (r *repo) run(ctx context.Context) error {
+	local, byData := r.startFolders(ctx), false
 	defer func() {
-		if serr := r.watching.stop(); serr != nil {
+		if serr := errors.Join(r.watching.stop(), local.stop()); serr != nil {
 			r.log.Warn("end of a watch", "error", serr)
 		}
 	}()
+	if err := r.takeOver(ctx); err != nil {
+		return err
+	}
 	for {
 		began := r.opts.Now()
 		err := r.cycle(ctx)
@@ -54,19 +58,13 @@ func (r *repo) run(ctx context.Context) error {
 			// What the disk holds is known to a new process only, which whoever looks after this one starts.
 			return fmt.Errorf("repository %q: %w", r.conf.Name, err)
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		case <-r.wake:
-			t.Stop()
-		case <-r.moved:
-			t.Stop()
-			if err := pause(ctx, settle); err != nil {
-				return err
-			}
-		case <-t.C:
+		r.standBy(local)
+		gap := time.Duration(0)
+		if byData {
+			gap = min(restShare*r.opts.Now().Sub(began), r.conf.Interval)
+		}
+		if byData, err = r.rest(ctx, wait, gap); err != nil {
+			return err
 		}
 	}
 }
@@ -230,10 +228,7 @@ func errText(err error) string {
 
 // open writes the commit's files and makes them ready.
 func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, error) {
-	r.git.Lock()
-	_, err := r.mirror.Write(ctx, commit, r.conf.Path, r.work, mirror.DefaultLimits)
-	r.git.Unlock()
-	if err != nil {
+	if err := r.write(ctx, commit, r.work, mirror.DefaultLimits); err != nil {
 		return nil, err
 	}
 	w, err := workspace.Open(ctx, r.options(commit))
@@ -256,10 +251,22 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 	return w, nil
 }
 
+// write makes a folder hold the commit's files.
+func (r *repo) write(ctx context.Context, commit, dir string, lim mirror.Limits) error {
+	r.git.Lock()
+	defer r.git.Unlock()
+	put, err := r.pen()
+	if err != nil {
+		return fmt.Errorf("write the files of %s: %w", short(commit), err)
+	}
+	_, err = r.mirror.Write(ctx, commit, r.conf.Path, dir, lim)
+	return errors.Join(err, put())
+}
+
 func (r *repo) options(commit string) workspace.Options {
 	return workspace.Options{
 		Root: r.work, Vars: r.conf.Vars, Version: r.opts.Version, Exe: r.opts.Exe, Environ: r.opts.Environ,
-		Commit: commit, LockTimeout: 5 * time.Second, Late: r.conf.Mode == Apply,
+		Commit: commit, LockTimeout: 5 * time.Second, Late: r.conf.Mode == Apply, Term: r.term,
 	}
 }
 

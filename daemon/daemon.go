@@ -18,6 +18,7 @@ import (
 	"github.com/continuo-ml/continuo/daemon/internal/mirror"
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/fault"
+	"github.com/continuo-ml/continuo/internal/fence"
 )
 
 // Options are what the program brings.
@@ -42,6 +43,7 @@ type Daemon struct {
 	times times
 
 	states, tails chan struct{} // slots for those who read a state, or follow a log
+	election      *election     // nil = there is but one
 }
 
 // New prepares the loops; nothing runs yet. It errors when a repository cannot
@@ -50,6 +52,9 @@ func New(conf *Config, opts Options) (*Daemon, error) {
 	d := &Daemon{
 		conf: conf, opts: opts, meter: newMeters(opts.Version), times: patient,
 		states: make(chan struct{}, maxStates), tails: make(chan struct{}, maxTails),
+	}
+	if conf.Leader != nil {
+		d.election = &election{}
 	}
 	senders, err := d.senders(context.Background()) // it reaches nobody yet
 	if err != nil {
@@ -79,7 +84,11 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	m.Whole = c.Verify != nil
 	r := &repo{
 		conf: c, dir: dir, work: filepath.Join(dir, "work"), mirror: m, opts: d.opts, meter: d.meter,
-		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), feed: newFeed(), tidings: newTidings(), public: d.conf.Public,
+		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), arrived: make(chan struct{}, 1),
+		feed: newFeed(), tidings: newTidings(), public: d.conf.Public, guard: func() error { return nil },
+	}
+	if d.election != nil {
+		r.guard = d.election.guard
 	}
 	if c.Forge != nil {
 		if r.forge, err = d.opts.Forges(c.Forge); err != nil {
@@ -93,6 +102,7 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 		if r.box, err = openOutbox(dir); err != nil {
 			return nil, err
 		}
+		r.box.pen = r.pen
 	}
 	return r, nil
 }
@@ -103,16 +113,25 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err := durable.MkdirAll(d.conf.Data, 0o700); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
-	// A second daemon on the same folder would do everything twice.
+	// A second daemon on the same folder would do everything twice; those that elect one of them share it.
 	lock := flock.New(filepath.Join(d.conf.Data, "lock"))
-	held, err := lock.TryLock()
+	try, work := lock.TryLock, d.work
+	if d.conf.Leader != nil {
+		try, work = lock.TryRLock, d.elect
+	}
+	held, err := try()
 	switch {
 	case err != nil:
 		return fmt.Errorf("data folder: %w", err)
 	case !held:
-		return fmt.Errorf("another daemon works in %s; each needs a data folder of its own", d.conf.Data)
+		return fmt.Errorf("another daemon works in %s; each needs a data folder of its own, or all of them a leader block", d.conf.Data)
 	}
 	defer lock.Unlock() //nolint:errcheck // the kernel frees it with the process
+	return work(ctx)
+}
+
+// work runs every loop until ctx ends.
+func (d *Daemon) work(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, r := range d.repos {
 		g.Go(func() error { return r.run(ctx) })
@@ -144,6 +163,9 @@ type repo struct {
 
 	wake, wakePulls chan struct{}
 	moved           chan struct{} // somebody changed an object
+	arrived         chan struct{} // data was laid down in a local folder
+	places          []dataPlace   // the loop's own: where data lies
+	unwatched       string        // the loop's own: why not all of it is watched
 	watching        *watched      // the loop's own
 	public          string        // address under which people reach the daemon
 	hooked          deliveries
@@ -152,6 +174,8 @@ type repo struct {
 	rowsSeen        seen
 	box             *outbox // nil tells nobody
 	senders         map[string]sender
+	term            int64       // of the leader that this daemon is; 0 = nobody is elected
+	guard           fence.Guard // errors when this daemon may not write any more
 	// git is held while the copy of the repository is written to.
 	git sync.Mutex
 
@@ -188,11 +212,15 @@ func (r *repo) file() string { return filepath.Join(r.dir, "daemon.json") }
 
 // keep changes what outlives the daemon, durably.
 func (r *repo) keep(change func(*kept)) error {
+	put, err := r.pen()
+	if err != nil {
+		return fmt.Errorf("keep what was done: %w", err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change(&r.kept)
 	fault.Point(fault.DaemonKeepBefore)
-	if err := durable.WriteJSON(r.file(), r.kept); err != nil {
+	if err := errors.Join(durable.WriteJSON(r.file(), r.kept), put()); err != nil {
 		return err
 	}
 	fault.Point(fault.DaemonKeepAfter)

@@ -88,7 +88,7 @@ func (d *Daemon) Handler() http.Handler {
 		mux.Handle(r.pattern, d.guard(r.right, r.handle))
 	}
 	// Beyond GET, a browser must come from our own pages.
-	return http.NewCrossOriginProtection().Handler(d.harden(mux))
+	return http.NewCrossOriginProtection().Handler(d.harden(d.standby(mux)))
 }
 
 // harden refuses what no caller of ours sends, and sets what every answer has.
@@ -186,6 +186,7 @@ func (d *Daemon) rightOf(r *http.Request) (right, error) {
 // Serve answers on the configured address until ctx ends.
 func (d *Daemon) Serve(ctx context.Context, l net.Listener) error {
 	d.meter.watch(d.repos)
+	d.meter.leads(d.election)
 	srv := &http.Server{
 		Handler: d.Handler(), ReadHeaderTimeout: d.times.header, ReadTimeout: d.times.answer, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return ctx },

@@ -177,6 +177,7 @@ func TestAFileThatIsWrongSaysWhereAndWhat(t *testing.T) {
 		"repository \"r\" {\n url = \"/x\"\n notify { to = [\"n\"] }\n}":                                                       "no block notifier",
 		"notifier \"n\" { type = \"log\" }\nrepository \"r\" {\n url = \"/x\"\n notify {\n to = [\"n\"]\n on = [\"x\"]\n }\n}": "choose from waits",
 		"notifier \"n\" { type = \"log\" }\nrepository \"r\" {\n url = \"/x\"\n notify {\n to = [\"n\"]\n after = 0\n }\n}":    "1 or more",
+		"leader { duration = \"1s\" }\nrepository \"r\" { url = \"/x\" }":                                                      "from 2s to 10m0s",
 		"listen = \"0.0.0.0:80\"\nrepository \"r\" { url = \"/x\" }":                                                           "tls",
 	} {
 		file := filepath.Join(t.TempDir(), "daemon.hcl")

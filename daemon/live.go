@@ -36,6 +36,7 @@ func (r *repo) watchLive(ctx context.Context, w *workspace.Workspace, commit str
 	if err != nil {
 		return errors.Join(err, w.Close())
 	}
+	r.places = r.sources(snap, w)
 	of := commit + " " + string(snap.Root)
 	if r.watching != nil && r.watching.of == of {
 		return w.Close()

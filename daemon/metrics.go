@@ -84,6 +84,19 @@ func (m *meters) blocks(repo string, rows []engine.StatusRow) {
 	}
 }
 
+// leads adds whether this daemon leads, where several elect one.
+func (m *meters) leads(e *election) {
+	if e == nil {
+		return
+	}
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ml_leader", Help: "1 while this daemon leads, 0 while it stands by."}, func() float64 {
+		if e.guard() != nil {
+			return 0
+		}
+		return 1
+	}))
+}
+
 // watch adds what is read from the repositories when somebody asks.
 func (m *meters) watch(repos []*repo) {
 	for _, r := range repos {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/internal/durable"
+	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/providers"
 )
 
@@ -64,13 +65,14 @@ func (b *boxed) clone() *boxed {
 type outbox struct {
 	file string
 	wake chan struct{}
+	pen  func() (put func() error, err error) // held while it is written
 
 	mu   sync.Mutex
 	kept *boxed
 }
 
 func openOutbox(dir string) (*outbox, error) {
-	o := &outbox{file: filepath.Join(dir, "news.json"), wake: make(chan struct{}, 1), kept: &boxed{}}
+	o := &outbox{file: filepath.Join(dir, "news.json"), wake: make(chan struct{}, 1), kept: &boxed{}, pen: noPen}
 	_, err := durable.ReadJSON(o.file, o.kept)
 	return o, err
 }
@@ -87,7 +89,11 @@ func (o *outbox) change(do func(*boxed)) error {
 	if reflect.DeepEqual(next, o.kept.clone()) {
 		return nil
 	}
-	if err := durable.WriteJSON(o.file, next); err != nil {
+	put, err := o.pen()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(durable.WriteJSON(o.file, next), put()); err != nil {
 		return err
 	}
 	o.kept = next
@@ -179,7 +185,10 @@ func (r *repo) send(ctx context.Context, n *notice, to string, now time.Time, st
 		"event": string(n.News), "repository": r.conf.Name, "commit": n.Commit, "message": n.Text, "time": n.At.UTC(),
 		"url": r.page(), "text": title, // the field that chats show
 	}
-	err := r.senders[to](sctx, n.Key, title, body)
+	err := fence.Check(ctx)
+	if err == nil {
+		err = r.senders[to](sctx, n.Key, title, body)
+	}
 	if err == nil {
 		*st = retry{}
 		r.log.Info("told", "key", n.Key, "notifier", to)

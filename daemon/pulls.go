@@ -247,10 +247,10 @@ func (r *repo) openPull(ctx context.Context, p forge.Pull) (*workspace.Workspace
 	dir := r.pullDir(p.Number)
 	r.git.Lock()
 	err := r.mirror.Fetch(ctx, p.Ref)
-	if err == nil {
-		_, err = r.mirror.Write(ctx, p.Head, r.conf.Path, dir, pullLimits)
-	}
 	r.git.Unlock()
+	if err == nil {
+		err = r.write(ctx, p.Head, dir, pullLimits)
+	}
 	if err != nil {
 		return nil, false, err
 	}

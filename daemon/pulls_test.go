@@ -116,6 +116,13 @@ func (tm *team) propose(n int, files map[string]string) forge.Pull {
 	if err != nil {
 		tm.t.Fatal(err)
 	}
+	branch, err := tm.repo.Storer.Reference(plumbing.HEAD)
+	if err == nil { // apart from the branch, which must not move for a moment even
+		err = tm.repo.Storer.SetReference(plumbing.NewHashReference(plumbing.HEAD, head.Hash()))
+	}
+	if err != nil {
+		tm.t.Fatal(err)
+	}
 	commit := tm.push("proposed", files)
 	ref := fmt.Sprintf("refs/pull/%d/head", n)
 	if err := tm.repo.Storer.SetReference(plumbing.NewHashReference(plumbing.ReferenceName(ref), plumbing.NewHash(commit))); err != nil {
@@ -124,6 +131,9 @@ func (tm *team) propose(n int, files map[string]string) forge.Pull {
 	wt, err := tm.repo.Worktree()
 	if err == nil {
 		err = wt.Reset(&git.ResetOptions{Commit: head.Hash(), Mode: git.HardReset})
+	}
+	if err == nil {
+		err = tm.repo.Storer.SetReference(branch)
 	}
 	if err != nil {
 		tm.t.Fatal(err)

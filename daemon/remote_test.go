@@ -96,7 +96,7 @@ func planElsewhere(t *testing.T, c *daemonclient.Client, dir string) *planner.Pl
 func document(t *testing.T, p *planner.Plan) string {
 	t.Helper()
 	c := *p
-	c.Created = time.Time{}
+	c.Created, c.Serial = time.Time{}, 0 // each cycle of the daemon between the two takes the lease, which counts
 	var b bytes.Buffer
 	if err := report.PlanJSON(&b, &c); err != nil {
 		t.Fatal(err)
@@ -109,8 +109,10 @@ func TestAPlanElsewhereIsTheOneOnThePullRequest(t *testing.T) {
 		"\ncheck \"c\" {\n command = [\"true\"]\n sources = [\"*.sh\"]\n}\n"
 	tm, f := newTeam(t, map[string]string{"p.ml.hcl": files, "train.sh": train, "data.csv": data}), newFakeForge()
 	first := tm.push("again", nil)
-	w := startWithForge(t, tm, f, "variables = { n = 7 }\n")
-	w.until("the first commit is applied", syncedAt(first))
+	w := startWith(t, t.TempDir(), hourly(tm, withForge+"variables = { n = 7 }\n"), func(*ForgeConfig) (Forge, error) { return f, nil })
+	// Both plans must be of one state: the cycle after the data is watched is the last one for an hour.
+	s := w.until("the first commit is applied", func(s Status) bool { return syncedAt(first)(s) && !s.Last.IsZero() })
+	w.until("it was looked at again", func(n Status) bool { return n.Last.After(s.Last) })
 	c := client(t, w.srv.URL, "")
 	sameRecords(t, w.d.repos[0], c)
 	for name, change := range map[string]map[string]string{

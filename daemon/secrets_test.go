@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -233,7 +234,7 @@ func TestFiftyPlantedSecretsAreFoundNowhere(t *testing.T) {
 		d.repos[0].nudgePulls()
 		w.eventually("it is planned and answered", func() bool { return f.status(pr.Head).State != "" && strings.Count(f.bot(n+1), "=====") >= 5 })
 	}
-	p.everywhere(w, f, conf.Data, readToken, writeToken)
+	p.everywhere(w, f, readToken, writeToken)
 	cancel()
 	events.Wait()
 	p.look("the events", []byte(streamed.String()))
@@ -250,12 +251,15 @@ func TestFiftyPlantedSecretsAreFoundNowhere(t *testing.T) {
 }
 
 // everywhere asks the daemon for all that it answers.
-func (p *planted) everywhere(w *works, f *fakeForge, data, readToken, writeToken string) {
+func (p *planted) everywhere(w *works, f *fakeForge, readToken, writeToken string) {
 	p.t.Helper()
-	for n := range f.pulls {
+	f.mu.Lock()
+	pulls, statuses := len(f.pulls), maps.Clone(f.statuses)
+	f.mu.Unlock()
+	for n := range pulls {
 		p.look(fmt.Sprintf("the comments of pull request %d", n+1), []byte(f.bot(n+1)))
 	}
-	for commit, s := range f.statuses {
+	for commit, s := range statuses {
 		p.look("the status of "+commit, []byte(s.Text+s.URL+s.Context))
 	}
 	_, runs := w.getAs(readToken, "/api/v1/repositories/r/runs/training.fails")

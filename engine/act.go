@@ -12,6 +12,7 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/fault"
+	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
@@ -144,6 +145,9 @@ func (a *application) delete(ctx context.Context, st *planner.Step) (planner.Out
 // forgotten before its deletion is certain.
 func (s *Session) deleteNow(ctx context.Context, w *work) error {
 	if w.prior != nil {
+		if err := fence.Check(ctx); err != nil {
+			return err
+		}
 		err := w.driver.Delete(ctx, providers.DeleteRequest{
 			OpID: w.intent.OpID, Address: w.intent.Address, Record: w.prior,
 			Emit: func(ev resource.Event) { ev.Address = w.intent.Address.String(); s.e.emit(ev) },

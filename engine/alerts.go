@@ -11,6 +11,7 @@ import (
 
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
@@ -160,7 +161,12 @@ func (s *Session) notify(ctx context.Context, to string, sig *state.Signal) erro
 			"message": sig.Message, "evidence": json.RawMessage(orNull(sig.Evidence)), "time": sig.Time,
 		},
 	}
-	return retry(ctx, RetryPolicy{Attempts: 3, Max: 2 * time.Second}, func(error, time.Duration) {}, func() error { return n.Notify(ctx, req) })
+	return retry(ctx, RetryPolicy{Attempts: 3, Max: 2 * time.Second}, func(error, time.Duration) {}, func() error {
+		if err := fence.Check(ctx); err != nil {
+			return err
+		}
+		return n.Notify(ctx, req)
+	})
 }
 
 func unmarked(v cty.Value) cty.Value {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/continuo-ml/continuo/internal/dag"
 	"github.com/continuo-ml/continuo/internal/fault"
+	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
@@ -286,8 +287,10 @@ func (s *Session) perform(ctx context.Context, w *work) (*state.Record, error) {
 	err := retry(ctx, s.e.Retry, func(err error, wait time.Duration) {
 		s.e.emit(resource.Event{Type: resource.EventLog, Address: w.intent.Address.String(), Message: fmt.Sprintf("%v; trying again in %s", err, wait.Round(time.Millisecond))})
 	}, func() error {
-		var err error
-		res, err = w.act(ctx, req)
+		err := fence.Check(ctx)
+		if err == nil {
+			res, err = w.act(ctx, req)
+		}
 		return err
 	})
 	fault.Point(fault.EngineActed)

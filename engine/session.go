@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/internal/fault"
+	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
@@ -108,6 +109,9 @@ func (s *Session) settle(ctx context.Context, in *state.Intent) error {
 	}
 	if in.Action == resource.Delete {
 		return s.deleteNow(ctx, w)
+	}
+	if err := fence.Check(ctx); err != nil {
+		return err
 	}
 	res, err := w.driver.Apply(ctx, w.request(s, true))
 	if errors.Is(err, providers.ErrAbsent) {

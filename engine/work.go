@@ -14,6 +14,7 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/fault"
+	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
@@ -63,7 +64,7 @@ func (w *work) request(s *Session, adopt bool) providers.ApplyRequest {
 // returned as the error.
 func (s *Session) finish(ctx context.Context, w *work, res providers.Result, failure error) (*state.Record, error) {
 	var open *providers.OpenError
-	if failure != nil && (interrupted(ctx, failure) || errors.As(failure, &open)) {
+	if failure != nil && (interrupted(ctx, failure) || errors.As(failure, &open) || errors.Is(failure, fence.ErrLost)) {
 		return nil, failure // the intent stays open: the next session settles it
 	}
 	rec, ops, ended := s.ending(w, res, failure)

@@ -23,8 +23,8 @@ var floors = []struct {
 	floor   float64 // files and tables stand on a half floor: they write durably
 }{
 	{`^resource$`, 0},
-	{`^internal/(dag|durable|fault|modelformat|proc|proc/proctest)$`, 0},
-	{`^internal/(files|tabular)$`, 0.5},
+	{`^internal/(dag|durable|fault|fence|modelformat|proc|proc/proctest)$`, 0},
+	{`^internal/(files|leader|tabular)$`, 0.5},
 	{`^internal/(drift|runner|gateway|gateway/capture|kube|oci|oci/ocitest)$`, 1},
 	{`^config(/internal/\w+)?$`, 1},
 	{`^state$`, 1},

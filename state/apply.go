@@ -307,7 +307,7 @@ func (b *batch) putLease(l *Lease) error {
 	if l.Epoch < b.head.Epoch {
 		return fmt.Errorf("the lease's epoch is %d and must not fall to %d", b.head.Epoch, l.Epoch)
 	}
-	b.head.Epoch = l.Epoch
+	b.head.Epoch, b.head.Term = l.Epoch, max(b.head.Term, l.Term)
 	return putJSON(b.t, BucketLease, BucketLease, l)
 }
 

@@ -32,6 +32,8 @@ type Head struct {
 	Serial  uint64 `json:"serial"`
 	// Epoch is the highest lease epoch ever given out.
 	Epoch int64 `json:"epoch,omitempty"`
+	// Term is the highest term of a leader that ever took the lease.
+	Term int64 `json:"term,omitempty"`
 }
 
 // Writer says on what grounds a commit is made.
@@ -43,6 +45,8 @@ type Writer struct {
 	Epoch int64
 	// Taking allows the ops to take the lease over: the writer has the OS lock.
 	Taking bool
+	// Term is the writer's, where several daemons elect one of them; 0 = nobody is elected.
+	Term int64
 }
 
 // Committed is the outcome of one Commit: its serial and what to do once it is durable.
@@ -129,6 +133,9 @@ func mayWrite(t *Overlay, h Head, w Writer) error {
 	if w.Base != 0 && w.Base != h.Serial {
 		return fmt.Errorf("%w: it is at serial %d, this change rests on %d; plan again", ErrConflict, h.Serial, w.Base)
 	}
+	if w.Term != 0 && w.Term < h.Term {
+		return fmt.Errorf("%w: the leader of term %d has taken over, and this is an earlier one (%d)", ErrConflict, h.Term, w.Term)
+	}
 	if w.Epoch == 0 {
 		if w.Base == 0 && h.Serial != 0 && !w.Taking {
 			return errors.New("commit without a base: a writer that does not hold the lease must name the serial that it read")
@@ -190,5 +197,6 @@ func Raise(t *Overlay, above Head) (Head, error) {
 	}
 	h.Serial = max(h.Serial, above.Serial) + 1
 	h.Epoch = max(h.Epoch, above.Epoch)
+	h.Term = max(h.Term, above.Term)
 	return h, putJSON(t, BucketMeta, HeadKey, h)
 }

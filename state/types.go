@@ -213,7 +213,8 @@ type Approval struct {
 // and its Epoch fences writes.
 type Lease struct {
 	Epoch   int64     `json:"epoch"`
-	Holder  string    `json:"holder"` // user@host
+	Term    int64     `json:"term,omitempty"` // of the leader among several daemons; 0 = there is but one
+	Holder  string    `json:"holder"`         // user@host
 	PID     int       `json:"pid"`
 	Doing   string    `json:"doing"` // "apply", "rollback"
 	Since   time.Time `json:"since"`

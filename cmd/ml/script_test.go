@@ -21,9 +21,15 @@ import (
 // The test binary is also the program: under the name ml it is started by the
 // scripts, and by itself as runner, gateway and evaluator. Under the name exits
 // it runs another command and wants a certain exit code of it.
+// asProgram makes this test binary the program, for those who need it as a process.
+const asProgram = "ML_TEST_AS_PROGRAM"
+
 func TestMain(m *testing.M) {
 	// The program starts itself by its own file, whatever that is called.
 	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "__") {
+		os.Exit(run())
+	}
+	if os.Getenv(asProgram) != "" {
 		os.Exit(run())
 	}
 	testscript.Main(m, map[string]func(){

@@ -3,8 +3,9 @@
 //
 // A point does nothing unless the environment variable ML_FAULT was set when the
 // process started: "state.commit.before:3" kills the process with SIGKILL (no
-// deferred call runs, as when the power fails) at the third hit of that name, and
-// "state.commit.sync:1:error" makes [Err] return [ErrInjected] there instead.
+// deferred call runs, as when the power fails) at the third hit of that name,
+// "state.commit.before:3:stop" stops it there as SIGSTOP does, until somebody lets it
+// go on, and "state.commit.sync:1:error" makes [Err] return [ErrInjected] there instead.
 // Unset, a point costs one comparison. The names are kept in points.go.
 //
 // It is no way to configure anything, and no product code may depend on it.
@@ -33,6 +34,7 @@ type trap struct {
 	name string
 	hit  int64
 	err  bool
+	stop bool
 	hits atomic.Int64
 }
 
@@ -43,10 +45,10 @@ func parse(spec string) (*trap, error) {
 	name, rest, _ := strings.Cut(spec, ":")
 	count, mode, _ := strings.Cut(rest, ":")
 	n, err := strconv.ParseInt(count, 10, 64)
-	if name == "" || err != nil || n < 1 || mode != "" && mode != "error" {
-		return nil, fmt.Errorf("%s=%q is not NAME:HIT or NAME:HIT:error with a hit from 1", Variable, spec)
+	if name == "" || err != nil || n < 1 || mode != "" && mode != "error" && mode != "stop" {
+		return nil, fmt.Errorf("%s=%q is not NAME:HIT, NAME:HIT:stop or NAME:HIT:error with a hit from 1", Variable, spec)
 	}
-	return &trap{name: name, hit: n, err: mode == "error"}, nil
+	return &trap{name: name, hit: n, err: mode == "error", stop: mode == "stop"}, nil
 }
 
 // Armed returns the point that is armed, "" in normal life. It errors when
@@ -65,6 +67,10 @@ func Point(name string) {
 		return
 	}
 	if !armed.err && armed.reached(name) {
+		if armed.stop {
+			pause()
+			return
+		}
 		kill()
 	}
 }

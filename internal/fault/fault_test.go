@@ -43,7 +43,7 @@ func TestPoint(t *testing.T) {
 		{"the second hit of the name kills, hits of others do not count", StateCommitBefore + ":2", "armed state.commit.before\n1\n", true},
 		{"with error, the second hit fails and the process lives", StateCommitBefore + ":2:error", "armed state.commit.before\n1\nerror at 2\n3\n", false},
 		{"a hit that never comes changes nothing", StateCommitBefore + ":9", "armed state.commit.before\n1\n2\n3\n", false},
-		{"a malformed value arms nothing and is told", "x:0", "armed \nML_FAULT=\"x:0\" is not NAME:HIT or NAME:HIT:error with a hit from 1\n1\n2\n3\n", false},
+		{"a malformed value arms nothing and is told", "x:0", "armed \nML_FAULT=\"x:0\" is not NAME:HIT, NAME:HIT:stop or NAME:HIT:error with a hit from 1\n1\n2\n3\n", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cmd := exec.Command(os.Args[0])

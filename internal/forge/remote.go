@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/drone/go-scm/scm"
+
+	"github.com/continuo-ml/continuo/internal/fence"
 )
 
 // maxAnswer bounds what is read of one answer: a page of a hundred comments, each as long as a forge takes.
@@ -131,6 +133,11 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		if token != "" {
 			req.Header.Set("Authorization", "Bearer "+token)
+		}
+	}
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		if err := fence.Check(req.Context()); err != nil {
+			return nil, err
 		}
 	}
 	res, err := g.next.RoundTrip(req)

@@ -16,6 +16,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/continuo-ml/continuo/internal/durable"
+	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/internal/proc"
 )
 
@@ -55,7 +56,9 @@ func Start(ctx context.Context, exe []string, dir string) error {
 	if err := detach(cmd); err != nil {
 		return errors.Join(err, logFile.Close())
 	}
-	err = cmd.Start()
+	if err = fence.Check(ctx); err == nil {
+		err = cmd.Start()
+	}
 	if err = errors.Join(err, logFile.Close()); err != nil {
 		return fmt.Errorf("start gateway: %w", err)
 	}

@@ -17,6 +17,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/continuo-ml/continuo/internal/fence"
 )
 
 const (
@@ -122,6 +124,11 @@ func given(r *Retryable, tried int, unknown bool) error {
 func (c *Client) once(ctx context.Context, r request) (answer, error) {
 	if err := c.limit.Wait(ctx); err != nil {
 		return answer{}, fmt.Errorf("%s: %w", r.call, err)
+	}
+	if r.method != http.MethodGet {
+		if err := fence.Check(ctx); err != nil {
+			return answer{}, fmt.Errorf("%s: %w", r.call, err)
+		}
 	}
 	within, cancel := context.WithTimeout(ctx, c.within)
 	defer cancel()

@@ -8,7 +8,7 @@ package main
 // anything is executed; and the highest serial, an aid against old copies, may be lost.
 func mutations() []mutation {
 	var all []mutation
-	for _, part := range [][]mutation{ofState(), ofSharedState(), ofSyncs(), ofEngine(), ofPlanFiles(), ofPlanner(), ofRunner(), ofGateway(), ofSink(), ofInputs(), ofVerdicts(), ofPackages(), ofClaims(), ofForge()} {
+	for _, part := range [][]mutation{ofState(), ofSharedState(), ofSyncs(), ofEngine(), ofPlanFiles(), ofPlanner(), ofRunner(), ofGateway(), ofSink(), ofInputs(), ofVerdicts(), ofPackages(), ofClaims(), ofForge(), ofFaults()} {
 		all = append(all, part...)
 	}
 	return all

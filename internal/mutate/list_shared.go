@@ -18,7 +18,7 @@ func ofSharedState() []mutation {
 		m("an old head is taken", here, "case v.Serial < w.Serial:", "case false:", "TestAnOldHeadThatWasPutBackIsRefused"),
 		m("another state is taken", here, "case w.Lineage != \"\" && w.Lineage != v.Lineage:", "case false:", "TestAStateThatIsGoneOrAnotherIsNotTakenForANewOne"),
 		m("a newer snapshot says nothing", "state/remote/backup.go", "heads[i].Lineage == v.Lineage && c.Serial > v.Serial", "false", "TestASnapshotTellsThatTheHeadIsOld"),
-		m("a place is not asked whether it keeps conditions", commit, "if checked {\n\t\treturn nil", "if true {\n\t\treturn nil", "TestAPlaceThatIgnoresConditionsIsRefusedBeforeAnythingIsWritten"),
+		m("a place is not asked whether it keeps conditions", commit, "checked := s.checked", "checked := true", "TestAPlaceThatIgnoresConditionsIsRefusedBeforeAnythingIsWritten"),
 		m("a rebuild does not leap", "state/remote/backup.go", "if lost {", "if false {", "TestRebuildPutsTheNewestWholeSnapshotBack"),
 		m("what lives elsewhere is taken over", here, "if what := s.boundIn(snap); what != \"\" {", "if what := s.boundIn(snap); what == \"?\" {", "TestWhatLivesOnOneMachineIsLeftToIt"),
 		m("young parts go", "state/remote/backup.go", "newest.Sub(p.Modified) > keepUnnamed", "true", "TestABackupNeedsWholePartsAndOldOnesGo"),

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/continuo-ml/continuo/internal/fence"
 )
 
 // What the detached process answers its starter over the handshake pipe.
@@ -61,6 +63,9 @@ func Start(ctx context.Context, dir string, spec Spec) (err error) {
 		}
 		if st.Phase != Starting {
 			return nil
+		}
+		if err := fence.Check(ctx); err != nil { // the last moment at which nothing has happened
+			return fmt.Errorf("start run %s: %w", spec.ID, err)
 		}
 		said, err := f.launch(ctx, exe, environ)
 		if err != nil {

@@ -84,7 +84,7 @@ func blobsOf(b *config.Backend, version string) (remote.Blobs, error) {
 func openKeeper(b *config.Backend, o Options, key []byte) (state.Keeper, error) {
 	dir := o.stateDir()
 	if b == nil {
-		return bolt.Open(filepath.Join(dir, stateFile), bolt.Options{}), nil
+		return bolt.Open(filepath.Join(dir, stateFile), bolt.Options{Term: o.Term}), nil
 	}
 	blobs, err := blobsOf(b, o.Version)
 	if err != nil {

@@ -61,6 +61,8 @@ type Options struct {
 	Late bool
 	// LockTimeout is how long a session waits for another holder of the lease.
 	LockTimeout time.Duration
+	// Term is that of the elected leader that this process is; 0 = nobody is elected.
+	Term int64
 
 	// hashed tells that sensitive values were hashed with the key; nil = nobody asks.
 	hashed *atomic.Bool

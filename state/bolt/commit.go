@@ -16,6 +16,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/continuo-ml/continuo/internal/fault"
+	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/state"
 	"github.com/continuo-ml/continuo/state/group"
 )
@@ -36,11 +37,11 @@ func (s *Store) Commit(ctx context.Context, base uint64, ops ...state.Op) (uint6
 	s.mu.Lock()
 	epoch := s.epoch
 	s.mu.Unlock()
-	return s.submit(ctx, state.Writer{Base: base, Epoch: epoch}, func(state.Head) []state.Op { return ops })
+	return s.submit(ctx, state.Writer{Base: base, Epoch: epoch, Term: s.opts.Term}, func(state.Head) []state.Op { return ops })
 }
 
 func (s *Store) submit(ctx context.Context, w state.Writer, ops func(state.Head) []state.Op) (uint64, error) {
-	c := &group.Commit{Writer: w, Ops: ops}
+	c := &group.Commit{Writer: w, Ops: ops, Allowed: func() error { return fence.Check(ctx) }}
 	return s.queue.Submit(ctx, c, func(all []*group.Commit) { s.write(context.WithoutCancel(ctx), all) })
 }
 
@@ -163,7 +164,7 @@ func (s *Store) writeGroup(commits []*group.Commit, metas int) (err error) {
 		return err
 	}
 	txid := uint64(tx.ID())
-	if err := s.commitTx(tx, all); err != nil {
+	if err := s.commitTx(tx, all, commits); err != nil {
 		return err
 	}
 	s.warn(s.writeWitness(head, false))
@@ -177,7 +178,7 @@ func (s *Store) writeGroup(commits []*group.Commit, metas int) (err error) {
 }
 
 // commitTx writes the changes and syncs.
-func (s *Store) commitTx(tx *bbolt.Tx, o *state.Overlay) error {
+func (s *Store) commitTx(tx *bbolt.Tx, o *state.Overlay, commits []*group.Commit) error {
 	sealed, err := txTable{tx}.Get(state.BucketMeta, rootKey)
 	if err != nil {
 		return err
@@ -190,6 +191,10 @@ func (s *Store) commitTx(tx *bbolt.Tx, o *state.Overlay) error {
 		return err
 	}
 	fault.Point(fault.StateCommitBefore)
+	// The last moment at which nothing is written: this process may have been stopped since it began, and another one leads.
+	if err := group.Allowed(commits); err != nil {
+		return fmt.Errorf("commit to the state: %w", err)
+	}
 	err = fault.Err(fault.StateCommitSync)
 	if err == nil {
 		err = tx.Commit()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/fault"
+	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/state"
 )
 
@@ -31,27 +32,32 @@ func (s *Store) lockPath() string { return filepath.Join(s.dir(), "lock") }
 // ends, and then writes the lease with the next epoch. The kernel gives the lock
 // back when this process dies, however it dies; a lease record that is left
 // behind stops nobody. A commit of the former holder is refused from then on.
+// An elected leader waits for no earlier one: see Options.Term.
 func (s *Store) Acquire(ctx context.Context, doing string) (int64, func() error, error) {
 	lock, err := s.lock(ctx)
 	if err != nil {
 		return 0, nil, err
 	}
 	ctx = context.WithoutCancel(ctx) // it bounded the wait; a slow disk is no holder
-	lease := &state.Lease{PID: os.Getpid(), Holder: s.opts.Holder, Doing: doing, Since: s.opts.Now().UTC()}
+	lease := &state.Lease{PID: os.Getpid(), Holder: s.opts.Holder, Doing: doing, Since: s.opts.Now().UTC(), Term: s.opts.Term}
 	lease.Expires = lease.Since.Add(leaseFor)
-	_, err = s.submit(ctx, state.Writer{Taking: true}, func(h state.Head) []state.Op {
+	// Who it is stands there before anything else: a later leader must know whom it does not wait for.
+	if err := signLock(lock, lease); err != nil {
+		return 0, nil, errors.Join(err, lock.Unlock())
+	}
+	_, err = s.submit(ctx, state.Writer{Taking: true, Term: s.opts.Term}, func(h state.Head) []state.Op {
 		lease.Epoch = h.Epoch + 1
 		return []state.Op{{PutLease: lease}}
 	})
 	if err == nil {
-		err = s.signLock(lease)
+		err = signLock(lock, lease)
 	}
 	if err != nil {
 		return 0, nil, errors.Join(err, lock.Unlock())
 	}
 	fault.Point(fault.StateLeaseAcquired)
 	s.setEpoch(lease.Epoch)
-	return lease.Epoch, sync.OnceValue(func() error { return s.release(lock, lease.Epoch) }), nil
+	return lease.Epoch, sync.OnceValue(func() error { return s.release(ctx, lock, lease.Epoch) }), nil
 }
 
 func (s *Store) setEpoch(epoch int64) {
@@ -87,6 +93,13 @@ func (s *Store) lock(ctx context.Context) (*flock.Flock, error) {
 		if err := lock.Close(); err != nil {
 			return nil, fmt.Errorf("lock the state: %w", err)
 		}
+		if !got && s.outlives(s.signed()) {
+			// A lock file without a name locks nothing: the next try makes a new one.
+			if err := durable.RemoveIfThere(s.lockPath()); err != nil {
+				return nil, fmt.Errorf("take the lock from an earlier leader: %w", err)
+			}
+			continue
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -96,38 +109,74 @@ func (s *Store) lock(ctx context.Context) (*flock.Flock, error) {
 }
 
 // release ends the lease and gives the lock back even when that fails.
-func (s *Store) release(lock *flock.Flock, epoch int64) error {
-	_, err := s.submit(context.Background(), state.Writer{Epoch: epoch}, func(state.Head) []state.Op {
+func (s *Store) release(ctx context.Context, lock *flock.Flock, epoch int64) error {
+	_, err := s.submit(ctx, state.Writer{Epoch: epoch, Term: s.opts.Term}, func(state.Head) []state.Op {
 		return []state.Op{{DropLease: true}}
 	})
 	s.setEpoch(0)
-	return errors.Join(err, s.signLock(nil), lock.Unlock())
+	if errors.Is(err, fence.ErrLost) {
+		return errors.Join(err, lock.Unlock()) // whatever stands there is for the next leader to read
+	}
+	return errors.Join(err, signLock(lock, nil), lock.Unlock())
+}
+
+// outlives says whether the holder of the lock is a leader from before this one.
+func (s *Store) outlives(l *state.Lease) bool {
+	return l != nil && l.Term != 0 && l.Term < s.opts.Term
 }
 
 // signLock writes the holder into the lock file, for those who wait: the lease in
-// the state cannot be read while somebody hangs with the state open.
-func (s *Store) signLock(l *state.Lease) error {
+// the state cannot be read while somebody hangs with the state open. A file that
+// has another name's place by now is the next holder's, and left alone.
+func signLock(lock *flock.Flock, l *state.Lease) (err error) {
 	var text []byte
 	if l != nil {
-		var err error
 		if text, err = json.Marshal(l); err != nil {
 			return err
 		}
 	}
-	if err := os.WriteFile(s.lockPath(), text, 0o600); err != nil {
+	f, err := os.OpenFile(lock.Path(), os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("write the holder into the lock: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	here, err := f.Stat()
+	mine, err2 := lock.Stat()
+	if err := errors.Join(err, err2); err != nil {
+		return fmt.Errorf("write the holder into the lock: %w", err)
+	}
+	if !os.SameFile(here, mine) {
+		return nil
+	}
+	if err = f.Truncate(0); err == nil {
+		_, err = f.Write(text)
+	}
+	if err != nil {
 		return fmt.Errorf("write the holder into the lock: %w", err)
 	}
 	return nil
 }
 
-// holder describes who has the lock, as far as the lock file tells.
-func (s *Store) holder() string {
+// signed is the holder that the lock file names; nil when it names nobody.
+func (s *Store) signed() *state.Lease {
 	var l state.Lease
 	raw, err := os.ReadFile(s.lockPath())
 	if err != nil || json.Unmarshal(raw, &l) != nil {
+		return nil
+	}
+	return &l
+}
+
+// holder describes who has the lock, as far as the lock file tells.
+func (s *Store) holder() string {
+	l := s.signed()
+	if l == nil {
 		return "its holder has not said who it is yet"
 	}
-	return state.DescribeLease(&l)
+	return state.DescribeLease(l)
 }
 
 // describeUser names who may have the state file open, for messages.
@@ -139,9 +188,8 @@ func (s *Store) describeUser() string {
 			text += fmt.Sprintf(", %v", p)
 		}
 	}
-	var l state.Lease
-	if raw, err := os.ReadFile(s.lockPath()); err == nil && json.Unmarshal(raw, &l) == nil {
-		text += "; the lease: " + state.DescribeLease(&l)
+	if l := s.signed(); l != nil {
+		text += "; the lease: " + state.DescribeLease(l)
 	}
 	return text
 }

@@ -25,6 +25,9 @@ type Options struct {
 	// Now is the clock, for tests; nil means time.Now. Times are for people and
 	// decide nothing.
 	Now func() time.Time
+	// Term is that of the elected leader that this process is, where several processes elect one; 0 = nobody is elected. The lease is
+	// taken from an earlier leader even while its process, stopped or cut off, has the OS lock, and every commit of an earlier one is refused.
+	Term int64
 	// Warn is told what went wrong beside an operation that succeeded, such as a
 	// backup that could not be removed; nil drops it.
 	Warn func(error)

@@ -17,6 +17,8 @@ type Commit struct {
 	// Ops are made when the head is known, because a lease's epoch depends on it.
 	// They may be asked for more than once, when a write has to begin anew.
 	Ops func(state.Head) []state.Op
+	// Allowed, where it is not nil, errors when this process may not write any more. Stores ask it at the last moment before they do.
+	Allowed func() error
 
 	// Err and Serial are the outcome, left by the one who writes.
 	Err    error
@@ -41,6 +43,19 @@ func (c *Commit) Apply(all *state.Overlay) {
 		c.Serial = c.done.Serial
 		own.MergeInto(all)
 	}
+}
+
+// Allowed errors when one of the commits may not be written any more: they are all of one process.
+func Allowed(commits []*Commit) error {
+	for _, c := range commits {
+		if c.Allowed == nil {
+			continue
+		}
+		if err := c.Allowed(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Fail says that nothing of a group was written. A commit that was refused for

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/internal/fault"
+	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/state"
 	"github.com/continuo-ml/continuo/state/group"
 )
@@ -120,6 +121,9 @@ func (s *Store) publish(ctx context.Context, v *view, changes []state.Entry, mor
 	}
 	s.mu.Unlock()
 	fault.Point(fault.StateCommitBefore)
+	if err := fence.Check(ctx); err != nil { // the last moment at which nothing is written
+		return nil, err
+	}
 	version, err := s.swap(ctx, v.version, next)
 	fault.Point(fault.StateCommitAfter)
 	if err != nil {

@@ -261,14 +261,13 @@ func TestABackupNeedsWholePartsAndOldOnesGo(t *testing.T) {
 
 func TestAStateMovesAndItsOldPlaceSaysWhereTo(t *testing.T) {
 	f, s, _ := filled(t)
-	want := snapshot(t, s)
 	to := newStore(t, remotetest.NewFake())
 	failed := errors.New("not now")
 	if err := s.Handover(t.Context(), "elsewhere", func([]state.Entry) error { return failed }); !errors.Is(err, failed) {
 		t.Errorf("a move that fails: %v", err)
 	}
 	commit(t, s, put(small(1))...) // it stays in use
-	want = snapshot(t, s)
+	want := snapshot(t, s)
 	err := s.Handover(t.Context(), "s3://new/place", func(entries []state.Entry) error { return to.Fill(t.Context(), entries) })
 	if err != nil {
 		t.Fatal(err)

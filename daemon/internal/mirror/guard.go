@@ -147,8 +147,8 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 
 // sound gives the copy back, or a new and empty one in place of a copy that is
 // damaged: a fetch brings what the copy says it lacks, and no more.
-func (m *Mirror) sound(repo *git.Repository) (*git.Repository, error) {
-	err := m.damage(repo)
+func (m *Mirror) sound(repo *git.Repository, refs []string) (*git.Repository, error) {
+	err := m.damage(repo, refs)
 	if err == nil {
 		return repo, nil
 	}
@@ -159,29 +159,32 @@ func (m *Mirror) sound(repo *git.Repository) (*git.Repository, error) {
 	return m.open()
 }
 
-// damage says what is wrong with the copy. A commit that a ref names and the copy
-// does not have is nothing that a fetch would not bring.
-func (m *Mirror) damage(repo *git.Repository) error {
+// damage says what is wrong with the copy, as far as these refs tell. A commit that
+// a ref names and the copy does not have is nothing that a fetch would not bring.
+func (m *Mirror) damage(repo *git.Repository, refs []string) error {
 	if m.doubt.Load() {
 		return errors.New("a commit's files were not whole")
 	}
-	refs, err := repo.References()
-	if err != nil {
-		return err
-	}
-	return refs.ForEach(func(ref *plumbing.Reference) error {
-		if ref.Type() != plumbing.HashReference {
-			return nil
+	for _, name := range refs {
+		ref, err := repo.Reference(plumbing.ReferenceName(name), true)
+		if errors.Is(err, plumbing.ErrReferenceNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
 		}
 		c, err := repo.CommitObject(ref.Hash())
 		if errors.Is(err, plumbing.ErrObjectNotFound) {
-			return nil
+			continue
 		}
 		if err == nil {
 			_, err = c.Tree()
 		}
-		return err
-	})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sweep removes what transfers that broke off have left in the copy.

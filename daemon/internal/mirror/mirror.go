@@ -127,7 +127,7 @@ func (m *Mirror) fetch(ctx context.Context, depth int, refs ...string) error {
 	if err != nil {
 		return err
 	}
-	if repo, err = m.sound(repo); err != nil {
+	if repo, err = m.sound(repo, refs); err != nil {
 		return err
 	}
 	defer m.sweep()

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/fault"
+	"github.com/continuo-ml/continuo/internal/fence"
 )
 
 // Limits bound what one commit may bring.
@@ -241,7 +243,7 @@ func (l *lister) sync(ctx context.Context, dir string, w *Written) error {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.blobs)) {
-		if err := ctx.Err(); err != nil {
+		if err := cmp.Or(ctx.Err(), fence.Check(ctx)); err != nil {
 			return err
 		}
 		if before.Files[name] == w.Files[name] {
@@ -252,6 +254,9 @@ func (l *lister) sync(ctx context.Context, dir string, w *Written) error {
 		if err := l.writeBlob(root, name, l.blobs[name]); err != nil {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
+	}
+	if err := fence.Check(ctx); err != nil {
+		return err
 	}
 	fault.Point(fault.DaemonFilesWritten)
 	return durable.WriteJSON(dir+ListSuffix, w)
