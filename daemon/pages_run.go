@@ -218,8 +218,10 @@ func (d *Daemon) followRun(r *repo, w http.ResponseWriter, req *http.Request) {
 	go func() { done <- r.runLog(ctx, a, id, open, true, &buf) }()
 	ended := r.relay(req.Context(), d.stream(w), id, &buf, done)
 	cancel()
-	if !ended {
-		<-done
+	if !ended { // the reader is gone: nobody is left to be told, and the log's own reader ends
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			r.log.Debug("a log that was followed", "run", id, "error", err)
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -231,8 +230,6 @@ const wide = `document.documentElement.scrollWidth > document.documentElement.cl
 
 // focused describes what has the keyboard.
 const focused = `(() => { const e = document.activeElement; return (e.tagName + " " + (e.textContent || "").trim().slice(0, 40)).trim(); })()`
-
-func segment(s string) string { return url.PathEscape(s) }
 
 func (w *desk) json(path string, into any) {
 	w.t.Helper()
