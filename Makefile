@@ -49,13 +49,14 @@ e2e-full: ## All counts, and the conformance kit of every driver; the log goes t
 	scripts/evidence.sh e2e env ML_E2E_KILLS=50 ML_E2E_API_KILLS=10 E2E_BESIDE=5 $(MAKE) --no-print-directory e2e e2e-drivers
 
 e2e-drivers: e2e-extras ## What every driver promises, on the cluster, and datasets in real object stores
-	$(E2E) $(GO) test -tags e2e -count=1 -timeout 90m -p 1 -v ./internal/kube ./providers/kubernetes ./providers/kubeflow ./providers/kserve ./e2e/sources
+	$(E2E) $(GO) test -tags e2e -count=1 -timeout 90m -p 1 -v ./internal/kube ./providers/kubernetes ./providers/kubeflow ./providers/kserve ./e2e/sources ./e2e/state
 
 e2e-gitops: ## The daemon and pull requests on a real Gitea, from the first push to retraining (the first time builds it)
 	$(GO) test -tags e2e -count=1 -timeout 40m -v ./e2e/gitops
 
 e2e-gitops-full: ## The same with all counts: kills at every point, floods, twenty repositories, times; the log goes to docs/evidence
 	scripts/evidence.sh gitops env ML_GITOPS_FULL=1 $(GO) test -tags e2e -count=1 -timeout 90m -p 1 -v ./e2e/gitops ./daemon/...
+	scripts/evidence.sh leader env ML_GITOPS_FULL=1 $(GO) test -count=1 -timeout 30m -v -run TestAFormerLeaderWritesNothing ./cmd/ml
 
 cluster-down: ## Stop exactly what make cluster started
 	$(GO) run ./e2e/cluster down

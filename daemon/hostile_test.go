@@ -99,7 +99,7 @@ func (s *served) raw(text string) (codes []string, rest string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // of a test
+	defer conn.Close()
 	if _, err := io.WriteString(conn, text); err != nil {
 		return nil, err.Error() // it was cut off in the middle, which is an answer
 	}
@@ -224,7 +224,7 @@ func TestW12SlowBodiesAreLetGo(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer conn.Close() //nolint:errcheck // of a test
+			defer conn.Close()
 			_, _ = io.WriteString(conn, "POST /hooks/r HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n")
 			tick := time.NewTicker(100 * time.Millisecond)
 			defer tick.Stop()
@@ -254,7 +254,7 @@ func TestN6TheDaemonSpeaksNoHTTP2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // of a test
+	defer conn.Close()
 	if p := conn.ConnectionState().NegotiatedProtocol; p == "h2" {
 		t.Error("HTTP/2 is offered")
 	}

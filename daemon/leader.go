@@ -105,15 +105,6 @@ func (e *election) guard() error {
 	return fmt.Errorf("%w: it stands by, and the one that leads is %s", fence.ErrLost, leads)
 }
 
-func (e *election) number() int64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.term == nil {
-		return 0
-	}
-	return e.term.Number
-}
-
 // elect works while this daemon leads, and stands by before. It does not stand by again: what it knows is old by then, and a new process begins
 // with what is there.
 func (d *Daemon) elect(ctx context.Context) error {

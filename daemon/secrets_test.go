@@ -62,7 +62,7 @@ func (p *planted) look(what string, text []byte) {
 func leakyForge(t *testing.T) *httptest.Server {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
-		fmt.Fprintf(w, `{"message": "%s may not, nor may %s"}`, r.Header.Get("Authorization"), r.URL.Query().Get("token")) //nolint:errcheck // of a test
+		fmt.Fprintf(w, `{"message": "%s may not, nor may %s"}`, r.Header.Get("Authorization"), r.URL.Query().Get("token"))
 	}))
 	t.Cleanup(srv.Close)
 	return srv
@@ -207,7 +207,7 @@ func TestFiftyPlantedSecretsAreFoundNowhere(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer resp.Body.Close() //nolint:errcheck // of a test
+		defer resp.Body.Close()
 		lines := bufio.NewScanner(resp.Body)
 		for lines.Scan() {
 			_, _ = streamed.Write(append(lines.Bytes(), '\n')) // a buffer takes all

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -101,7 +100,7 @@ func (j *judged) configure(pgp, allowed, more string) {
 	if diags.HasErrors() {
 		j.t.Fatal(diags)
 	}
-	d, err := New(conf, Options{Version: "test", Now: time.Now, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	d, err := New(conf, Options{Version: "test", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		j.t.Fatal(err)
 	}

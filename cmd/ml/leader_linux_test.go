@@ -158,7 +158,7 @@ func (d *twin) phase() string {
 	if err != nil {
 		return ""
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close()
 	var s struct{ Phase string }
 	if resp.StatusCode != http.StatusOK || json.NewDecoder(resp.Body).Decode(&s) != nil {
 		return ""

@@ -182,9 +182,9 @@ func TestR8AListOfRefsWithoutEnd(t *testing.T) {
 	var sent atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-git-upload-pack-advertisement")
-		fmt.Fprint(w, "001e# service=git-upload-pack\n0000") //nolint:errcheck // the client may be gone
+		fmt.Fprint(w, "001e# service=git-upload-pack\n0000")
 		first := strings.Repeat("1", 40) + " refs/heads/a\x00side-band-64k shallow\n"
-		fmt.Fprintf(w, "%04x%s", len(first)+4, first) //nolint:errcheck // the client may be gone
+		fmt.Fprintf(w, "%04x%s", len(first)+4, first)
 		many := []byte(strings.Repeat(line, 1000))
 		for r.Context().Err() == nil && sent.Load() < 1<<30 {
 			n, err := w.Write(many)
@@ -335,7 +335,7 @@ func TestWhatAServerSaysIsShownAsText(t *testing.T) {
 		w.Header().Set("Content-Type", "text/plain")
 		w.WriteHeader(http.StatusForbidden)
 		_, pass, _ := r.BasicAuth()
-		fmt.Fprintf(w, "who is \x1b[31m%s\x00\n%s %s %s", r.Header.Get("Authorization"), pass, url.QueryEscape(pass), strings.Repeat("long ", 1000)) //nolint:errcheck // the client may be gone
+		fmt.Fprintf(w, "who is \x1b[31m%s\x00\n%s %s %s", r.Header.Get("Authorization"), pass, url.QueryEscape(pass), strings.Repeat("long ", 1000))
 	}))
 	t.Cleanup(srv.Close)
 	m, err := New(srv.URL+"/x.git", filepath.Join(t.TempDir(), "git"), Credentials{Username: "me", Password: func() (string, error) { return password, nil }})

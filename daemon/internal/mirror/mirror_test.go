@@ -356,7 +356,7 @@ func TestR16NamesThatDifferByCaseAreTwoFilesOrRefused(t *testing.T) {
 	if rerr != nil {
 		t.Fatal(rerr)
 	}
-	defer root.Close() //nolint:errcheck // of a test
+	defer root.Close()
 	one, ferr := foldsCase(root)
 	if ferr != nil {
 		t.Fatal(ferr)

@@ -25,7 +25,7 @@ func TestR14ATransferThatBreaksLeavesTheCopyWhole(t *testing.T) {
 		"no pack":         inPack(func(pack []byte) { copy(pack, "KCAP") }),
 		"half, and done":  func(w http.ResponseWriter, _ *http.Request, answer []byte) { w.Write(answer[:len(answer)/2]) }, //nolint:errcheck // the client may be gone
 		"nothing, and ok": func(http.ResponseWriter, *http.Request, []byte) {},
-		"a page":          func(w http.ResponseWriter, _ *http.Request, _ []byte) { fmt.Fprint(w, "<html>Sign in") }, //nolint:errcheck // the client may be gone
+		"a page":          func(w http.ResponseWriter, _ *http.Request, _ []byte) { fmt.Fprint(w, "<html>Sign in") },
 		"500":             func(w http.ResponseWriter, _ *http.Request, _ []byte) { w.WriteHeader(http.StatusInternalServerError) },
 		"a byte now and then": func(w http.ResponseWriter, r *http.Request, answer []byte) {
 			tick := time.NewTicker(20 * time.Millisecond)
