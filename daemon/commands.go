@@ -120,12 +120,12 @@ func (r *repo) explain(ctx context.Context, p forge.Pull, arg string) string {
 	if p.Fork {
 		return "Plans of forks show no values, and so they are not explained here."
 	}
-	plan, _, err := r.planPull(ctx, p)
+	planned, _, err := r.planPull(ctx, p)
 	if err != nil {
 		return "The plan cannot be made:" + quoted(worded(err).Error())
 	}
 	var b bytes.Buffer
-	if err := report.Explain(&b, plan, a, report.History{}, report.Style{}); err != nil {
+	if err := report.Explain(&b, planned.Plan, a, report.History{}, report.Style{}); err != nil {
 		return "It cannot be explained:" + quoted(err.Error())
 	}
 	return report.Fenced(b.String())
@@ -143,11 +143,11 @@ func (r *repo) allow(ctx context.Context, p forge.Pull, who string, cmd command)
 		}
 		return "Approved; it runs in a moment."
 	}
-	plan, behind, err := r.planPull(ctx, p)
+	planned, behind, err := r.planPull(ctx, p)
 	switch {
 	case err != nil:
 		return "Not approved, for there is no plan:" + quoted(worded(err).Error())
-	case report.Failed(plan):
+	case report.Failed(planned.Plan):
 		return "Not approved: the plan has errors."
 	case behind:
 		return "Not approved: this branch lacks commits of `" + r.conf.Branch + "`, so what would be merged is not what was planned. Update it and approve again."
@@ -157,7 +157,7 @@ func (r *repo) allow(ctx context.Context, p forge.Pull, who string, cmd command)
 		return "Not approved:" + quoted(err.Error())
 	}
 	al := &allowed{Head: p.Head, Tree: tree, Who: who, When: r.opts.Now(), Steps: map[string]resource.Action{}}
-	for _, st := range plan.Steps {
+	for _, st := range planned.Plan.Steps {
 		al.Steps[st.Address.String()] = st.Action
 	}
 	if err := r.keepPull(p.Number, func(kp *keptPull) { kp.Allowed = al }); err != nil {

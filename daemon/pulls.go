@@ -174,8 +174,9 @@ func (r *repo) comment(ctx context.Context, p forge.Pull) error {
 // planned is the comment of a pull request, and its commit's status.
 // What is no fault of its files is an error, and tried again.
 func (r *repo) planned(ctx context.Context, p forge.Pull) (body string, st forge.State, says string, err error) {
-	plan, behind, err := r.planPull(ctx, p)
-	if plan = broken(plan, err); plan == nil {
+	planned, behind, err := r.planPull(ctx, p)
+	plan := broken(planned, err)
+	if plan == nil {
 		return "", "", "", err
 	}
 	o := report.MarkdownOptions{
@@ -185,6 +186,9 @@ func (r *repo) planned(ctx context.Context, p forge.Pull) (body string, st forge
 			{Text: "ml plan", Does: "plans again"}, {Text: "ml explain ADDRESS", Does: "says why a block is in the plan"},
 			{Text: "ml approve", Does: "lets this plan run once it is merged, where it needs an approval"},
 		},
+	}
+	if err == nil {
+		o.Metrics = workspace.Candidates(planned)
 	}
 	if r.conf.Mode != Apply {
 		o.Next = "The daemon does not apply this repository (mode = " + string(r.conf.Mode) + ")."
@@ -213,12 +217,12 @@ func (r *repo) planned(ctx context.Context, p forge.Pull) (body string, st forge
 
 // broken gives the plan, or one that tells what is wrong with the files; nil when
 // the error is none of theirs.
-func broken(plan *planner.Plan, err error) *planner.Plan {
+func broken(planned *engine.Planned, err error) *planner.Plan {
 	var diags workspace.DiagError
 	var refused *mirror.RefusedError
 	switch {
 	case err == nil:
-		return plan
+		return planned.Plan
 	case errors.As(err, &diags):
 		return diags.Plan()
 	case errors.As(err, &refused), errors.Is(err, mirror.ErrNoFolder):
@@ -230,7 +234,7 @@ func broken(plan *planner.Plan, err error) *planner.Plan {
 // planPull plans the files of a pull request, without asking anybody but git:
 // live state, signals and sources elsewhere are as they were recorded. behind
 // says that the branch has commits that the pull request lacks.
-func (r *repo) planPull(ctx context.Context, p forge.Pull) (_ *planner.Plan, behind bool, err error) {
+func (r *repo) planPull(ctx context.Context, p forge.Pull) (_ *engine.Planned, behind bool, err error) {
 	w, behind, err := r.openPull(ctx, p)
 	if err != nil {
 		return nil, behind, err
@@ -240,7 +244,7 @@ func (r *repo) planPull(ctx context.Context, p forge.Pull) (_ *planner.Plan, beh
 	if err != nil {
 		return nil, behind, err
 	}
-	return planned.Plan, behind, nil
+	return planned, behind, nil
 }
 
 func (r *repo) openPull(ctx context.Context, p forge.Pull) (*workspace.Workspace, bool, error) {

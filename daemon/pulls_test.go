@@ -381,3 +381,30 @@ func TestWebhooksWithoutASignatureAreRefused(t *testing.T) {
 		t.Errorf("GET: %d", code)
 	}
 }
+
+func TestACandidateThatWasTrainedBeforeShowsItsMetricsBesideTheChampions(t *testing.T) {
+	tm, f := newTeam(t, map[string]string{"p.ml.hcl": project, "train.sh": train, "data.csv": data}), newFakeForge()
+	w := startWithForge(t, tm, f, "")
+	first := tm.push("again", nil)
+	w.d.repos[0].nudge()
+	w.until("the first commit is applied", syncedAt(first))
+	second := tm.push("more", map[string]string{"data.csv": data + "7,8\n"})
+	w.d.repos[0].nudge()
+	w.until("the second commit is applied", syncedAt(second))
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		want  string
+	}{
+		{"trained before", map[string]string{"data.csv": data}, "| `training.t` | `rows` | `5` | `4` |"},
+		{"not trained yet", map[string]string{"data.csv": data + "9,9\n"}, ""},
+	} {
+		body, _, _, err := w.d.repos[0].planned(t.Context(), tm.propose(1, c.files))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has := strings.Contains(body, "| champion |"); has != (c.want != "") || !strings.Contains(body, c.want) {
+			t.Errorf("%s:\n%s", c.name, body)
+		}
+	}
+}

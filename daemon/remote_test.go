@@ -131,7 +131,7 @@ func TestAPlanElsewhereIsTheOneOnThePullRequest(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		mine := planElsewhere(t, c, tm.checkout(p.Head))
-		if a, b := document(t, theirs), document(t, mine); a != b {
+		if a, b := document(t, theirs.Plan), document(t, mine); a != b {
 			t.Errorf("%s:\n%s\n%s", name, a, b)
 		}
 		if name != "nothing" && len(mine.Steps)+len(mine.Diagnostics) == 0 {

@@ -14,6 +14,7 @@ import (
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/internal/forge"
+	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/report"
 )
@@ -168,13 +169,14 @@ type planComment struct {
 	plan    *planner.Plan
 	project string
 	asOf    time.Time
+	metrics []report.MetricChange
 	nodes   []report.Node
 	edges   []report.Edge
 	cause   error // why the plan holds nothing but errors
 }
 
 func (c planComment) options(hidden bool, page string) report.MarkdownOptions {
-	return report.MarkdownOptions{Project: c.project, URL: page, AsOf: c.asOf, Foreign: hidden, Nodes: c.nodes, Edges: c.edges}
+	return report.MarkdownOptions{Project: c.project, URL: page, AsOf: c.asOf, Foreign: hidden, Metrics: c.metrics, Nodes: c.nodes, Edges: c.edges}
 }
 
 func (c planComment) write(a *app, hidden bool, page string) error {
@@ -211,7 +213,7 @@ func (a *app) commentPlan(ctx context.Context, f commentFlags, args []string) (c
 	if err != nil {
 		return c, err
 	}
-	c.plan = planned.Plan
+	c.plan, c.metrics = planned.Plan, workspace.Candidates(planned)
 	c.draw(p.Conf)
 	if !f.refresh {
 		c.asOf = planned.Input.Live.AsOf
