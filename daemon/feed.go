@@ -17,7 +17,7 @@ type Note struct {
 
 // Limits of a feed.
 const (
-	feedKeeps  = 500 // notes, for those who come later
+	feedKeeps  = 500 // notes, and up to twice as many, for those who come later
 	feedQueue  = 64  // notes that a slow reader may be behind
 	maxReaders = 200
 )
@@ -41,7 +41,7 @@ func (f *feed) publish(n Note) {
 	if n.Time.IsZero() {
 		n.Time = time.Now()
 	}
-	if f.kept = append(f.kept, n); len(f.kept) > feedKeeps {
+	if f.kept = append(f.kept, n); len(f.kept) > 2*feedKeeps { // now and then, not at each
 		f.kept = append(f.kept[:0:0], f.kept[len(f.kept)-feedKeeps:]...)
 	}
 	for ch := range f.readers {
