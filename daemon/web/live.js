@@ -6,12 +6,15 @@
   const charts = () => window.continuo && window.continuo.charts();
 
   // refresh takes the page's content anew. Charts stay, and whoever is about to
-  // press a button or to write keeps it.
+  // press a button or to write keeps it: then it is tried again.
+  let due = null;
+  const soon = (after) => { due = due || setTimeout(() => { due = null; refresh(); }, after); };
+  const busy = () => document.activeElement && ["BUTTON", "INPUT"].includes(document.activeElement.tagName);
   const refresh = async () => {
+    if (busy()) return soon(2000);
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
     if (!answer.ok) return;
-    const busy = document.activeElement && ["BUTTON", "INPUT"].includes(document.activeElement.tagName);
-    if (busy) return;
+    if (busy()) return soon(2000);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
     for (const old of main.querySelectorAll("[data-charts]")) {
       const place = [...fresh.querySelectorAll("[data-charts]")].find((e) => e.dataset.charts === old.dataset.charts);
@@ -25,10 +28,10 @@
 
   const watched = document.querySelector("[data-events]");
   if (watched) {
-    let due = null;
     const events = new EventSource(watched.dataset.events);
-    for (const type of ["phase", "step_start", "step_done", "summary"]) {
-      events.addEventListener(type, () => { due = due || setTimeout(() => { due = null; refresh(); }, 500); });
+    // "open": what happened between the page and the connection, the first or a later one, is told by no event.
+    for (const type of ["open", "phase", "step_start", "step_done", "summary"]) {
+      events.addEventListener(type, () => soon(500));
     }
   }
 

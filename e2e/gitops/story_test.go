@@ -314,6 +314,7 @@ func TestTheStory(t *testing.T) {
 	took = w.until("the pull request has its comment", func() bool { return w.state(head) == "success" })
 	t.Logf("pull request to comment and status: %s", took.Round(time.Millisecond))
 	text := w.comment(n)
+	t.Logf("it says:\n%s", text)
 	for _, want := range []string{"training.tumors", "250", "recall", "mermaid"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the comment lacks %q:\n%s", want, text)
