@@ -157,6 +157,8 @@ func (s *Server) begin(ctx context.Context, bin, files string) error {
 
 func (s *Server) config() string { return filepath.Join(s.dir, "app.ini") }
 
+// settings are Gitea's own for a small server, but for its queues: kept on disk, they are asked every two seconds at most (modules/queue/backoff.go of
+// v1.26.2), and a test would measure that.
 func (s *Server) settings(at string) string {
 	host, port, _ := strings.Cut(at, ":")
 	return fmt.Sprintf(`APP_NAME = Continuo tests
@@ -192,6 +194,9 @@ ENABLED = false
 [service]
 DISABLE_REGISTRATION = true
 AUTO_WATCH_ON_CHANGES = false
+
+[queue]
+TYPE = channel
 
 [webhook]
 ALLOWED_HOST_LIST = loopback
