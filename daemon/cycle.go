@@ -186,13 +186,13 @@ func (r *repo) cycle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var ends ending
 	defer func() {
-		if cerr := r.watchLive(ctx, w, head); cerr != nil {
+		if cerr := r.watchLive(ctx, w, head, ends.seen); cerr != nil {
 			r.log.Warn("after the cycle", "error", cerr)
 		}
 		debug.FreeOSMemory() // a cycle leaves mostly garbage, and the next one may be a minute away
 	}()
-	var ends ending
 	switch r.conf.Mode {
 	case Observe:
 		ends, err = r.observe(ctx, w)

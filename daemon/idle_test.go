@@ -127,3 +127,31 @@ func TestACycleTellsOfTheBlocksWhatALookWould(t *testing.T) {
 	}
 	compare(2) // the model is gone, and only planned for
 }
+
+func TestAWatchIsBegunAnewForOtherObjectsAndNotForALease(t *testing.T) {
+	tm := newTeam(t, map[string]string{"p.ml.hcl": project, "train.sh": train, "data.csv": data})
+	r := newDaemon(t, t.TempDir(), repository(tm, ""), Options{Forges: NewForge}).repos[0]
+	of := func() (objects, root string) {
+		t.Helper()
+		if err := r.cycle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w, err := r.reopen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		snap, err := w.Store.Snapshot(t.Context())
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return objectsOf(snap), string(snap.Root)
+	}
+	first, root := of()
+	if second, now := of(); second != first || now == root {
+		t.Errorf("of an idle cycle: other objects %v, another state %v", second != first, now != root)
+	}
+	tm.push("more", map[string]string{"data.csv": data + "7,8\n"})
+	if third, _ := of(); third == first {
+		t.Error("another version is the same objects")
+	}
+}

@@ -13,20 +13,17 @@ import (
 
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 // Watch has the drivers tell which objects somebody changes outside, until ctx ends. It returns when it stands, with the addresses whose
 // changes are seen from then on, in order: a plan that is made afterwards misses nothing, if its changes are taken together with what is
-// told. It covers the records that the state has now; call it again after an apply that made others.
+// told. It covers the records of snap; call it again after an apply that made others.
 //
 // changed is called by several goroutines, now and then for an address of which a plan will see no difference, and for what an apply of this
 // project changes. It must not block. Addresses that are not returned are those of drivers that do not watch, or may not: they are seen by the
 // next plan. An error is of drivers that could not begin; the others watch all the same.
-func (e *Engine) Watch(ctx context.Context, changed func(resource.Address)) ([]resource.Address, error) {
-	snap, err := e.Store.Snapshot(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (e *Engine) Watch(ctx context.Context, snap *state.Snapshot, changed func(resource.Address)) ([]resource.Address, error) {
 	type group struct{ provider, kind string }
 	groups := map[group][]providers.ReadRequest{}
 	for _, a := range slices.SortedFunc(maps.Keys(snap.Records), resource.Address.Compare) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/resource"
+	"github.com/continuo-ml/continuo/state"
 )
 
 func TestWhoWatchesTellsOfTheRecordsThatThereAre(t *testing.T) {
@@ -17,7 +18,7 @@ func TestWhoWatchesTellsOfTheRecordsThatThereAre(t *testing.T) {
 	var changed []string
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	seen, err := b.engine().Watch(ctx, func(a resource.Address) { changed = append(changed, a.String()) })
+	seen, err := b.engine().Watch(ctx, b.snapshot(), func(a resource.Address) { changed = append(changed, a.String()) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,8 +48,17 @@ func TestOneThatCannotWatchDoesNotKeepTheOthersFromIt(t *testing.T) {
 	b := loopBench(t)
 	b.apply()
 	b.w.blind = map[string]error{"deployment.m": errors.New("no kubeconfig")}
-	seen, err := b.engine().Watch(t.Context(), func(resource.Address) {})
+	seen, err := b.engine().Watch(t.Context(), b.snapshot(), func(resource.Address) {})
 	if err == nil || err.Error() != "watch deployment.m: no kubeconfig" || len(seen) != 2 {
 		t.Errorf("%v, %v", seen, err)
 	}
+}
+
+func (b *bench) snapshot() *state.Snapshot {
+	b.t.Helper()
+	snap, err := b.store.Snapshot(context.Background())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return snap
 }

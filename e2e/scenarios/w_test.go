@@ -44,8 +44,12 @@ func TestW(t *testing.T) {
 	told := make(chan resource.Address, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	snap, err := e.Store.Snapshot(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
 	began := time.Now()
-	seen, err := e.Watch(ctx, func(a resource.Address) { told <- a })
+	seen, err := e.Watch(ctx, snap, func(a resource.Address) { told <- a })
 	if err != nil {
 		t.Fatal(err)
 	}
