@@ -83,8 +83,13 @@ func add(file string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
-	return errors.Join(err, f.Close())
+	if _, err = f.Write(text); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil || len(raw) > 0 {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(file)) // it may be new
 }
 
 // newest is the end of a file: whole lines, no more than are kept.
