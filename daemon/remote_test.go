@@ -111,8 +111,11 @@ func TestAPlanElsewhereIsTheOneOnThePullRequest(t *testing.T) {
 	first := tm.push("again", nil)
 	w := startWith(t, t.TempDir(), hourly(tm, withForge+"variables = { n = 7 }\n"), func(*ForgeConfig) (Forge, error) { return f, nil })
 	// Both plans must be of one state: the cycle after the data is watched is the last one for an hour.
-	s := w.until("the first commit is applied", func(s Status) bool { return syncedAt(first)(s) && !s.Last.IsZero() })
-	w.until("it was looked at again", func(n Status) bool { return n.Last.After(s.Last) })
+	w.until("the first commit is applied", syncedAt(first))
+	w.eventually("it was looked at again", func() bool {
+		_, body := w.get("/metrics")
+		return strings.Contains(body, `ml_reconcile_duration_seconds_count{repository="r",result="done"} 2`)
+	})
 	c := client(t, w.srv.URL, "")
 	sameRecords(t, w.d.repos[0], c)
 	for name, change := range map[string]map[string]string{
