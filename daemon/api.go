@@ -93,14 +93,21 @@ func address(w http.ResponseWriter, req *http.Request) (resource.Address, bool) 
 	return a, err == nil
 }
 
-func (d *Daemon) showVersions(r *repo, w http.ResponseWriter, req *http.Request) {
-	a, ok := address(w, req)
-	if !ok {
-		return
+// recorded reads the address that a request names, and the state; it answers when there is none.
+func (d *Daemon) recorded(r *repo, w http.ResponseWriter, req *http.Request) (a resource.Address, snap *state.Snapshot, ok bool) {
+	if a, ok = address(w, req); !ok {
+		return a, nil, false
 	}
 	snap, _, err := r.snapshot(req.Context())
 	if err != nil {
 		d.broken(w, r, err)
+	}
+	return a, snap, err == nil
+}
+
+func (d *Daemon) showVersions(r *repo, w http.ResponseWriter, req *http.Request) {
+	a, snap, ok := d.recorded(r, w, req)
+	if !ok {
 		return
 	}
 	versions := snap.Versions[a]

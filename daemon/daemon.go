@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -186,9 +185,7 @@ type repo struct {
 	shown  []config.VarInput // variables that the branch does not call sensitive
 	blocks []declared        // of the files that were loaded last
 	curves map[string]*curve // by run
-
-	followers atomic.Int32 // of logs
-	loaded    bool         // the branch's files, at least once
+	loaded bool              // the branch's files, at least once
 }
 
 // kept is what outlives the daemon. All else is found again.

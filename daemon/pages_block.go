@@ -71,13 +71,8 @@ const (
 )
 
 func (d *Daemon) blockPage(r *repo, w http.ResponseWriter, req *http.Request) {
-	a, ok := address(w, req)
+	a, snap, ok := d.recorded(r, w, req)
 	if !ok {
-		return
-	}
-	snap, _, err := r.snapshot(req.Context())
-	if err != nil {
-		d.broken(w, r, err)
 		return
 	}
 	s := r.look()
@@ -246,26 +241,16 @@ func (c columnRow) Value() string {
 }
 
 func (d *Daemon) showVersionCharts(r *repo, w http.ResponseWriter, req *http.Request) {
-	a, ok := address(w, req)
+	a, snap, ok := d.recorded(r, w, req)
 	if !ok {
-		return
-	}
-	snap, _, err := r.snapshot(req.Context())
-	if err != nil {
-		d.broken(w, r, err)
 		return
 	}
 	answer(w, versionCharts(snap, a))
 }
 
 func (d *Daemon) showWindowCharts(r *repo, w http.ResponseWriter, req *http.Request) {
-	a, ok := address(w, req)
+	a, snap, ok := d.recorded(r, w, req)
 	if !ok {
-		return
-	}
-	snap, _, err := r.snapshot(req.Context())
-	if err != nil {
-		d.broken(w, r, err)
 		return
 	}
 	out, err := r.windowCharts(snap, a)

@@ -22,7 +22,6 @@ import (
 // Limits of pages about runs.
 const (
 	maxRuns      = 200 // in a list
-	maxFollowers = 50  // logs that are followed at once, of one repository
 	flushEvery   = 250 * time.Millisecond
 	findPatience = 10 * time.Second
 )
@@ -205,13 +204,11 @@ func (d *Daemon) followRun(r *repo, w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "there is no such run", http.StatusNotFound)
 		return
 	}
-	if r.followers.Add(1) > maxFollowers {
-		r.followers.Add(-1)
-		w.Header().Set("Retry-After", "30")
-		http.Error(w, "too many readers", http.StatusServiceUnavailable)
+	leave, ok := d.mayFollow(w)
+	if !ok {
 		return
 	}
-	defer r.followers.Add(-1)
+	defer leave()
 	ctx, cancel := context.WithCancel(req.Context())
 	var buf logBuffer
 	done := make(chan error, 1)

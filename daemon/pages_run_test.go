@@ -87,11 +87,13 @@ func TestARunIsFollowedWhileItRuns(t *testing.T) {
 
 func TestTooManyReadersOfLogsAreTurnedAway(t *testing.T) {
 	d, srv := seeded(t)
-	d.repos[0].followers.Store(maxFollowers)
+	for range maxTails {
+		d.tails <- struct{}{}
+	}
 	if code, _ := readPage(t, srv, "/api/v1/repositories/r/follow/01RUN4", "the-read-token"); code != http.StatusServiceUnavailable {
 		t.Errorf("%d", code)
 	}
-	if n := d.repos[0].followers.Load(); n != maxFollowers {
+	if n := len(d.tails); n != maxTails {
 		t.Errorf("%d readers", n)
 	}
 }

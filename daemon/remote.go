@@ -147,6 +147,18 @@ func (r *repo) stateNow(ctx context.Context) ([]byte, error) {
 // maxLines is how much of a log one answer holds.
 const maxLines = 100_000
 
+// mayFollow gives a reader who stays one of the places, and the function that gives it back; it answers who gets none.
+func (d *Daemon) mayFollow(w http.ResponseWriter) (leave func(), ok bool) {
+	select {
+	case d.tails <- struct{}{}:
+		return func() { <-d.tails }, true
+	default:
+		w.Header().Set("Retry-After", "30")
+		http.Error(w, "too many readers", http.StatusServiceUnavailable)
+		return nil, false
+	}
+}
+
 // showLog gives a log's last lines, and with follow what comes, until the log or the reader is done.
 func (d *Daemon) showLog(r *repo, w http.ResponseWriter, req *http.Request) {
 	a, ok := address(w, req)
@@ -160,14 +172,11 @@ func (d *Daemon) showLog(r *repo, w http.ResponseWriter, req *http.Request) {
 	}
 	follow := q.Get("follow") == "true"
 	if follow {
-		select {
-		case d.tails <- struct{}{}:
-			defer func() { <-d.tails }()
-		default:
-			w.Header().Set("Retry-After", "30")
-			http.Error(w, "too many readers", http.StatusServiceUnavailable)
+		leave, ok := d.mayFollow(w)
+		if !ok {
 			return
 		}
+		defer leave()
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	out := &tail{w: w, rc: http.NewResponseController(w)}

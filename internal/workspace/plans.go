@@ -70,6 +70,22 @@ func (w *Workspace) keptVars() ([]engine.SavedVar, error) {
 	return KeptVars(slices.DeleteFunc(slices.Clone(w.Vars), func(v config.VarInput) bool { return w.Conf.SensitiveVar(v.Name) }))
 }
 
+// KeptVars are variables in a form that can be written down.
+func KeptVars(vars []config.VarInput) ([]engine.SavedVar, error) {
+	var out []engine.SavedVar
+	for _, v := range vars {
+		kept := engine.SavedVar{Name: v.Name, Source: v.Source, Text: v.Text}
+		if v.Text == nil {
+			var err error
+			if kept.Value, err = ctyjson.Marshal(v.Value, cty.DynamicPseudoType); err != nil {
+				return nil, fmt.Errorf("save variable %s: %w", v.Name, err)
+			}
+		}
+		out = append(out, kept)
+	}
+	return out, nil
+}
+
 // SavedVars are the variables that a saved plan was made with.
 func SavedVars(saved *engine.SavedPlan) ([]config.VarInput, error) { return Vars(saved.Vars) }
 

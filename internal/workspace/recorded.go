@@ -3,12 +3,8 @@ package workspace
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"time"
-
-	"github.com/zclconf/go-cty/cty"
-	ctyjson "github.com/zclconf/go-cty/cty/json"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/engine"
@@ -66,20 +62,4 @@ func (recordedStore) Runs(context.Context, resource.Address) ([]*state.Run, erro
 
 func (recordedStore) Acquire(context.Context, string) (int64, func() error, error) {
 	return 0, nil, errElsewhere
-}
-
-// KeptVars are variables in a form that can be written down.
-func KeptVars(vars []config.VarInput) ([]engine.SavedVar, error) {
-	var out []engine.SavedVar
-	for _, v := range vars {
-		kept := engine.SavedVar{Name: v.Name, Source: v.Source, Text: v.Text}
-		if v.Text == nil {
-			var err error
-			if kept.Value, err = ctyjson.Marshal(v.Value, cty.DynamicPseudoType); err != nil {
-				return nil, fmt.Errorf("save variable %s: %w", v.Name, err)
-			}
-		}
-		out = append(out, kept)
-	}
-	return out, nil
 }
