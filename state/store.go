@@ -66,8 +66,9 @@ type Store interface {
 	Commit(ctx context.Context, base uint64, ops ...Op) (uint64, error)
 	// Runs returns all runs of one address, oldest first; the zero address means all.
 	Runs(ctx context.Context, addr resource.Address) ([]*Run, error)
-	// Acquire takes the lease, waiting for another holder until the context ends
-	// (what follows the wait is not bounded by it), and returns the function that
-	// gives it back. It errors with ErrLocked naming the holder.
+	// Acquire takes the lease, waiting for another holder until the context ends,
+	// and returns the function that gives it back. A deadline bounds the wait
+	// alone: a free lease is taken after it too. It errors with ErrLocked naming
+	// the holder.
 	Acquire(ctx context.Context, doing string) (epoch int64, release func() error, err error)
 }

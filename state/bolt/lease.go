@@ -73,7 +73,7 @@ func (s *Store) setEpoch(epoch int64) {
 // lock takes the OS lock. A lock file that somebody deleted locks nothing, so
 // the one we got must still have its name.
 func (s *Store) lock(ctx context.Context) (*flock.Flock, error) {
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
 		return nil, err
 	}
 	if err := durable.MkdirAll(s.dir(), 0o755); err != nil {

@@ -18,7 +18,7 @@ import (
 // its OS lock back, and by others when they have seen no renewal for LeaseFor by
 // their own clocks. A commit of a former holder is refused.
 func (s *Store) Acquire(ctx context.Context, doing string) (int64, func() error, error) {
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
 		return 0, nil, err
 	}
 	asks, done := patiently(ctx)

@@ -51,7 +51,9 @@ func (s *suite) approvals() {
 }
 
 func (s *suite) lease() {
-	epoch, release, err := s.s.Acquire(s.Context(), "apply")
+	over, cancel := context.WithTimeout(s.Context(), 0)
+	defer cancel()
+	epoch, release, err := s.s.Acquire(over, "apply") // a free lease needs no wait
 	if err != nil || epoch < 1 {
 		s.Fatal(epoch, err)
 	}
