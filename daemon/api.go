@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/continuo-ml/continuo/daemon/internal/reply"
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/report"
@@ -43,40 +45,34 @@ func (d *Daemon) one(next func(*repo, http.ResponseWriter, *http.Request)) http.
 	}
 }
 
-// answer encodes all of it before anything is sent: half an answer must not pass for one.
-func answer(w http.ResponseWriter, v any) {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		http.Error(w, "this cannot be said as JSON: "+err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Write(append(raw, '\n')) //nolint:errcheck // who went away needs no answer
-}
-
 func (d *Daemon) list(w http.ResponseWriter, _ *http.Request) {
-	out := make([]Status, 0, len(d.repos))
+	out := make([]status.Repository, 0, len(d.repos))
 	for _, r := range d.repos {
 		out = append(out, r.look())
 	}
-	answer(w, out)
+	reply.JSON(w, out)
 }
 
-func (d *Daemon) showStatus(r *repo, w http.ResponseWriter, _ *http.Request) { answer(w, r.look()) }
+func (d *Daemon) showStatus(r *repo, w http.ResponseWriter, _ *http.Request) { reply.JSON(w, r.look()) }
 
 func (d *Daemon) showPlan(r *repo, w http.ResponseWriter, _ *http.Request) {
 	s := r.look()
-	if s.plan == nil {
+	if s.Plan == nil {
 		http.Error(w, "there is no plan yet", http.StatusNotFound)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	report.PlanJSON(w, s.plan) //nolint:errcheck // who went away needs no answer
+	report.PlanJSON(w, s.Plan) //nolint:errcheck // who went away needs no answer
+}
+
+// bare opens the project as far as its state, which needs no file to be right.
+func (r *repo) bare() (*workspace.Workspace, error) {
+	return workspace.Bare(workspace.Options{Root: r.work, Version: r.opts.Version})
 }
 
 // snapshot reads the state, whoever writes it now.
 func (r *repo) snapshot(ctx context.Context) (*state.Snapshot, state.Store, error) {
-	w, err := workspace.Bare(workspace.Options{Root: r.work, Version: r.opts.Version})
+	w, err := r.bare()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -84,48 +80,32 @@ func (r *repo) snapshot(ctx context.Context) (*state.Snapshot, state.Store, erro
 	return snap, w.Store, err
 }
 
-// address reads the address in a request's path; it answers what is none.
-func address(w http.ResponseWriter, req *http.Request) (resource.Address, bool) {
-	a, err := resource.ParseAddress(req.PathValue("address"))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-	}
-	return a, err == nil
-}
-
-// recorded reads the address that a request names, and the state; it answers when there is none.
-func (d *Daemon) recorded(r *repo, w http.ResponseWriter, req *http.Request) (a resource.Address, snap *state.Snapshot, ok bool) {
-	if a, ok = address(w, req); !ok {
-		return a, nil, false
+func (d *Daemon) showVersions(r *repo, w http.ResponseWriter, req *http.Request) {
+	a, ok := reply.Address(w, req)
+	if !ok {
+		return
 	}
 	snap, _, err := r.snapshot(req.Context())
 	if err != nil {
-		d.broken(w, r, err)
-	}
-	return a, snap, err == nil
-}
-
-func (d *Daemon) showVersions(r *repo, w http.ResponseWriter, req *http.Request) {
-	a, snap, ok := d.recorded(r, w, req)
-	if !ok {
+		reply.Unreadable(w, r.log, err)
 		return
 	}
 	versions := snap.Versions[a]
 	if versions == nil {
 		versions = []*state.Version{}
 	}
-	answer(w, versions)
+	reply.JSON(w, versions)
 }
 
 func (d *Daemon) showRuns(r *repo, w http.ResponseWriter, req *http.Request) {
 	snap, store, err := r.snapshot(req.Context())
 	if err != nil {
-		d.broken(w, r, err)
+		reply.Unreadable(w, r.log, err)
 		return
 	}
 	var of []resource.Address
 	if req.PathValue("address") != "" {
-		a, ok := address(w, req)
+		a, ok := reply.Address(w, req)
 		if !ok {
 			return
 		}
@@ -139,18 +119,13 @@ func (d *Daemon) showRuns(r *repo, w http.ResponseWriter, req *http.Request) {
 	for _, a := range of {
 		runs, err := store.Runs(req.Context(), a)
 		if err != nil {
-			d.broken(w, r, err)
+			reply.Unreadable(w, r.log, err)
 			return
 		}
 		out = append(out, runs...)
 	}
 	slices.SortFunc(out, func(a, b *state.Run) int { return b.Started.Compare(a.Started) })
-	answer(w, out)
-}
-
-func (d *Daemon) broken(w http.ResponseWriter, r *repo, err error) {
-	r.log.Error("read the state", "error", err)
-	http.Error(w, "the state cannot be read now; the daemon's log says why", http.StatusInternalServerError)
+	reply.JSON(w, out)
 }
 
 // events streams what happens, as server-sent events.
@@ -166,13 +141,13 @@ func (d *Daemon) events(r *repo, w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer r.feed.leave(ch)
-	send := d.stream(w).send
+	send := reply.NewStream(w, reply.Events).Say
 	for _, n := range past {
 		if !send(eventText(n)) {
 			return
 		}
 	}
-	t := time.NewTicker(beat)
+	t := time.NewTicker(reply.Beat)
 	defer t.Stop()
 	if !send(": hello\n\n") {
 		return
@@ -204,7 +179,7 @@ func eventText(n Note) string {
 func (d *Daemon) reconcile(r *repo, w http.ResponseWriter, _ *http.Request) {
 	r.nudge()
 	w.WriteHeader(http.StatusAccepted)
-	answer(w, map[string]bool{"accepted": true})
+	reply.JSON(w, map[string]bool{"accepted": true})
 }
 
 func (d *Daemon) approvePlan(r *repo, w http.ResponseWriter, req *http.Request) {
@@ -227,6 +202,6 @@ func (d *Daemon) approvePlan(r *repo, w http.ResponseWriter, req *http.Request) 
 	case strings.Contains(req.Header.Get("Accept"), "text/html"):
 		http.Redirect(w, req, "/r/"+r.conf.Name, http.StatusSeeOther)
 	default:
-		answer(w, given)
+		reply.JSON(w, given)
 	}
 }

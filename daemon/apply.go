@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/internal/forge"
@@ -34,7 +35,7 @@ func (r *repo) apply(ctx context.Context, w *workspace.Workspace, commit string)
 	}()
 	if err := r.keep(func(k *kept) {
 		if k.Attempted.Commit != commit {
-			k.Attempted, k.Failures = Revision{commit, r.opts.Now()}, 0
+			k.Attempted, k.Failures = status.Revision{Commit: commit, At: r.opts.Now()}, 0
 		}
 	}); err != nil {
 		return ending{}, err
@@ -51,7 +52,7 @@ func (r *repo) apply(ctx context.Context, w *workspace.Workspace, commit string)
 			return ending{}, err
 		}
 	}
-	r.say(func(st *Status) { st.plan = planned.Plan })
+	r.say(func(st *status.Repository) { st.Plan = planned.Plan })
 	if report.Failed(planned.Plan) {
 		return ending{}, planError(planned.Plan)
 	}
@@ -102,7 +103,7 @@ func (r *repo) approved(ctx context.Context, w *workspace.Workspace, s *engine.S
 // find it, gives nil, and says what it waits for.
 func (r *repo) mayRun(ctx context.Context, w *workspace.Workspace, ses *engine.Session, planned *engine.Planned, commit string) (*engine.Planned, ending, error) {
 	if !report.Changes(planned.Plan) {
-		r.say(func(s *Status) { s.Held, s.Opens = nil, nil })
+		r.say(func(s *status.Repository) { s.Held, s.Opens = nil, nil })
 		return planned, ending{}, nil
 	}
 	rewritten := false
@@ -124,16 +125,16 @@ func (r *repo) mayRun(ctx context.Context, w *workspace.Workspace, ses *engine.S
 		if err = errors.Join(err, watch(ctx, ses, planned)); err != nil {
 			return nil, ending{}, err
 		}
-		r.say(func(s *Status) { s.Held, s.Opens = held, nil })
-		return nil, ending{Held, fmt.Sprintf("plan %s waits for an approval: %s", held.ID, strings.Join(held.Why, "; ")), planned}, nil
+		r.say(func(s *status.Repository) { s.Held, s.Opens = held, nil })
+		return nil, ending{status.Held, fmt.Sprintf("plan %s waits for an approval: %s", held.ID, strings.Join(held.Why, "; ")), planned}, nil
 	case !d.Wait.IsZero():
-		r.say(func(s *Status) { s.Held, s.Opens = nil, &d.Wait })
+		r.say(func(s *status.Repository) { s.Held, s.Opens = nil, &d.Wait })
 		if err := watch(ctx, ses, planned); err != nil {
 			return nil, ending{}, err
 		}
-		return nil, ending{Waiting, fmt.Sprintf("%s waits for the window that opens at %s", report.Counts(planned.Plan.Summary), d.Wait.UTC().Format("2006-01-02 15:04 UTC")), planned}, nil
+		return nil, ending{status.Waiting, fmt.Sprintf("%s waits for the window that opens at %s", report.Counts(planned.Plan.Summary), d.Wait.UTC().Format("2006-01-02 15:04 UTC")), planned}, nil
 	}
-	r.say(func(s *Status) { s.Held, s.Opens = nil, nil })
+	r.say(func(s *status.Repository) { s.Held, s.Opens = nil, nil })
 	return planned, ending{}, nil
 }
 
@@ -172,7 +173,7 @@ func watch(ctx context.Context, ses *engine.Session, planned *engine.Planned) er
 
 // hold keeps the plan for an approval. A plan that is like the one that waits
 // already changes nothing: its id is what people have before them.
-func (r *repo) hold(w *workspace.Workspace, planned *engine.Planned, commit string, why []string) (*HeldPlan, error) {
+func (r *repo) hold(w *workspace.Workspace, planned *engine.Planned, commit string, why []string) (*status.HeldPlan, error) {
 	plan, now := planned.Plan, r.opts.Now()
 	shape, err := shapeOf(plan)
 	if err != nil {
@@ -188,7 +189,7 @@ func (r *repo) hold(w *workspace.Workspace, planned *engine.Planned, commit stri
 			return nil, err
 		}
 		if was == shape && old.Plan.Commit == commit && old.Expires().Sub(now) > time.Hour {
-			return &HeldPlan{ID: old.ID(), Commit: commit, Since: old.Plan.Created, Expires: old.Expires(), Why: why, Summary: plan.Summary}, nil
+			return &status.HeldPlan{ID: old.ID(), Commit: commit, Since: old.Plan.Created, Expires: old.Expires(), Why: why, Summary: plan.Summary}, nil
 		}
 	}
 	saved, err := w.Saved(plan, engine.PlanOptions{}, who)
@@ -199,7 +200,7 @@ func (r *repo) hold(w *workspace.Workspace, planned *engine.Planned, commit stri
 		return nil, err
 	}
 	r.log.Info("a plan waits", "plan", saved.ID(), "why", why)
-	return &HeldPlan{ID: saved.ID(), Commit: commit, Since: now, Expires: saved.Expires(), Why: why, Summary: plan.Summary}, nil
+	return &status.HeldPlan{ID: saved.ID(), Commit: commit, Since: now, Expires: saved.Expires(), Why: why, Summary: plan.Summary}, nil
 }
 
 // shapeOf is what a plan does, whenever it was made.
@@ -220,8 +221,8 @@ func shapeOf(p *planner.Plan) (string, error) {
 func (r *repo) runPlan(ctx context.Context, w *workspace.Workspace, s *engine.Session, planned *engine.Planned, commit string) (ending, error) {
 	acts := report.Changes(planned.Plan)
 	if acts {
-		r.say(func(st *Status) {
-			st.Phase, st.Held, st.Opens, st.Message = Applying, nil, nil, report.Total(planned.Plan)
+		r.say(func(st *status.Repository) {
+			st.Phase, st.Held, st.Opens, st.Message = status.Applying, nil, nil, report.Total(planned.Plan)
 		})
 		r.begins(commit, planned.Plan.Summary)
 		r.commitStatus(ctx, commit, forge.Pending, "applying: "+report.Counts(planned.Plan.Summary))
@@ -242,7 +243,7 @@ func (r *repo) runPlan(ctx context.Context, w *workspace.Workspace, s *engine.Se
 	case superseded:
 		return ending{}, errSuperseded
 	case err != nil:
-		r.commitStatus(ctx, commit, forge.Failure, firstLines(err.Error(), 1))
+		r.commitStatus(ctx, commit, forge.Failure, status.ErrorText(err, 1))
 		return ending{}, err
 	}
 	ends, err := r.applied(ctx, w, out, commit, acts)
@@ -268,16 +269,16 @@ func (r *repo) applied(ctx context.Context, w *workspace.Workspace, out *engine.
 	}
 	if err := r.keep(func(k *kept) {
 		if k.Applied.Commit != commit {
-			k.Applied = Revision{commit, r.opts.Now()}
+			k.Applied = status.Revision{Commit: commit, At: r.opts.Now()}
 		}
 	}); err != nil {
 		return ending{}, err
 	}
 	r.ends()
-	ends, st := ending{phase: Synced, message: "the world is as the commit says"}, forge.Success
+	ends, st := ending{phase: status.Synced, message: "the world is as the commit says"}, forge.Success
 	if len(out.Bad) > 0 {
 		bad := slices.SortedFunc(maps.Keys(out.Bad), func(a, b resource.Address) int { return strings.Compare(a.String(), b.String()) })
-		ends, st = ending{phase: Bad, message: "the verdict is bad at " + few(bad) + "; what serves stays as it was"}, forge.Failure
+		ends, st = ending{phase: status.Bad, message: "the verdict is bad at " + few(bad) + "; what serves stays as it was"}, forge.Failure
 	}
 	if acts || r.look().Phase != ends.phase {
 		r.commitStatus(ctx, commit, st, ends.message)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/internal/fault"
 	"github.com/continuo-ml/continuo/internal/workspace"
@@ -49,7 +50,7 @@ func (r *repo) approve(ctx context.Context, id, by string) (*state.Approval, err
 		return nil, err
 	}
 	fault.Point(fault.DaemonApproveAfter)
-	r.say(func(st *Status) {
+	r.say(func(st *status.Repository) {
 		if st.Held != nil && st.Held.ID == held.ID {
 			h := *st.Held
 			h.Approved = by

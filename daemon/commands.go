@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/internal/forge"
 	"github.com/continuo-ml/continuo/report"
 	"github.com/continuo-ml/continuo/resource"
@@ -102,7 +103,7 @@ func (r *repo) obey(ctx context.Context, p forge.Pull, req request) string {
 		if err := r.comment(ctx, p); err != nil {
 			return "The plan cannot be made: " + quoted(worded(err).Error())
 		}
-		return "Planned again at `" + short(p.Head) + "`: see the comment above."
+		return "Planned again at `" + status.Short(p.Head) + "`: see the comment above."
 	case "explain":
 		return r.explain(ctx, p, cmd.arg)
 	default: // approve, apply
@@ -163,5 +164,5 @@ func (r *repo) allow(ctx context.Context, p forge.Pull, who string, cmd command)
 	if err := r.keepPull(p.Number, func(kp *keptPull) { kp.Allowed = al }); err != nil {
 		return "Not approved:" + quoted(err.Error())
 	}
-	return fmt.Sprintf("Approved at `%s`: it runs when this is merged as it is. A new commit needs a new approval.", short(p.Head))
+	return fmt.Sprintf("Approved at `%s`: it runs when this is merged as it is. A new commit needs a new approval.", status.Short(p.Head))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/daemon/internal/mirror"
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/planner"
@@ -108,9 +109,9 @@ func (r *repo) ended(err error, began time.Time) (time.Duration, error) {
 			wait = r.conf.Interval
 		}
 	}
-	r.say(func(s *Status) {
+	r.say(func(s *status.Repository) {
 		if err != nil && !superseded {
-			s.Phase, s.Message = Failing, firstLines(err.Error(), 20)
+			s.Phase, s.Message = status.Failing, status.ErrorText(err, 20)
 		}
 		for _, b := range s.Blocks {
 			if b.NextDue != nil && b.NextDue.After(now) && b.NextDue.Sub(now) < wait && failures == 0 {
@@ -133,14 +134,6 @@ func jitter(d time.Duration) time.Duration {
 	return d - d/10 + rand.N(d/5+1) //nolint:gosec // no secret
 }
 
-func firstLines(text string, n int) string {
-	lines := strings.SplitAfterN(text, "\n", n+1)
-	if len(lines) > n {
-		return strings.Join(lines[:n], "") + "…"
-	}
-	return text
-}
-
 func (r *repo) branch() string { return "refs/heads/" + r.conf.Branch }
 
 // fetch looks at the branch and notes its newest commit.
@@ -161,8 +154,8 @@ func (r *repo) fetch(ctx context.Context) (string, error) {
 		return "", err
 	}
 	r.log.Info("new commit", "commit", head, "subject", look.Subject)
-	r.say(func(s *Status) { s.Subject = look.Subject })
-	return head, r.keep(func(k *kept) { k.Observed = Revision{head, r.opts.Now()} })
+	r.say(func(s *status.Repository) { s.Subject = look.Subject })
+	return head, r.keep(func(k *kept) { k.Observed = status.Revision{Commit: head, At: r.opts.Now()} })
 }
 
 // cycle brings the project one step nearer to the branch.
@@ -171,7 +164,7 @@ func (r *repo) cycle(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	r.say(func(s *Status) { s.FetchError = errText(err) })
+	r.say(func(s *status.Repository) { s.FetchError = status.ErrorText(err, 5) })
 	if err != nil {
 		// The forge may be down for hours; data, schedules and signals do not wait for it.
 		r.log.Warn("fetch failed", "error", err)
@@ -206,24 +199,17 @@ func (r *repo) cycle(ctx context.Context) error {
 	}
 	// Rows first: who sees the phase sees the blocks that belong to it.
 	if err = errors.Join(err, r.rows(ctx, w, ends.seen)); err == nil {
-		r.say(func(s *Status) { s.Phase, s.Message = ends.phase, ends.message })
+		r.say(func(s *status.Repository) { s.Phase, s.Message = ends.phase, ends.message })
 	}
 	return err
 }
 
 // ending is how a cycle that did not fail ended, for people.
 type ending struct {
-	phase   Phase
+	phase   status.Phase
 	message string
 	// seen is the plan after which nothing was done: what it read is how things stand. It may be nil.
 	seen *engine.Planned
-}
-
-func errText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return firstLines(err.Error(), 5)
 }
 
 // open writes the commit's files and makes them ready.
@@ -257,7 +243,7 @@ func (r *repo) write(ctx context.Context, commit, dir string, lim mirror.Limits)
 	defer r.git.Unlock()
 	put, err := r.pen()
 	if err != nil {
-		return fmt.Errorf("write the files of %s: %w", short(commit), err)
+		return fmt.Errorf("write the files of %s: %w", status.Short(commit), err)
 	}
 	_, err = r.mirror.Write(ctx, commit, r.conf.Path, dir, lim)
 	return errors.Join(err, put())
@@ -310,7 +296,7 @@ func (r *repo) rows(ctx context.Context, w *workspace.Workspace, seen *engine.Pl
 
 func (r *repo) keepRows(rows []engine.StatusRow) {
 	r.meter.blocks(r.conf.Name, rows)
-	r.say(func(s *Status) { s.Blocks = rows })
+	r.say(func(s *status.Repository) { s.Blocks = rows })
 }
 
 func (r *repo) observe(ctx context.Context, w *workspace.Workspace) (ending, error) {
@@ -318,7 +304,7 @@ func (r *repo) observe(ctx context.Context, w *workspace.Workspace) (ending, err
 	if err != nil {
 		return ending{}, err
 	}
-	return ending{phase: Synced, message: report.Plural(len(snap.Records), "block is", "blocks are") + " recorded; the daemon only watches"}, nil
+	return ending{phase: status.Synced, message: report.Plural(len(snap.Records), "block is", "blocks are") + " recorded; the daemon only watches"}, nil
 }
 
 func (r *repo) plan(ctx context.Context, w *workspace.Workspace) (ending, error) {
@@ -326,14 +312,14 @@ func (r *repo) plan(ctx context.Context, w *workspace.Workspace) (ending, error)
 	if err != nil {
 		return ending{}, err
 	}
-	r.say(func(s *Status) { s.plan = planned.Plan })
+	r.say(func(s *status.Repository) { s.Plan = planned.Plan })
 	switch {
 	case report.Failed(planned.Plan):
 		return ending{}, planError(planned.Plan)
 	case report.Changes(planned.Plan):
-		return ending{Differs, report.Total(planned.Plan), planned}, nil
+		return ending{status.Differs, report.Total(planned.Plan), planned}, nil
 	}
-	return ending{Synced, report.Total(planned.Plan), planned}, nil
+	return ending{status.Synced, report.Total(planned.Plan), planned}, nil
 }
 
 func planError(p *planner.Plan) error {

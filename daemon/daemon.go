@@ -15,6 +15,9 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/daemon/internal/mirror"
+	"github.com/continuo-ml/continuo/daemon/internal/outbox"
+	"github.com/continuo-ml/continuo/daemon/internal/site"
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/fault"
 	"github.com/continuo-ml/continuo/internal/fence"
@@ -60,17 +63,16 @@ func New(conf *Config, opts Options) (*Daemon, error) {
 		return nil, fmt.Errorf("notifiers: %w", err)
 	}
 	for _, c := range conf.Repositories {
-		r, err := d.newRepo(c)
+		r, err := d.newRepo(c, senders)
 		if err != nil {
 			return nil, fmt.Errorf("repository %q: %w", c.Name, err)
 		}
-		r.senders = senders
 		d.repos = append(d.repos, r)
 	}
 	return d, nil
 }
 
-func (d *Daemon) newRepo(c *Repository) (*repo, error) {
+func (d *Daemon) newRepo(c *Repository, senders map[string]notify) (*repo, error) {
 	dir := filepath.Join(d.conf.Data, c.Name)
 	cred := mirror.Credentials{Username: c.Username, SSHKey: c.SSHKey, KnownHosts: c.KnownHosts}
 	if c.Password.Set() {
@@ -84,7 +86,7 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 	r := &repo{
 		conf: c, dir: dir, work: filepath.Join(dir, "work"), mirror: m, opts: d.opts, meter: d.meter,
 		log: d.opts.Log.With("repository", c.Name), wake: make(chan struct{}, 1), wakePulls: make(chan struct{}, 1), moved: make(chan struct{}, 1), arrived: make(chan struct{}, 1),
-		feed: newFeed(), tidings: newTidings(), public: d.conf.Public, guard: func() error { return nil },
+		feed: newFeed(), tidings: newTidings(), public: d.conf.Public, senders: senders, guard: func() error { return nil },
 	}
 	if d.election != nil {
 		r.guard = d.election.guard
@@ -98,10 +100,9 @@ func (d *Daemon) newRepo(c *Repository) (*repo, error) {
 		return nil, err
 	}
 	if c.Notify != nil {
-		if r.box, err = openOutbox(dir); err != nil {
+		if r.box, err = r.openBox(); err != nil {
 			return nil, err
 		}
-		r.box.pen = r.pen
 	}
 	return r, nil
 }
@@ -139,7 +140,7 @@ func (d *Daemon) work(ctx context.Context) error {
 			g.Go(func() error { return r.runTell(ctx) })
 		}
 		if r.box != nil {
-			g.Go(func() error { return r.runNotices(ctx) })
+			g.Go(func() error { return r.box.Run(ctx) }) // who is told must not keep the work
 		}
 	}
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
@@ -171,8 +172,8 @@ type repo struct {
 	tidings         *tidings
 	apart           string // two commits of which the first does not follow the second, as the loop found
 	rowsSeen        seen
-	box             *outbox // nil tells nobody
-	senders         map[string]sender
+	box             *outbox.Outbox // nil tells nobody
+	senders         map[string]notify
 	term            int64       // of the leader that this daemon is; 0 = nobody is elected
 	guard           fence.Guard // errors when this daemon may not write any more
 	// git is held while the copy of the repository is written to.
@@ -180,29 +181,22 @@ type repo struct {
 
 	mu     sync.Mutex
 	kept   kept
-	status Status
+	status status.Repository
 	quiet  time.Time         // until then the forge takes no request
 	shown  []config.VarInput // variables that the branch does not call sensitive
-	blocks []declared        // of the files that were loaded last
-	curves map[string]*curve // by run
+	blocks []site.Block      // of the files that were loaded last
 	loaded bool              // the branch's files, at least once
 }
 
 // kept is what outlives the daemon. All else is found again.
 type kept struct {
-	Observed  Revision         `json:"observed"`
-	Attempted Revision         `json:"attempted"`
-	Applied   Revision         `json:"applied"`
-	Trusted   Revision         `json:"trusted,omitzero"`   // the newest whose signatures were good
+	Observed  status.Revision  `json:"observed"`
+	Attempted status.Revision  `json:"attempted"`
+	Applied   status.Revision  `json:"applied"`
+	Trusted   status.Revision  `json:"trusted,omitzero"`   // the newest whose signatures were good
 	Root      string           `json:"root,omitempty"`     // verify.trust, as it was taken over
 	Failures  int              `json:"failures,omitempty"` // in a row
 	Pulls     map[int]keptPull `json:"pulls,omitempty"`
-}
-
-// Revision is a commit, and since when it is what its name says.
-type Revision struct {
-	Commit string    `json:"commit,omitempty"`
-	At     time.Time `json:"at,omitzero"`
 }
 
 func (r *repo) file() string { return filepath.Join(r.dir, "daemon.json") }

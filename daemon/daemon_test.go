@@ -18,6 +18,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/object"
 
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/internal/gateway"
 	"github.com/continuo-ml/continuo/internal/runner"
 )
@@ -187,7 +188,7 @@ func (l testLog) Write(b []byte) (int, error) {
 }
 
 // until waits for the first repository's status to be as asked, and nudges as a webhook would.
-func (w *works) until(what string, ok func(Status) bool) Status {
+func (w *works) until(what string, ok func(status.Repository) bool) status.Repository {
 	w.t.Helper()
 	deadline := time.After(time.Minute)
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -235,8 +236,8 @@ func repository(tm *team, more string) string {
 	return fmt.Sprintf("data = \"data\"\nrepository \"r\" {\n url = %q\n branch = \"master\"\n interval = \"5s\"\n mode = \"apply\"\n%s}\n", tm.dir, more)
 }
 
-func syncedAt(commit string) func(Status) bool {
-	return func(s Status) bool { return s.Phase == Synced && s.Applied.Commit == commit }
+func syncedAt(commit string) func(status.Repository) bool {
+	return func(s status.Repository) bool { return s.Phase == status.Synced && s.Applied.Commit == commit }
 }
 
 func TestAPushIsAppliedAndABadOneTakesNothingAway(t *testing.T) {
@@ -257,7 +258,7 @@ func TestAPushIsAppliedAndABadOneTakesNothingAway(t *testing.T) {
 	// A broken file: nothing is taken away, and the page says why.
 	broken := tm.push("broken", map[string]string{"p.ml.hcl": "dataset \"d\" { source = }"})
 	w.d.repos[0].nudge()
-	s = w.until("the broken commit is told", func(s Status) bool { return s.Phase == Failing })
+	s = w.until("the broken commit is told", func(s status.Repository) bool { return s.Phase == status.Failing })
 	if s.Applied.Commit != second || s.Observed.Commit != broken || !strings.Contains(s.Message, "p.ml.hcl") {
 		t.Errorf("after a broken commit: %+v", s)
 	}
@@ -267,7 +268,9 @@ func TestAPushIsAppliedAndABadOneTakesNothingAway(t *testing.T) {
 	// No file at all: the same.
 	tm.push("empty", map[string]string{"p.ml.hcl": "", "readme": "x"})
 	w.d.repos[0].nudge()
-	w.until("the empty commit is told", func(s Status) bool { return s.Phase == Failing && strings.Contains(s.Message, "No configuration") })
+	w.until("the empty commit is told", func(s status.Repository) bool {
+		return s.Phase == status.Failing && strings.Contains(s.Message, "No configuration")
+	})
 	if code, body := w.get("/api/v1/repositories/r/versions/training.t"); code != 200 || strings.Count(body, `"digest"`) < 2 {
 		t.Fatalf("R18: versions after an empty commit: %d %s", code, body)
 	}
@@ -285,20 +288,20 @@ func TestADeletionWaitsForAnApproval(t *testing.T) {
 	w.until("the first commit is applied", syncedAt(first))
 	second := tm.push("without extra", map[string]string{"p.ml.hcl": project})
 	w.d.repos[0].nudge()
-	s := w.until("the plan waits", func(s Status) bool { return s.Phase == Held })
+	s := w.until("the plan waits", func(s status.Repository) bool { return s.Phase == status.Held })
 	if s.Held == nil || !strings.Contains(strings.Join(s.Held.Why, ";"), "dataset.extra") {
 		t.Fatalf("held: %+v", s.Held)
 	}
 	id := s.Held.ID
 	w.d.repos[0].nudge()
-	s = w.until("it is looked at again", func(n Status) bool { return n.Last.After(s.Last) })
+	s = w.until("it is looked at again", func(n status.Repository) bool { return n.Last.After(s.Last) })
 	if s.Held == nil || s.Held.ID != id {
 		t.Fatalf("the id moved: %+v", s.Held)
 	}
 	// A new daemon finds it under the id that people have before them.
 	w.end()
 	w = start(t, dir, repository(tm, ""))
-	if s = w.until("it waits still", func(s Status) bool { return s.Phase == Held }); s.Held.ID != id {
+	if s = w.until("it waits still", func(s status.Repository) bool { return s.Phase == status.Held }); s.Held.ID != id {
 		t.Fatalf("the id moved with the daemon: %+v", s.Held)
 	}
 	if code, body := w.post("/api/v1/repositories/r/approve/ffff"); code != http.StatusNotFound {
@@ -346,7 +349,7 @@ func TestR9AForcedPushWaitsForAnApproval(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.d.repos[0].nudge()
-	s := w.until("the plan waits", func(s Status) bool { return s.Phase == Held })
+	s := w.until("the plan waits", func(s status.Repository) bool { return s.Phase == status.Held })
 	if !strings.Contains(strings.Join(s.Held.Why, ";"), "rewritten") {
 		t.Errorf("held: %+v", s.Held)
 	}

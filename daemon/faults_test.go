@@ -14,6 +14,7 @@ import (
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/internal/forge"
 )
 
@@ -136,7 +137,7 @@ func TestAForgeThatFailsHoldsNothingUp(t *testing.T) {
 				t.Errorf("the apply waited for the forge: %s", took)
 			}
 			if !c.hangs {
-				w.until("the status says what is the matter", func(s Status) bool { return strings.Contains(s.ForgeError, c.err.Error()) })
+				w.until("the status says what is the matter", func(s status.Repository) bool { return strings.Contains(s.ForgeError, c.err.Error()) })
 			}
 			f.be(nil, false)
 			f.fakeForge.mu.Lock()
@@ -145,7 +146,7 @@ func TestAForgeThatFailsHoldsNothingUp(t *testing.T) {
 			if name == "hangs" {
 				return // the client has a timeout, which the fake has not
 			}
-			w.until("it is well again", func(s Status) bool { w.d.repos[0].nudge(); return s.ForgeError == "" })
+			w.until("it is well again", func(s status.Repository) bool { w.d.repos[0].nudge(); return s.ForgeError == "" })
 			if name == "down" {
 				w.eventually("it hears of the commit", func() bool { return f.status(second).State == forge.Success })
 			}
@@ -228,7 +229,7 @@ func TestAGitServerThatHangsCostsItsPatience(t *testing.T) {
 	})
 	second := tm.push("more data", map[string]string{"data.csv": data + "9,9\n"})
 	w.d.repos[0].nudge()
-	st := w.until("it says so", func(s Status) bool { return s.FetchError != "" && s.Phase == Synced })
+	st := w.until("it says so", func(s status.Repository) bool { return s.FetchError != "" && s.Phase == status.Synced })
 	if st.Applied.Commit != first || len(st.Blocks) != 1 {
 		t.Errorf("%+v", st)
 	}
@@ -265,7 +266,7 @@ func TestABranchThatGoesTakesNothingAway(t *testing.T) {
 	for name, step := range steps {
 		step()
 		w.d.repos[0].nudge()
-		s := w.until(name+" is told", func(s Status) bool { return s.FetchError != "" && s.Phase == Synced })
+		s := w.until(name+" is told", func(s status.Repository) bool { return s.FetchError != "" && s.Phase == status.Synced })
 		if s.Applied.Commit != first || len(s.Blocks) != 1 || s.Held != nil {
 			t.Errorf("%s: %+v", name, s)
 		}
@@ -278,7 +279,7 @@ func TestABranchThatGoesTakesNothingAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.d.repos[0].nudge()
-		w.until("it is well again", func(s Status) bool { return s.FetchError == "" && s.Phase == Synced })
+		w.until("it is well again", func(s status.Repository) bool { return s.FetchError == "" && s.Phase == status.Synced })
 	}
 	next := tm.push("more", map[string]string{"data.csv": data + "9,9\n"})
 	w.d.repos[0].nudge()
@@ -300,7 +301,7 @@ func TestR10AHistorySetBackWaitsForAnApproval(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.d.repos[0].nudge()
-	s := w.until("the plan waits", func(s Status) bool { return s.Phase == Held })
+	s := w.until("the plan waits", func(s status.Repository) bool { return s.Phase == status.Held })
 	if s.Applied.Commit != now || len(s.Blocks) != 2 || !strings.Contains(strings.Join(s.Held.Why, ";"), "rewritten") {
 		t.Fatalf("%+v", s)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/internal/source"
 	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/state"
@@ -287,7 +288,7 @@ func (r *repo) standBy(f *folders) {
 	if late {
 		poke(r.arrived)
 	}
-	if text := errText(err); text != r.unwatched { // said once
+	if text := status.ErrorText(err, 5); text != r.unwatched { // said once
 		if r.unwatched = text; err != nil {
 			r.log.Warn("some folders are not watched, and looked at in each cycle only", "error", err)
 		}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 )
 
 // hourly is a repository that is looked at once an hour when nothing tells.
@@ -70,9 +72,9 @@ func TestWhatCannotBeWatchedIsNoFailure(t *testing.T) {
 		}
 	}
 	w := start(t, dir, repository(tm, ""))
-	s := w.until("the first commit is applied", func(s Status) bool { return syncedAt(first)(s) && !s.Last.IsZero() })
+	s := w.until("the first commit is applied", func(s status.Repository) bool { return syncedAt(first)(s) && !s.Last.IsZero() })
 	w.d.repos[0].nudge()
-	w.until("the next cycle is over", func(n Status) bool { return n.Last.After(s.Last) })
+	w.until("the next cycle is over", func(n status.Repository) bool { return n.Last.After(s.Last) })
 	w.end()
 	r := w.d.repos[0]
 	if r.unwatched != errTooMany.Error() || r.look().Failures != 0 {

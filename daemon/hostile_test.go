@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"net/http"
 	"os"
@@ -22,8 +21,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/continuo-ml/continuo/engine"
 )
 
 // served is a daemon that does not run, with tokens and a webhook, on a server of its own kind, as Serve makes it.
@@ -400,31 +397,6 @@ func TestN12AndN17ReadersOfEventsWhoLeaveOrStall(t *testing.T) {
 	}
 	s.answers()
 }
-
-// N14: what JSON cannot say is an error, and no half of an answer.
-func TestN14ANumberThatJSONCannotSayIsAnError(t *testing.T) {
-	s := serveQuiet(t, patient, "")
-	nan := math.NaN()
-	s.d.repos[0].say(func(st *Status) { st.Blocks = []engine.StatusRow{{Address: "monitor.m"}} })
-	rec := newRecorder()
-	answer(rec, map[string]any{"psi": nan})
-	if rec.code != http.StatusInternalServerError || rec.b.Len() == 0 {
-		t.Errorf("%d %q", rec.code, rec.b.String())
-	}
-	s.answers()
-}
-
-type recorder struct {
-	code int
-	b    bytes.Buffer
-	h    http.Header
-}
-
-func newRecorder() *recorder { return &recorder{code: http.StatusOK, h: http.Header{}} }
-
-func (r *recorder) Header() http.Header         { return r.h }
-func (r *recorder) WriteHeader(code int)        { r.code = code }
-func (r *recorder) Write(b []byte) (int, error) { return r.b.Write(b) }
 
 // N16: what callers send makes no series.
 func TestN16SeriesOfTheDaemonDoNotGrowWithRequests(t *testing.T) {

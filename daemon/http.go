@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/continuo-ml/continuo/daemon/internal/site"
 	"github.com/continuo-ml/continuo/internal/daemonclient"
 )
 
@@ -41,7 +42,6 @@ const (
 	maxHeader     = 32 << 10
 	idleTime      = 2 * time.Minute
 	shutdownTime  = 10 * time.Second
-	beat          = 20 * time.Second
 	maxConnecting = 1000
 )
 
@@ -69,15 +69,29 @@ func (d *Daemon) routes() []route {
 		{"GET /api/v1/repositories/{repo}/runs/{address}", read, d.one(d.showRuns)},
 		{"GET /api/v1/repositories/{repo}/logs/{address}", read, d.one(d.showLog)},
 		{"GET /api/v1/repositories/{repo}/events", read, d.one(d.events)},
-		{"GET /api/v1/repositories/{repo}/follow/{run}", read, d.one(d.followRun)},
-		{"GET /api/v1/repositories/{repo}/graph", read, d.one(d.showGraph)},
-		{"GET /api/v1/repositories/{repo}/charts/versions/{address}", read, d.one(d.showVersionCharts)},
-		{"GET /api/v1/repositories/{repo}/charts/windows/{address}", read, d.one(d.showWindowCharts)},
-		{"GET /api/v1/repositories/{repo}/charts/run/{run}", read, d.one(d.showRunCharts)},
 		{"POST /hooks/{repo}", open, d.one(d.hook)}, // its signature is its right
 		{"POST /api/v1/repositories/{repo}/reconcile", write, d.one(d.reconcile)},
 		{"POST /api/v1/repositories/{repo}/approve/{plan}", write, d.one(d.approvePlan)},
 	}
+}
+
+// pages are what people see in a browser, and what those pages ask for.
+func (d *Daemon) pages() (out []route) {
+	s := &site.Site{Version: d.opts.Version, Log: d.opts.Log, MayFollow: d.mayFollow, MayApprove: func(req *http.Request) bool {
+		has, err := d.rightOf(req)
+		return err == nil && has >= write
+	}}
+	for _, r := range d.repos {
+		s.Add(shown{r})
+	}
+	for _, r := range s.Routes() {
+		need := read
+		if r.Public {
+			need = open
+		}
+		out = append(out, route{r.Pattern, need, r.Handle})
+	}
+	return out
 }
 
 // Handler answers over HTTP. Every route stands in one table with the right that

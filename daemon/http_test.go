@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 )
 
 // quiet is a daemon that does not run, with tokens, and its face.
@@ -53,7 +55,7 @@ func call(t *testing.T, srv *httptest.Server, method, path string, change func(*
 	}
 	var body []byte
 	if resp.Header.Get("Content-Type") != "text/event-stream" { // which has no end
-		body, err = io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		body, err = io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	}
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		t.Fatal(err)
@@ -231,5 +233,34 @@ func TestAFeedLeavesOutWhoIsTooSlow(t *testing.T) {
 	}
 	if _, _, ok := f.follow(0); ok {
 		t.Error("readers without end")
+	}
+}
+
+func TestPagesOfferWhatTheTokenAllows(t *testing.T) {
+	d, srv := quiet(t)
+	r := d.repos[0]
+	r.conf.Mode = Apply
+	r.say(func(s *status.Repository) {
+		s.Phase, s.Held = status.Held, &status.HeldPlan{ID: "abcd1234", Why: []string{"it deletes"}, Expires: time.Now().Add(time.Hour)}
+	})
+	for token, want := range map[string]bool{"the-read-token": false, "the-write-token": true} {
+		if resp, body := call(t, srv, http.MethodGet, "/r/r/plan", bearer(token)); resp.StatusCode != http.StatusOK || strings.Contains(body, "<button>Approve") != want {
+			t.Errorf("%s: %d, %q", token, resp.StatusCode, body)
+		}
+	}
+}
+
+func TestReadersOfLogsAreCountedTogether(t *testing.T) {
+	d, srv := quiet(t)
+	r := d.repos[0]
+	r.loaded = true
+	for range maxTails {
+		d.tails <- struct{}{}
+	}
+	if resp, _ := call(t, srv, http.MethodGet, "/api/v1/repositories/r/logs/training.t?follow=true", bearer("the-read-token")); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%d", resp.StatusCode)
+	}
+	if n := len(d.tails); n != maxTails {
+		t.Errorf("%d readers", n)
 	}
 }

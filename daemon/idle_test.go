@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/resource"
 )
 
@@ -54,7 +55,7 @@ validation "v%[1]d" {
 	b.ReportMetric((cpu(b)-before)/float64(b.N), "cpu-s/op")
 	b.ReportMetric(peak, "MB-at-the-first-apply")
 	b.ReportMetric(memory(b, "VmRSS:"), "MB-at-rest")
-	if s := r.look(); s.Phase != Synced || len(s.Blocks) != 1000 {
+	if s := r.look(); s.Phase != status.Synced || len(s.Blocks) != 1000 {
 		b.Fatalf("%s with %d blocks", s.Phase, len(s.Blocks))
 	}
 }

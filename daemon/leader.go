@@ -14,6 +14,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/internal/durable"
 	"github.com/continuo-ml/continuo/internal/fence"
 	"github.com/continuo-ml/continuo/internal/kube"
@@ -157,9 +158,8 @@ func (r *repo) begin(term int64) error {
 	if r.box == nil {
 		return nil
 	}
-	box, err := openOutbox(r.dir)
+	box, err := r.openBox()
 	if err == nil {
-		box.pen = r.pen
 		r.box = box
 	}
 	return err
@@ -183,7 +183,9 @@ func (r *repo) takeOver(ctx context.Context) error {
 		if said != err.Error() {
 			said = err.Error()
 			r.log.Warn("waits to take over", "why", err)
-			r.say(func(s *Status) { s.Phase, s.Message = Starting, "waits to take over: "+firstLines(said, 3) })
+			r.say(func(s *status.Repository) {
+				s.Phase, s.Message = status.Starting, "waits to take over: "+status.FirstLines(said, 3)
+			})
 		}
 		if err := pause(ctx, takeOverAgain); err != nil {
 			return err

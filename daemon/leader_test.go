@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/internal/leader"
 )
 
@@ -53,7 +54,7 @@ func TestADaemonThatStandsByAnswersForNobody(t *testing.T) {
 func TestDaemonsThatElectAndOneThatDoesNotShareNoFolder(t *testing.T) {
 	tm := newTeam(t, map[string]string{"p.ml.hcl": project, "train.sh": train, "data.csv": data})
 	dir := t.TempDir()
-	start(t, dir, repository(tm, "")).until("it works, and no run is left to", func(s Status) bool { return s.Phase == Synced })
+	start(t, dir, repository(tm, "")).until("it works, and no run is left to", func(s status.Repository) bool { return s.Phase == status.Synced })
 	path := filepath.Join(dir, "other.hcl")
 	if err := os.WriteFile(path, []byte(repository(tm, "")+"leader {}\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/engine"
 )
 
@@ -101,46 +102,46 @@ func (m *meters) leads(e *election) {
 func (m *meters) watch(repos []*repo) {
 	for _, r := range repos {
 		labels := prometheus.Labels{"repository": r.conf.Name}
-		gauge := func(name, help string, value func(Status) float64) prometheus.Collector {
+		gauge := func(name, help string, value func(status.Repository) float64) prometheus.Collector {
 			return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return value(r.look()) })
 		}
 		m.registry.MustRegister(
-			gauge("ml_pending_approvals", "Plans that wait for an approval.", func(s Status) float64 {
+			gauge("ml_pending_approvals", "Plans that wait for an approval.", func(s status.Repository) float64 {
 				if s.Held != nil && s.Held.Approved == "" {
 					return 1
 				}
 				return 0
 			}),
-			gauge("ml_reconcile_failures", "Cycles that failed in a row.", func(s Status) float64 { return float64(s.Failures) }),
-			gauge("ml_revision_pending", "1 while the newest commit is not the applied one.", func(s Status) float64 {
+			gauge("ml_reconcile_failures", "Cycles that failed in a row.", func(s status.Repository) float64 { return float64(s.Failures) }),
+			gauge("ml_revision_pending", "1 while the newest commit is not the applied one.", func(s status.Repository) float64 {
 				if s.Observed.Commit != s.Applied.Commit {
 					return 1
 				}
 				return 0
 			}),
-			gauge("ml_revision_refused", "1 while the newest commit is not worked with for its signatures.", func(s Status) float64 {
+			gauge("ml_revision_refused", "1 while the newest commit is not worked with for its signatures.", func(s status.Repository) float64 {
 				if s.Refused != nil {
 					return 1
 				}
 				return 0
 			}),
-			gauge("ml_news_owed", "Notices that were not delivered yet.", func(Status) float64 {
+			gauge("ml_news_owed", "Notices that were not delivered yet.", func(status.Repository) float64 {
 				if r.box == nil {
 					return 0
 				}
-				return float64(len(r.box.owed()))
+				return float64(len(r.box.Owed()))
 			}),
-			gauge("ml_drifted", "Blocks that were changed behind the daemon's back.", func(s Status) float64 {
-				if s.plan == nil {
+			gauge("ml_drifted", "Blocks that were changed behind the daemon's back.", func(s status.Repository) float64 {
+				if s.Plan == nil {
 					return 0
 				}
-				return float64(len(s.plan.Drift))
+				return float64(len(s.Plan.Drift))
 			}),
-			gauge("ml_queue", "Steps of the plan that wait to be done.", func(s Status) float64 {
-				if s.plan == nil || s.Phase == Synced || s.Phase == Bad {
+			gauge("ml_queue", "Steps of the plan that wait to be done.", func(s status.Repository) float64 {
+				if s.Plan == nil || s.Phase == status.Synced || s.Phase == status.Bad {
 					return 0
 				}
-				n := s.plan.Summary
+				n := s.Plan.Summary
 				return float64(n.Create + n.Update + n.Replace + n.Delete + n.Run)
 			}),
 		)

@@ -12,6 +12,8 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/daemon/internal/outbox"
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/providers"
 	"github.com/continuo-ml/continuo/providers/local"
@@ -19,20 +21,17 @@ import (
 	"github.com/continuo-ml/continuo/resource"
 )
 
-// News is what people may be told about a repository.
-type News string
-
 // The news.
 const (
-	NewsWaits     News = "waits"     // a plan waits for an approval
-	NewsRefused   News = "refused"   // a commit is not signed as it must be
-	NewsFailing   News = "failing"   // cycles failed in a row
-	NewsRecovered News = "recovered" // and one is done again
-	NewsBad       News = "bad"       // a verdict or a signal turned bad
-	NewsApplied   News = "applied"   // a plan that did something was applied
+	NewsWaits     outbox.News = "waits"     // a plan waits for an approval
+	NewsRefused   outbox.News = "refused"   // a commit is not signed as it must be
+	NewsFailing   outbox.News = "failing"   // cycles failed in a row
+	NewsRecovered outbox.News = "recovered" // and one is done again
+	NewsBad       outbox.News = "bad"       // a verdict or a signal turned bad
+	NewsApplied   outbox.News = "applied"   // a plan that did something was applied
 )
 
-var allNews = []News{NewsWaits, NewsRefused, NewsFailing, NewsRecovered, NewsBad, NewsApplied}
+var allNews = []outbox.News{NewsWaits, NewsRefused, NewsFailing, NewsRecovered, NewsBad, NewsApplied}
 
 // Notifier is where news go.
 type Notifier struct {
@@ -44,7 +43,7 @@ type Notifier struct {
 // Notify says who is told what about a repository.
 type Notify struct {
 	To    []string
-	On    []News
+	On    []outbox.News
 	After int // cycles that must fail in a row
 }
 
@@ -98,10 +97,10 @@ func (c *checker) notify(b *notifyBlock, known []*Notifier, at *hcl.Range) *Noti
 	if b.On != nil {
 		n.On = nil
 		for _, on := range b.On {
-			if !slices.Contains(allNews, News(on)) {
+			if !slices.Contains(allNews, outbox.News(on)) {
 				c.fail(at, "No such news", "notify.on: %q is none; choose from %s.", on, join(allNews))
 			}
-			n.On = append(n.On, News(on))
+			n.On = append(n.On, outbox.News(on))
 		}
 	}
 	if b.After != nil {
@@ -112,16 +111,6 @@ func (c *checker) notify(b *notifyBlock, known []*Notifier, at *hcl.Range) *Noti
 	return n
 }
 
-// notice is something to tell.
-type notice struct {
-	Key    string    `json:"key"` // for ever, so that one that comes twice is known
-	News   News      `json:"news"`
-	Commit string    `json:"commit,omitempty"`
-	Text   string    `json:"text"`
-	At     time.Time `json:"at"`
-	Owed   []string  `json:"owed"` // notifiers
-}
-
 // news notes what the end of a cycle is news of, durably, and each once: what was
 // told is compared, so neither a restart nor the next cycle tells it again.
 func (r *repo) news(err error) {
@@ -129,21 +118,21 @@ func (r *repo) news(err error) {
 		return
 	}
 	s := r.look()
-	oops := r.box.change(func(b *boxed) {
-		if s.Held != nil && s.Held.Approved == "" && b.news(NewsWaits, s.Held.ID) {
+	oops := r.box.Change(func(b *outbox.Kept) {
+		if s.Held != nil && s.Held.Approved == "" && b.IsNews(NewsWaits, s.Held.ID) {
 			r.add(b, NewsWaits, s.Held.Commit, fmt.Sprintf("plan %s waits for an approval: %s", s.Held.ID, strings.Join(s.Held.Why, "; ")))
 		}
 		switch {
 		case s.Refused == nil:
 			delete(b.Told, NewsRefused)
-		case b.news(NewsRefused, s.Refused.Head+" "+s.Refused.Commit):
+		case b.IsNews(NewsRefused, s.Refused.Head+" "+s.Refused.Commit):
 			r.add(b, NewsRefused, s.Refused.Commit, s.Refused.Error())
 		}
 		switch failing := b.Told[NewsFailing] != ""; {
 		case errors.Is(err, errSuperseded):
 		case err != nil && !failing && s.Failures >= r.conf.Notify.After:
-			b.news(NewsFailing, s.Attempted.Commit+" at "+r.opts.Now().UTC().Format(time.RFC3339))
-			r.add(b, NewsFailing, s.Observed.Commit, fmt.Sprintf("%s in a row failed: %s", report.Plural(s.Failures, "cycle", "cycles"), firstLines(s.Message, 1)))
+			b.IsNews(NewsFailing, s.Attempted.Commit+" at "+r.opts.Now().UTC().Format(time.RFC3339))
+			r.add(b, NewsFailing, s.Observed.Commit, fmt.Sprintf("%s in a row failed: %s", report.Plural(s.Failures, "cycle", "cycles"), status.FirstLines(s.Message, 1)))
 		case err == nil && failing:
 			delete(b.Told, NewsFailing)
 			r.add(b, NewsRecovered, s.Observed.Commit, "a cycle is done again: "+s.Message)
@@ -153,11 +142,10 @@ func (r *repo) news(err error) {
 	if oops != nil {
 		r.log.Error("news cannot be kept", "error", oops)
 	}
-	poke(r.box.wake)
 }
 
 // addBad tells of verdicts and signals that were not bad before.
-func (r *repo) addBad(b *boxed, s Status) {
+func (r *repo) addBad(b *outbox.Kept, s status.Repository) {
 	if len(s.Blocks) == 0 { // not looked at yet
 		return
 	}
@@ -180,7 +168,7 @@ func (r *repo) addBad(b *boxed, s Status) {
 			}
 		}
 	}
-	if b.news(NewsBad, strings.Join(now, "\n")) && len(fresh) > 0 {
+	if b.IsNews(NewsBad, strings.Join(now, "\n")) && len(fresh) > 0 {
 		r.add(b, NewsBad, s.Applied.Commit, "the verdict is bad at "+strings.Join(fresh, ", ")+"; what serves stays as it was")
 	}
 }
@@ -191,7 +179,7 @@ func (r *repo) begins(commit string, sum planner.Summary) {
 	if r.box == nil {
 		return
 	}
-	if err := r.box.change(func(b *boxed) { b.Begun = &begun{Commit: commit, Counts: report.Counts(sum)} }); err != nil {
+	if err := r.box.Change(func(b *outbox.Kept) { b.Begun = &outbox.Begun{Commit: commit, Counts: report.Counts(sum)} }); err != nil {
 		r.log.Error("news cannot be kept", "error", err)
 	}
 }
@@ -201,9 +189,9 @@ func (r *repo) ends() {
 	if r.box == nil {
 		return
 	}
-	err := r.box.change(func(b *boxed) {
+	err := r.box.Change(func(b *outbox.Kept) {
 		if b.Begun != nil {
-			r.add(b, NewsApplied, b.Begun.Commit, "applied commit "+short(b.Begun.Commit)+": "+b.Begun.Counts)
+			r.add(b, NewsApplied, b.Begun.Commit, "applied commit "+status.Short(b.Begun.Commit)+": "+b.Begun.Counts)
 			b.Begun = nil
 		}
 	})
@@ -213,23 +201,23 @@ func (r *repo) ends() {
 }
 
 // add owes a notice to all who are told such news.
-func (r *repo) add(b *boxed, what News, commit, text string) {
+func (r *repo) add(b *outbox.Kept, what outbox.News, commit, text string) {
 	if !slices.Contains(r.conf.Notify.On, what) {
 		return
 	}
 	b.Count++
-	b.Owed = append(b.Owed, &notice{
+	b.Owed = append(b.Owed, &outbox.Notice{
 		Key: fmt.Sprintf("%s/%s/%d", r.conf.Name, what, b.Count), News: what, Commit: commit, Text: clip(text),
 		At: r.opts.Now(), Owed: slices.Clone(r.conf.Notify.To),
 	})
 }
 
-// sender delivers by one notifier.
-type sender func(ctx context.Context, key, title string, body map[string]any) error
+// notify delivers by one notifier, whose specification it adds.
+type notify func(context.Context, providers.NotifyRequest) error
 
 // senders are made of the notifiers that projects have, too: a webhook that is
 // signed, and a log in the daemon's own folder.
-func (d *Daemon) senders(ctx context.Context) (map[string]sender, error) {
+func (d *Daemon) senders(ctx context.Context) (map[string]notify, error) {
 	if len(d.conf.Notifiers) == 0 {
 		return nil, nil
 	}
@@ -241,17 +229,38 @@ func (d *Daemon) senders(ctx context.Context) (map[string]sender, error) {
 	if !ok {
 		return nil, errors.New("the local provider cannot deliver")
 	}
-	out := map[string]sender{}
+	out := map[string]notify{}
 	for _, c := range d.conf.Notifiers {
-		out[c.Name] = func(ctx context.Context, key, title string, body map[string]any) error {
+		out[c.Name] = func(ctx context.Context, req providers.NotifyRequest) error {
 			spec, err := c.spec()
 			if err != nil {
 				return err
 			}
-			return n.Notify(ctx, providers.NotifyRequest{Spec: spec, Title: title, Key: key, Body: body})
+			req.Spec = spec
+			return n.Notify(ctx, req)
 		}
 	}
 	return out, nil
+}
+
+// openBox reads what is still to be told.
+func (r *repo) openBox() (*outbox.Outbox, error) {
+	send := map[string]outbox.Send{}
+	for name, by := range r.senders {
+		send[name] = r.told(by)
+	}
+	return outbox.Open(r.dir, outbox.Options{Pen: r.pen, Senders: send, Log: r.log, Now: r.opts.Now})
+}
+
+// told is how notices of a repository are delivered.
+func (r *repo) told(by notify) outbox.Send {
+	return func(ctx context.Context, n *outbox.Notice) error {
+		title := r.conf.Name + ": " + n.Text
+		return by(ctx, providers.NotifyRequest{Title: title, Key: n.Key, Body: map[string]any{
+			"event": string(n.News), "repository": r.conf.Name, "commit": n.Commit, "message": n.Text, "time": n.At.UTC(),
+			"url": r.page(), "text": title, // the field that chats show
+		}})
+	}
 }
 
 // spec is the notifier as a project would declare it. Secrets are read each time.

@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +15,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/continuo-ml/continuo/daemon/internal/outbox"
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 )
 
 // hook is somebody's webhook, which may be down.
@@ -105,21 +106,21 @@ func TestPeopleAreToldOnceWhatHappened(t *testing.T) {
 	dir, file := t.TempDir(), h.notified(t, tm, "")
 	w := start(t, dir, file)
 	h.want(w, "applied")
-	if m := h.last(); m.Commit != first || m.Repository != "r" || !strings.Contains(m.Text, "r: applied commit "+short(first)) || !strings.Contains(m.Text, "to run") ||
+	if m := h.last(); m.Commit != first || m.Repository != "r" || !strings.Contains(m.Text, "r: applied commit "+status.Short(first)) || !strings.Contains(m.Text, "to run") ||
 		m.Title != m.Text || m.Delivery != m.Key || m.Key != "r/applied/1" || !strings.HasPrefix(m.Signature, "sha256=") {
 		t.Errorf("applied: %+v", m)
 	}
 	second := tm.push("without extra", map[string]string{"p.ml.hcl": project})
 	w.d.repos[0].nudge()
 	h.want(w, "applied", "waits")
-	held := w.until("the plan waits", func(s Status) bool { return s.Phase == Held }).Held
+	held := w.until("the plan waits", func(s status.Repository) bool { return s.Phase == status.Held }).Held
 	if m := h.last(); m.Commit != second || !strings.Contains(m.Message, held.ID) || !strings.Contains(m.Message, "dataset.extra") {
 		t.Errorf("waits: %+v", m)
 	}
 	// A new daemon has nothing new to tell.
 	w.end()
 	w = start(t, dir, file)
-	w.until("it waits still", func(s Status) bool { return s.Phase == Held && s.Held.ID == held.ID })
+	w.until("it waits still", func(s status.Repository) bool { return s.Phase == status.Held && s.Held.ID == held.ID })
 	if code, body := w.post("/api/v1/repositories/r/approve/" + held.ID); code != 200 {
 		t.Fatalf("approve: %d %s", code, body)
 	}
@@ -128,9 +129,9 @@ func TestPeopleAreToldOnceWhatHappened(t *testing.T) {
 	tm.push("broken", map[string]string{"p.ml.hcl": "dataset \"d\" { source = }"})
 	w.d.repos[0].nudge()
 	h.want(w, "applied", "waits", "applied", "failing")
-	s := w.until("it fails", func(s Status) bool { return s.Phase == Failing })
+	s := w.until("it fails", func(s status.Repository) bool { return s.Phase == status.Failing })
 	w.d.repos[0].nudge()
-	w.until("it fails again", func(n Status) bool { return n.Last.After(s.Last) && n.Failures > 1 })
+	w.until("it fails again", func(n status.Repository) bool { return n.Last.After(s.Last) && n.Failures > 1 })
 	// Mended, but the verdict is bad; later cycles find it so again.
 	tm.push("too strict", map[string]string{"p.ml.hcl": strings.Replace(project, "min = 3", "min = 30", 1)})
 	w.d.repos[0].nudge()
@@ -140,7 +141,7 @@ func TestPeopleAreToldOnceWhatHappened(t *testing.T) {
 	}
 	s = w.d.repos[0].look()
 	w.d.repos[0].nudge()
-	w.until("it is looked at again", func(n Status) bool { return n.Last.After(s.Last) && n.Phase == Bad })
+	w.until("it is looked at again", func(n status.Repository) bool { return n.Last.After(s.Last) && n.Phase == status.Bad })
 	w.end()
 	if got := len(h.events()); got != 7 || h.requests() != 7 {
 		t.Errorf("told %d times: %v", h.requests(), h.events())
@@ -163,7 +164,7 @@ func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 	// One that is down keeps neither the work nor the others.
 	tm.push("broken", map[string]string{"p.ml.hcl": "dataset \"d\" { source = }"})
 	w.d.repos[0].nudge()
-	w.until("it fails", func(s Status) bool { return s.Phase == Failing })
+	w.until("it fails", func(s status.Repository) bool { return s.Phase == status.Failing })
 	alerts := filepath.Join(dir, "data", "alerts.log")
 	w.eventually("the log has both", func() bool {
 		raw, err := os.ReadFile(alerts)
@@ -173,14 +174,14 @@ func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 	if _, body := w.get("/metrics"); !strings.Contains(body, `ml_news_owed{repository="r"} 2`) {
 		t.Errorf("metrics: %s", body)
 	}
-	if got := w.d.repos[0].box.owed(); len(got) != 2 || !slices.Equal(got[0].Owed, []string{"team"}) {
+	if got := w.d.repos[0].box.Owed(); len(got) != 2 || !slices.Equal(got[0].Owed, []string{"team"}) {
 		t.Errorf("owed: %+v", got)
 	}
 	w.end()
 	h.set(false)
 	w = start(t, dir, file)
 	h.want(w, "applied", "failing")
-	w.eventually("nothing is owed", func() bool { return len(w.d.repos[0].box.owed()) == 0 })
+	w.eventually("nothing is owed", func() bool { return len(w.d.repos[0].box.Owed()) == 0 })
 	w.end()
 	kept, err := os.ReadFile(filepath.Join(dir, "data", "r", "news.json"))
 	log, lerr := os.ReadFile(alerts)
@@ -192,7 +193,7 @@ func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 	}
 }
 
-func TestANoticeThatIsNotDeliveredIsTriedLaterAndTellsNoSecret(t *testing.T) {
+func TestANoticeThatIsNotDeliveredTellsNoSecret(t *testing.T) {
 	h := newHook(t)
 	h.set(true)
 	tm := newTeam(t, map[string]string{"x": "1"})
@@ -205,58 +206,20 @@ func TestANoticeThatIsNotDeliveredIsTriedLaterAndTellsNoSecret(t *testing.T) {
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
-	var log bytes.Buffer
-	now := time.Now()
-	d, err := New(conf, Options{Version: "test", Now: func() time.Time { return now }, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	d, err := New(conf, Options{Version: "test", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, ctx, state := d.repos[0], context.Background(), map[string]*retry{}
-	if err := os.MkdirAll(r.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	err = r.box.change(func(b *boxed) {
-		r.add(b, NewsFailing, "c", "1")
-		r.add(b, NewsRecovered, "c", "2")
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if wait := r.deliver(ctx, state); wait != firstRetry || h.requests() != 1 {
-		t.Fatalf("wait %s after %d requests", wait, h.requests())
-	}
-	r.deliver(ctx, state) // at once again: it is given time
-	if now = now.Add(firstRetry); h.requests() != 1 {
-		t.Errorf("%d requests", h.requests())
-	}
-	if wait := r.deliver(ctx, state); wait != 2*firstRetry || h.requests() != 2 {
-		t.Errorf("wait %s after %d requests", wait, h.requests())
-	}
-	h.set(false)
-	now = now.Add(2 * firstRetry)
-	r.deliver(ctx, state)
-	if got := h.events(); !slices.Equal(got, []string{"failing", "recovered"}) {
-		t.Errorf("in another order: %v", got)
-	}
-	// An address that is gone, one that answers nothing, and news that are old.
-	t.Setenv("TEST_HOOK", "")
-	if err := r.box.change(func(b *boxed) { r.add(b, NewsBad, "c", "3") }); err != nil {
-		t.Fatal(err)
-	}
-	r.deliver(ctx, state)
-	t.Setenv("TEST_HOOK", "http://127.0.0.1:1/ml?token=t0ken")
-	now = now.Add(time.Hour)
-	r.deliver(ctx, state)
-	if got := r.box.owed(); len(got) != 1 {
-		t.Fatalf("owed: %+v", got)
-	}
-	now = now.Add(owedFor)
-	r.deliver(ctx, state)
-	if got := r.box.owed(); len(got) != 0 {
-		t.Errorf("owed for ever: %+v", got)
-	}
-	if text := log.String(); strings.Contains(text, "t0ken") || strings.Contains(text, "s3cret") || !strings.Contains(text, "status 503") || !strings.Contains(text, "TEST_HOOK is empty") || !strings.Contains(text, "news dropped") {
-		t.Errorf("the log: %s", text)
+	r := d.repos[0]
+	send := r.told(r.senders["team"])
+	for _, c := range []struct{ hook, want string }{
+		{os.Getenv("TEST_HOOK"), "status 503"}, {"", "TEST_HOOK is empty"}, {"http://127.0.0.1:1/ml?token=t0ken", "connection refused"},
+	} {
+		t.Setenv("TEST_HOOK", c.hook)
+		err := send(t.Context(), &outbox.Notice{Key: "r/bad/1", News: NewsBad, Text: "1", At: time.Now()})
+		if text := fmt.Sprint(err); err == nil || !strings.Contains(text, c.want) || strings.Contains(text, "t0ken") || strings.Contains(text, "s3cret") {
+			t.Errorf("%v, want %q", err, c.want)
+		}
 	}
 }
 
@@ -269,35 +232,12 @@ func TestAnApplyWhoseEndNobodySawIsTold(t *testing.T) {
 	h.want(w, "applied")
 	w.end()
 	// As a daemon leaves it that was killed between the last step and its own note.
-	if err := w.d.repos[0].box.change(func(b *boxed) { b.Begun = &begun{Commit: first, Counts: "1 to run"} }); err != nil {
+	if err := w.d.repos[0].box.Change(func(b *outbox.Kept) { b.Begun = &outbox.Begun{Commit: first, Counts: "1 to run"} }); err != nil {
 		t.Fatal(err)
 	}
 	w = start(t, dir, file)
 	h.want(w, "applied", "applied")
 	if m := h.last(); m.Key != "r/applied/2" || !strings.Contains(m.Message, "1 to run") {
 		t.Errorf("told: %+v", m)
-	}
-}
-
-func TestNewsThatNobodyTakesAreBounded(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "r")
-	o, err := openOutbox(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = o.change(func(b *boxed) {
-		for i := range maxOwed + 10 {
-			b.Owed = append(b.Owed, &notice{Key: fmt.Sprint(i), Owed: []string{"x"}})
-		}
-	})
-	if got := o.owed(); err != nil || len(got) != maxOwed || got[0].Key != "10" {
-		t.Errorf("%d owed, %v", len(got), err)
-	}
-	// What cannot be kept is not as if it were.
-	if err := errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	if err := o.settled("10", "x"); err == nil || len(o.owed()) != maxOwed {
-		t.Errorf("%d owed, %v", len(o.owed()), err)
 	}
 }

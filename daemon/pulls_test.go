@@ -12,6 +12,7 @@ import (
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/internal/forge"
 	"github.com/continuo-ml/continuo/planner"
 	"github.com/continuo-ml/continuo/resource"
@@ -184,7 +185,7 @@ func TestAPullRequestShowsItsPlan(t *testing.T) {
 	if text := f.bot(1); strings.Count(text, "=====") != 1 || !strings.Contains(text, "No plan") || !strings.Contains(text, "p.ml.hcl") {
 		t.Errorf("the comment:\n%s", text)
 	}
-	if s := w.d.repos[0].look(); s.Applied.Commit != first || s.Phase != Synced {
+	if s := w.d.repos[0].look(); s.Applied.Commit != first || s.Phase != status.Synced {
 		t.Errorf("the branch was touched: %+v", s)
 	}
 }
@@ -246,7 +247,7 @@ func TestAnApprovalIsForThatContentOnly(t *testing.T) {
 	tm.push("merged with more", map[string]string{"p.ml.hcl": project, "readme": "nobody saw this"})
 	f.set()
 	w.d.repos[0].nudge()
-	s := w.until("it waits", func(s Status) bool { return s.Phase == Held })
+	s := w.until("it waits", func(s status.Repository) bool { return s.Phase == status.Held })
 	if s.Applied.Commit != first {
 		t.Errorf("applied %s", s.Applied.Commit)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/continuo-ml/continuo/daemon/internal/reply"
 	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/internal/daemonclient"
 	"github.com/continuo-ml/continuo/internal/workspace"
@@ -37,10 +38,10 @@ func (d *Daemon) showBlocks(r *repo, w http.ResponseWriter, req *http.Request) {
 	}
 	blocks, err := r.blocksNow(req.Context())
 	if err != nil {
-		d.broken(w, r, err)
+		reply.Unreadable(w, r.log, err)
 		return
 	}
-	answer(w, blocks)
+	reply.JSON(w, blocks)
 }
 
 // lookedAt answers that nothing is known yet, before the files were loaded once.
@@ -122,7 +123,7 @@ func (d *Daemon) showState(r *repo, w http.ResponseWriter, req *http.Request) {
 	}
 	raw, err := r.stateNow(req.Context())
 	if err != nil {
-		d.broken(w, r, err)
+		reply.Unreadable(w, r.log, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -161,7 +162,7 @@ func (d *Daemon) mayFollow(w http.ResponseWriter) (leave func(), ok bool) {
 
 // showLog gives a log's last lines, and with follow what comes, until the log or the reader is done.
 func (d *Daemon) showLog(r *repo, w http.ResponseWriter, req *http.Request) {
-	a, ok := address(w, req)
+	a, ok := reply.Address(w, req)
 	if !ok || !r.lookedAt(w) {
 		return
 	}
@@ -178,12 +179,8 @@ func (d *Daemon) showLog(r *repo, w http.ResponseWriter, req *http.Request) {
 		}
 		defer leave()
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	out := &tail{w: w, rc: http.NewResponseController(w)}
-	if err := out.rc.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) { // the request is read; its end is the reader's leaving
-		d.opts.Log.Warn("logs", "error", err)
-	}
-	if err := r.logs(req.Context(), a, q.Get("run"), follow, lines, out); err != nil && out.n == 0 {
+	out := reply.NewStream(w, "text/plain; charset=utf-8")
+	if err := r.logs(req.Context(), a, q.Get("run"), follow, lines, out); err != nil && out.Sent() == 0 {
 		http.Error(w, err.Error(), http.StatusNotFound)
 	}
 }
@@ -199,24 +196,4 @@ func (r *repo) logs(ctx context.Context, a resource.Address, run string, follow 
 		return err
 	}
 	return w.Engine.Logs(ctx, snap, a, run, follow, lines, to)
-}
-
-// tail hands on what is written at once, and gives up on a reader who takes nothing.
-type tail struct {
-	w  http.ResponseWriter
-	rc *http.ResponseController
-	n  int64
-}
-
-// Write implements io.Writer.
-func (t *tail) Write(p []byte) (int, error) {
-	if err := t.rc.SetWriteDeadline(time.Now().Add(beat)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return 0, err
-	}
-	n, err := t.w.Write(p)
-	t.n += int64(n)
-	if err == nil {
-		err = t.rc.Flush()
-	}
-	return n, err
 }

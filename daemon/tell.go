@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/internal/forge"
 )
 
@@ -120,7 +121,7 @@ func (r *repo) forgeSays(err error) {
 	if errors.As(err, &limited) && limited.Until.After(r.quiet) {
 		r.quiet = limited.Until
 	}
-	r.status.ForgeError = errText(err)
+	r.status.ForgeError = status.ErrorText(err, 5)
 }
 
 // peace waits until the forge takes requests again, if it said that it takes none. Webhooks do not cut it short.

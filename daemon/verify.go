@@ -8,12 +8,12 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/continuo-ml/continuo/daemon/internal/mirror"
 	"github.com/continuo-ml/continuo/daemon/internal/signed"
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/internal/forge"
 )
 
@@ -93,32 +93,6 @@ func (v *Verify) roots() (*signed.Keys, error) {
 	return all, nil
 }
 
-// Refusal is why the branch's newest commit is not worked with.
-type Refusal struct {
-	Head string `json:"head"` // the newest commit
-	// Commit is the one that is not signed as it must be: the head, or one that came with it.
-	Commit  string    `json:"commit"`
-	Subject string    `json:"subject,omitempty"`
-	Author  string    `json:"author,omitempty"` // as the commit says, which proves nothing
-	Key     string    `json:"key,omitempty"`    // that it is signed with, or claims to be
-	Why     string    `json:"why"`
-	Since   time.Time `json:"since,omitzero"`
-}
-
-// Error implements error.
-func (x *Refusal) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "commit %s is not taken", short(x.Commit))
-	if x.Author != "" || x.Subject != "" {
-		fmt.Fprintf(&b, " (%q by %s)", x.Subject, x.Author)
-	}
-	b.WriteString(": " + x.Why)
-	if x.Key != "" {
-		b.WriteString(": " + x.Key)
-	}
-	return b.String()
-}
-
 // target is the commit to work at: the head, when nobody asks for signatures or
 // all are good, else the commit that was trusted last. It errors when there is none.
 func (r *repo) target(ctx context.Context, head string) (string, error) {
@@ -133,10 +107,10 @@ func (r *repo) target(ctx context.Context, head string) (string, error) {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case err == nil:
-		r.say(func(s *Status) { s.Refused = nil })
+		r.say(func(s *status.Repository) { s.Refused = nil })
 		if trusted != head {
 			r.log.Info("signatures are good", "commit", head)
-			err = r.keep(func(k *kept) { k.Trusted = Revision{head, r.opts.Now()} })
+			err = r.keep(func(k *kept) { k.Trusted = status.Revision{Commit: head, At: r.opts.Now()} })
 		}
 		return head, err
 	}
@@ -157,18 +131,18 @@ func (r *repo) trusted() (string, error) {
 	if err != nil || !has {
 		return k.Trusted.Commit, errors.Join(err, fmt.Errorf("verify.trust = %q is no commit that the branch has", root))
 	}
-	return root, r.keep(func(k *kept) { k.Root, k.Trusted = root, Revision{root, r.opts.Now()} })
+	return root, r.keep(func(k *kept) { k.Root, k.Trusted = root, status.Revision{Commit: root, At: r.opts.Now()} })
 }
 
 // refused notes, once for each head and reason, that a head is not worked with.
-func (r *repo) refused(ctx context.Context, head string, err error) *Refusal {
-	var no *Refusal
+func (r *repo) refused(ctx context.Context, head string, err error) *status.Refusal {
+	var no *status.Refusal
 	if !errors.As(err, &no) {
-		no = &Refusal{Commit: head, Why: firstLines(err.Error(), 5)}
+		no = &status.Refusal{Commit: head, Why: status.ErrorText(err, 5)}
 	}
 	no.Head, no.Since = head, r.opts.Now()
 	again := false
-	r.say(func(s *Status) {
+	r.say(func(s *status.Repository) {
 		if old := s.Refused; old != nil && old.Head == head && old.Why == no.Why {
 			again, no.Since = true, old.Since
 		}
@@ -176,7 +150,7 @@ func (r *repo) refused(ctx context.Context, head string, err error) *Refusal {
 	})
 	if !again {
 		r.log.Warn("commit refused", "head", head, "commit", no.Commit, "author", no.Author, "key", no.Key, "why", no.Why)
-		r.commitStatus(ctx, head, forge.Failure, "not applied: commit "+short(no.Commit)+" is not signed by a signer that the daemon knows")
+		r.commitStatus(ctx, head, forge.Failure, "not applied: commit "+status.Short(no.Commit)+" is not signed by a signer that the daemon knows")
 	}
 	return no
 }
@@ -251,7 +225,7 @@ func (r *repo) refusal(commit, key, why string) error {
 	if err != nil {
 		return err
 	}
-	return &Refusal{Commit: commit, Subject: clip(look.Subject), Author: clip(look.Author), Key: clip(key), Why: why}
+	return &status.Refusal{Commit: commit, Subject: clip(look.Subject), Author: clip(look.Author), Key: clip(key), Why: why}
 }
 
 // clip shortens what somebody else wrote.
@@ -275,7 +249,7 @@ func (r *repo) signers(commit string) (*signed.Keys, error) {
 		return all, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("signers of commit %s: %w", short(commit), err)
+		return nil, fmt.Errorf("signers of commit %s: %w", status.Short(commit), err)
 	}
 	for _, file := range sorted(files) {
 		var k *signed.Keys
@@ -289,7 +263,7 @@ func (r *repo) signers(commit string) (*signed.Keys, error) {
 			continue // what explains them
 		}
 		if err != nil {
-			return nil, fmt.Errorf("signers of commit %s: %s: %w", short(commit), file, err)
+			return nil, fmt.Errorf("signers of commit %s: %s: %w", status.Short(commit), file, err)
 		}
 		all = signed.Join(all, k)
 	}
@@ -303,9 +277,9 @@ func (r *repo) unsigned(ctx context.Context, head string) string {
 		return ""
 	}
 	trusted := r.recall().Trusted.Commit
-	var no *Refusal
+	var no *status.Refusal
 	if trusted == "" || !errors.As(r.judge(ctx, head, trusted), &no) {
 		return ""
 	}
-	return fmt.Sprintf("The daemon applies only what known signers signed, and commit `%s` is not: it would be refused.", short(no.Commit))
+	return fmt.Sprintf("The daemon applies only what known signers signed, and commit `%s` is not: it would be refused.", status.Short(no.Commit))
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/internal/forge"
 )
 
@@ -27,8 +28,8 @@ func TestOnlyWhatKnownSignersSignedIsApplied(t *testing.T) {
 	// Nobody signed: nothing of it is applied, and what is applied stays watched.
 	unsigned := s.commit("", map[string]string{"data.csv": data + "7,8\n"})
 	w.d.repos[0].nudge()
-	got = w.until("the unsigned commit is refused", func(s Status) bool { return s.Refused != nil && s.Last.After(s.Refused.Since) })
-	if got.Applied.Commit != first || got.Observed.Commit != unsigned || got.Phase != Synced || len(got.Blocks) != 3 || got.Failures != 0 {
+	got = w.until("the unsigned commit is refused", func(s status.Repository) bool { return s.Refused != nil && s.Last.After(s.Refused.Since) })
+	if got.Applied.Commit != first || got.Observed.Commit != unsigned || got.Phase != status.Synced || len(got.Blocks) != 3 || got.Failures != 0 {
 		t.Errorf("after an unsigned commit: %+v", got)
 	}
 	if r := got.Refused; r.Commit != unsigned || r.Author != "Somebody" || r.Why != "it is not signed" {
@@ -47,7 +48,7 @@ func TestOnlyWhatKnownSignersSignedIsApplied(t *testing.T) {
 	// A signature on top does not help what lies below.
 	above := s.commit("pgp:ada", nil)
 	w.d.repos[0].nudge()
-	got = w.until("the commit above is refused", func(s Status) bool { return s.Refused != nil && s.Refused.Head == above })
+	got = w.until("the commit above is refused", func(s status.Repository) bool { return s.Refused != nil && s.Refused.Head == above })
 	if got.Refused.Commit != unsigned {
 		t.Errorf("refused: %+v", got.Refused)
 	}
@@ -57,7 +58,7 @@ func TestOnlyWhatKnownSignersSignedIsApplied(t *testing.T) {
 	// A new daemon refuses it, too; taken back and signed, it is applied.
 	w.end()
 	w = start(t, dir, file)
-	got = w.until("a new daemon refuses it", func(s Status) bool { return s.Refused != nil && s.Phase == Synced })
+	got = w.until("a new daemon refuses it", func(s status.Repository) bool { return s.Refused != nil && s.Phase == status.Synced })
 	if got.Applied.Commit != first {
 		t.Errorf("applied %+v", got.Applied)
 	}
@@ -119,7 +120,7 @@ func (j *judged) look() (string, string) {
 	}
 	at, err := j.r.target(context.Background(), head)
 	if no := j.r.look().Refused; no != nil {
-		return at, short(no.Commit) + " " + no.Why + " " + no.Key
+		return at, status.Short(no.Commit) + " " + no.Why + " " + no.Key
 	}
 	if err != nil {
 		j.t.Fatal(err)
@@ -130,15 +131,15 @@ func (j *judged) look() (string, string) {
 func (j *judged) takes(commit string) {
 	j.t.Helper()
 	if at, why := j.look(); at != commit || why != "" {
-		j.t.Errorf("works at %s, refused: %q; want %s", short(at), why, short(commit))
+		j.t.Errorf("works at %s, refused: %q; want %s", status.Short(at), why, status.Short(commit))
 	}
 }
 
 // refuses wants the work to stay at a commit, and the refusal to name another.
 func (j *judged) refuses(stay, commit, says string) {
 	j.t.Helper()
-	if at, why := j.look(); at != stay || !strings.HasPrefix(why, short(commit)) || !strings.Contains(why, says) {
-		j.t.Errorf("works at %s, refused: %q; want %s, and %s: %s", short(at), why, short(stay), short(commit), says)
+	if at, why := j.look(); at != stay || !strings.HasPrefix(why, status.Short(commit)) || !strings.Contains(why, says) {
+		j.t.Errorf("works at %s, refused: %q; want %s, and %s: %s", status.Short(at), why, status.Short(stay), status.Short(commit), says)
 	}
 }
 
@@ -313,14 +314,14 @@ func TestAnApprovalDoesNotStandInForASignature(t *testing.T) {
 	w.until("the first commit is applied", syncedAt(first))
 	second := s.commit("", map[string]string{"p.ml.hcl": project})
 	w.d.repos[0].nudge()
-	got := w.until("the plan waits", func(s Status) bool { return s.Phase == Held })
+	got := w.until("the plan waits", func(s status.Repository) bool { return s.Phase == status.Held })
 	// It is approved, but before it runs, signatures are asked for.
 	w.end()
 	if _, err := w.d.repos[0].approve(context.Background(), got.Held.ID, "Ada"); err != nil {
 		t.Fatal(err)
 	}
 	w = start(t, dir, s.file(s.block(dir, "", ada, "trust = \""+first+"\"\n")))
-	got = w.until("the commit is refused", func(s Status) bool { return s.Refused != nil && s.Phase == Synced })
+	got = w.until("the commit is refused", func(s status.Repository) bool { return s.Refused != nil && s.Phase == status.Synced })
 	if got.Refused.Commit != second || got.Applied.Commit != first || got.Held != nil {
 		t.Errorf("after the approval: %+v", got)
 	}
@@ -334,15 +335,15 @@ func TestARefusedCommitDoesNotEndWhatRuns(t *testing.T) {
 	})
 	dir := t.TempDir()
 	w := startWith(t, dir, s.file(s.block(dir, "", ada, "")+withForge), func(*ForgeConfig) (Forge, error) { return f, nil })
-	w.until("the training runs", func(s Status) bool { return s.Phase == Applying })
+	w.until("the training runs", func(s status.Repository) bool { return s.Phase == status.Applying })
 	unsigned := s.commit("", map[string]string{"data.csv": data + "7,8\n"})
 	s.run("git", "update-ref", "refs/pull/1/head", unsigned)
 	w.d.repos[0].nudge()
-	w.until("the unsigned commit is refused", func(s Status) bool { return s.Refused != nil })
+	w.until("the unsigned commit is refused", func(s status.Repository) bool { return s.Refused != nil })
 	if err := os.WriteFile(gate, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w.until("the signed commit is applied and its cycle counted", func(s Status) bool { return syncedAt(first)(s) && !s.Last.IsZero() })
+	w.until("the signed commit is applied and its cycle counted", func(s status.Repository) bool { return syncedAt(first)(s) && !s.Last.IsZero() })
 	if _, body := w.get("/metrics"); strings.Contains(body, `result="superseded"`) || !strings.Contains(body, `result="done"`) {
 		t.Errorf("the unsigned commit took over: %s", body)
 	}
@@ -354,7 +355,7 @@ func TestARefusedCommitDoesNotEndWhatRuns(t *testing.T) {
 	f.set(forge.Pull{Number: 1, Head: unsigned, Base: "master", Ref: "refs/pull/1/head", Open: true, Author: "eve"})
 	w.d.repos[0].nudgePulls()
 	w.eventually("the pull request has its plan", func() bool { return f.bot(1) != "" })
-	if text := f.bot(1); !strings.Contains(text, "commit `"+short(unsigned)+"` is not") || !strings.Contains(text, "dataset.d") {
+	if text := f.bot(1); !strings.Contains(text, "commit `"+status.Short(unsigned)+"` is not") || !strings.Contains(text, "dataset.d") {
 		t.Errorf("the comment: %s", text)
 	}
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Fetches what the daemon's pages use of npm packages, at the versions of
-# daemon/web/vendor/assets.json, and errors when a file is not what it was.
+# daemon/internal/site/web/vendor/assets.json, and errors when a file is not what it was.
 set -euo pipefail
-cd "$(dirname "$0")/../daemon/web/vendor"
+cd "$(dirname "$0")/../daemon/internal/site/web/vendor"
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 node -e '
@@ -16,4 +16,4 @@ node -e '
   chmod 644 "$file"
   echo "$sha  $file" | sha256sum --check --quiet
 done
-echo "daemon/web/vendor is as assets.json says."
+echo "daemon/internal/site/web/vendor is as assets.json says."

@@ -1,12 +1,10 @@
-package daemon
+package site
 
 import (
-	"path/filepath"
 	"slices"
 	"sync"
 
 	"github.com/continuo-ml/continuo/internal/runner"
-	"github.com/continuo-ml/continuo/internal/workspace"
 )
 
 // curve is the progress of a run, thinned evenly when it is long. It is read on
@@ -21,36 +19,35 @@ type curve struct {
 }
 
 // Limits of curves.
-const maxCurves = 16 // that a repository keeps in memory
-
-// runFolder is where a run has its files on this machine, if it has any here.
-func (r *repo) runFolder(id string) string {
-	return filepath.Join(r.work, workspace.DotML, "runs", id)
-}
+const maxCurves = 16 // of a project that are kept in memory
 
 // curveOf reads a run's progress up to now. The id is that of a recorded run.
-func (r *repo) curveOf(id string) (*curve, error) {
-	r.mu.Lock()
-	c := r.curves[id]
-	if c == nil {
-		reader, err := runner.NewProgressReader(r.runFolder(id))
-		if err != nil {
-			r.mu.Unlock()
-			return nil, err
-		}
-		c = &curve{reader: reader, stride: 1}
-		if r.curves == nil {
-			r.curves = map[string]*curve{}
-		}
-		if len(r.curves) >= maxCurves {
-			delete(r.curves, slices.Min(sortedKeys(r.curves))) // ids sort by time: the oldest
-		}
-		r.curves[id] = c
+func (p *project) curveOf(id string) (*curve, error) {
+	c, err := p.curve(id)
+	if err != nil {
+		return nil, err
 	}
-	r.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c, c.reader.Next(c.take)
+}
+
+func (p *project) curve(id string) (*curve, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c := p.curves[id]; c != nil {
+		return c, nil
+	}
+	reader, err := runner.NewProgressReader(p.RunFolder(id))
+	if err != nil {
+		return nil, err
+	}
+	if len(p.curves) >= maxCurves {
+		delete(p.curves, slices.Min(sortedKeys(p.curves))) // ids sort by time: the oldest
+	}
+	c := &curve{reader: reader, stride: 1}
+	p.curves[id] = c
+	return c, nil
 }
 
 func (c *curve) take(p runner.Progress) {

@@ -1,18 +1,15 @@
-package daemon
+package site
 
 import (
 	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/continuo-ml/continuo/internal/drift"
-	"github.com/continuo-ml/continuo/internal/windows"
-	"github.com/continuo-ml/continuo/internal/workspace"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -212,11 +209,11 @@ func boundsOf(rec *state.Record) (b bounds) {
 }
 
 // windowCharts are what a monitor saw, window by window, against its bounds.
-func (r *repo) windowCharts(snap *state.Snapshot, a resource.Address) (charts, error) {
+func (p *project) windowCharts(snap *state.Snapshot, a resource.Address) (charts, error) {
 	out := charts{Charts: []*chart{}}
 	b := boundsOf(snap.Records[a])
 	for _, s := range snap.Signals[a] {
-		list, err := r.windowsOf(a, s.Name)
+		list, err := p.Windows(a, s.Name)
 		if err != nil {
 			return out, err
 		}
@@ -228,11 +225,6 @@ func (r *repo) windowCharts(snap *state.Snapshot, a resource.Address) (charts, e
 		out.Note += more.Note
 	}
 	return out, nil
-}
-
-// windowsOf are the kept windows of a signal.
-func (r *repo) windowsOf(monitor resource.Address, signal string) ([]state.Window, error) {
-	return windows.Read(filepath.Join(r.work, workspace.DotML, workspace.WindowsFolder), monitor, signal)
 }
 
 // windowAlbum draws one signal.

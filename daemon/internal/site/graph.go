@@ -1,4 +1,4 @@
-package daemon
+package site
 
 import (
 	"cmp"
@@ -10,8 +10,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/daemon/internal/picture"
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/internal/dag"
 	"github.com/continuo-ml/continuo/report"
@@ -26,21 +26,12 @@ const (
 	maxCycles = 50
 )
 
-// declared is a block as the graph needs it.
-type declared struct {
-	addr     resource.Address
-	provider string
-	deps     []resource.Address
-	feedback []resource.SignalRef
-}
-
-// blocksOf are the blocks of the files, in their order.
-func blocksOf(conf *config.Project) []declared {
-	out := make([]declared, len(conf.Blocks))
-	for i, b := range conf.Blocks {
-		out[i] = declared{b.Addr, b.Provider, b.Deps, b.Feedback}
-	}
-	return out
+// Block is a block of the files as the graph needs it.
+type Block struct {
+	Addr     resource.Address
+	Provider string
+	Deps     []resource.Address
+	Feedback []resource.SignalRef
 }
 
 // condition is how a block stands, as a word, a sign and a colour.
@@ -82,13 +73,13 @@ func conditionOf(row *engine.StatusRow, runs bool) condition {
 // world is what pages show of a repository: its blocks, and how they stand.
 type world struct {
 	repo   string
-	blocks []declared
+	blocks []Block
 	snap   *state.Snapshot
 	rows   map[string]*engine.StatusRow
 	runs   map[resource.Address]*state.Intent // what runs now
 }
 
-func newWorld(s *Status, blocks []declared, snap *state.Snapshot) *world {
+func newWorld(s *status.Repository, blocks []Block, snap *state.Snapshot) *world {
 	w := &world{repo: s.Name, snap: snap, rows: map[string]*engine.StatusRow{}, runs: map[resource.Address]*state.Intent{}}
 	for i := range s.Blocks {
 		w.rows[s.Blocks[i].Address] = &s.Blocks[i]
@@ -100,12 +91,12 @@ func newWorld(s *Status, blocks []declared, snap *state.Snapshot) *world {
 	// loaded, or when they have errors, the records know enough.
 	known := map[resource.Address]bool{}
 	for _, b := range blocks {
-		known[b.addr] = true
+		known[b.Addr] = true
 	}
 	w.blocks = slices.Clone(blocks)
 	for _, a := range sortedAddresses(snap.Records) {
 		if rec := snap.Records[a]; !known[a] {
-			w.blocks = append(w.blocks, declared{addr: a, provider: rec.Provider, deps: rec.Deps})
+			w.blocks = append(w.blocks, Block{Addr: a, Provider: rec.Provider, Deps: rec.Deps})
 		}
 	}
 	return w
@@ -229,7 +220,7 @@ func (w *world) draw() (*drawing, error) {
 func (w *world) groups(by func(resource.Address) string) int {
 	seen := map[string]bool{}
 	for _, b := range w.blocks {
-		seen[by(b.addr)] = true
+		seen[by(b.Addr)] = true
 	}
 	return len(seen)
 }
@@ -241,24 +232,24 @@ const feedbackMark = "\x00"
 func (w *world) collect(group func(resource.Address) string) (boxes []box, lines []picture.Line, labels []string) {
 	at := map[string]int{}
 	for _, b := range w.blocks {
-		key := group(b.addr)
+		key := group(b.Addr)
 		i, ok := at[key]
 		if !ok {
 			i = len(boxes)
 			at[key] = i
-			boxes = append(boxes, box{name: key, full: key, kind: b.addr.Kind, href: "/r/" + w.repo + "?q=" + url.QueryEscape(key) + "#blocks"})
+			boxes = append(boxes, box{name: key, full: key, kind: b.Addr.Kind, href: "/r/" + w.repo + "?q=" + url.QueryEscape(key) + "#blocks"})
 		}
 		x := &boxes[i]
 		if x.n++; x.n == 1 {
-			x.name = nameOf(b.addr)
-			x.full, x.href = b.addr.String(), pageOf(w.repo, b.addr)
-			x.state, x.content = w.condition(b.addr), w.content(b.addr)
+			x.name = nameOf(b.Addr)
+			x.full, x.href = b.Addr.String(), pageOf(w.repo, b.Addr)
+			x.state, x.content = w.condition(b.Addr), w.content(b.Addr)
 			continue
 		}
 		x.full, x.href = key, "/r/"+w.repo+"?q="+url.QueryEscape(key)+"#blocks"
 		x.content = ""
 		x.name = strings.TrimPrefix(key, x.kind+".") + " ×" + report.Count(x.n)
-		if c := w.condition(b.addr); c.rank > x.state.rank {
+		if c := w.condition(b.Addr); c.rank > x.state.rank {
 			x.state = c
 		}
 	}
@@ -282,11 +273,11 @@ func (w *world) collect(group func(resource.Address) string) (boxes []box, lines
 		}
 	}
 	for _, b := range w.blocks {
-		for _, d := range b.deps {
-			add(d, b.addr, w.gives(d), false)
+		for _, d := range b.Deps {
+			add(d, b.Addr, w.gives(d), false)
 		}
-		for _, f := range b.feedback {
-			add(f.Address, b.addr, f.Signal, true)
+		for _, f := range b.Feedback {
+			add(f.Address, b.Addr, f.Signal, true)
 		}
 	}
 	return boxes, lines, labels

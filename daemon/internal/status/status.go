@@ -1,6 +1,10 @@
-package daemon
+// Package status is what a daemon says of a repository: to people, to its API and
+// to its pages.
+package status
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/continuo-ml/continuo/engine"
@@ -22,13 +26,16 @@ const (
 	Failing  Phase = "failing" // the last try ended with an error
 )
 
-// Status is what the daemon knows of one repository.
-type Status struct {
+// Applies is the mode in which plans run.
+const Applies = "apply"
+
+// Repository is what the daemon knows of one repository.
+type Repository struct {
 	Name   string `json:"name"`
 	URL    string `json:"url"`
 	Branch string `json:"branch"`
 	Path   string `json:"path"`
-	Mode   Mode   `json:"mode"`
+	Mode   string `json:"mode"` // observe, plan or Applies
 	// Observed is the branch's newest commit, Attempted the one tried last,
 	// Applied the one that the world follows.
 	Observed  Revision `json:"observed"`
@@ -51,7 +58,7 @@ type Status struct {
 	Failures int                `json:"failures,omitempty"` // in a row
 	Blocks   []engine.StatusRow `json:"blocks"`
 
-	plan *planner.Plan
+	Plan *planner.Plan `json:"-"` // that was made last; nil before the first
 }
 
 // HeldPlan is a plan that waits for an approval.
@@ -66,35 +73,59 @@ type HeldPlan struct {
 	Summary  planner.Summary `json:"summary"`
 }
 
-// look gives a copy of the status, complete.
-func (r *repo) look() Status {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.status
-	s.Name, s.URL, s.Branch, s.Path, s.Mode = r.conf.Name, r.mirror.Address(), r.conf.Branch, r.conf.Path, r.conf.Mode
-	s.Observed, s.Attempted, s.Applied, s.Failures = r.kept.Observed, r.kept.Attempted, r.kept.Applied, r.kept.Failures
-	if r.conf.Verify != nil {
-		trusted := r.kept.Trusted
-		s.Trusted = &trusted
+// Revision is a commit, and since when it is what its name says.
+type Revision struct {
+	Commit string    `json:"commit,omitempty"`
+	At     time.Time `json:"at,omitzero"`
+}
+
+// Refusal is why the branch's newest commit is not worked with.
+type Refusal struct {
+	Head string `json:"head"` // the newest commit
+	// Commit is the one that is not signed as it must be: the head, or one that came with it.
+	Commit  string    `json:"commit"`
+	Subject string    `json:"subject,omitempty"`
+	Author  string    `json:"author,omitempty"` // as the commit says, which proves nothing
+	Key     string    `json:"key,omitempty"`    // that it is signed with, or claims to be
+	Why     string    `json:"why"`
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// Error implements error.
+func (x *Refusal) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "commit %s is not taken", Short(x.Commit))
+	if x.Author != "" || x.Subject != "" {
+		fmt.Fprintf(&b, " (%q by %s)", x.Subject, x.Author)
 	}
-	if s.Phase == "" {
-		s.Phase = Starting
+	b.WriteString(": " + x.Why)
+	if x.Key != "" {
+		b.WriteString(": " + x.Key)
 	}
-	if s.Blocks == nil {
-		s.Blocks = []engine.StatusRow{}
+	return b.String()
+}
+
+// Short is a commit or a digest as people name it.
+func Short(s string) string {
+	if len(s) > 12 {
+		return s[:12]
 	}
 	return s
 }
 
-// say changes the status.
-func (r *repo) say(change func(*Status)) {
-	r.mu.Lock()
-	before := r.status.Phase
-	change(&r.status)
-	s := r.status
-	r.mu.Unlock()
-	if s.Phase != before {
-		r.log.Info("phase", "phase", s.Phase, "message", s.Message)
-		r.feed.publish(Note{Type: "phase", Repository: r.conf.Name, Message: string(s.Phase)})
+// FirstLines is text, cut after n lines.
+func FirstLines(text string, n int) string {
+	lines := strings.SplitAfterN(text, "\n", n+1)
+	if len(lines) > n {
+		return strings.Join(lines[:n], "") + "…"
 	}
+	return text
+}
+
+// ErrorText is what an error says in n lines, "" for none.
+func ErrorText(err error, n int) string {
+	if err == nil {
+		return ""
+	}
+	return FirstLines(err.Error(), n)
 }

@@ -1,20 +1,16 @@
-package daemon
+package site
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/continuo-ml/continuo/engine"
-	"github.com/continuo-ml/continuo/internal/runner"
+	"github.com/continuo-ml/continuo/daemon/internal/reply"
+	"github.com/continuo-ml/continuo/daemon/internal/status"
 	"github.com/continuo-ml/continuo/resource"
 	"github.com/continuo-ml/continuo/state"
 )
@@ -81,11 +77,11 @@ func findRun(snap *state.Snapshot, id string) (a resource.Address, open, ok bool
 }
 
 // runPage shows one run: its progress, its numbers and its log.
-func (d *Daemon) runPage(r *repo, w http.ResponseWriter, req *http.Request) {
+func (s *Site) runPage(p *project, w http.ResponseWriter, req *http.Request) {
 	id := req.PathValue("run")
-	snap, store, err := r.snapshot(req.Context())
+	snap, err := p.Snapshot(req.Context())
 	if err != nil {
-		d.broken(w, r, err)
+		reply.Unreadable(w, p.log, err)
 		return
 	}
 	a, open, ok := findRun(snap, id)
@@ -106,7 +102,7 @@ func (d *Daemon) runPage(r *repo, w http.ResponseWriter, req *http.Request) {
 		Dropped   int
 		LogError  string
 		HasCharts bool
-	}{Repo: r.conf.Name, frame: d.frame("Run of "+a.String(), repoCrumb(r), blockCrumb(r, a), crumb{"Run " + shortRun(id), ""}), Address: a, ID: id, Open: open}
+	}{Repo: p.name, frame: s.frame("Run of "+a.String(), p.crumb(), p.blockCrumb(a), crumb{"Run " + shortRun(id), ""}), Address: a, ID: id, Open: open}
 	if open {
 		for _, in := range snap.Intents {
 			if in.OpID == id {
@@ -114,89 +110,50 @@ func (d *Daemon) runPage(r *repo, w http.ResponseWriter, req *http.Request) {
 				v.Took = time.Since(in.Started)
 			}
 		}
-	} else if v.Run, err = wholeRun(req.Context(), store, a, id); err != nil || v.Run == nil {
-		d.broken(w, r, fmt.Errorf("run %s of %s: %w", id, a, errors.Join(err, errors.New("it is not there any more"))))
+	} else if v.Run, err = p.wholeRun(req.Context(), a, id); err != nil || v.Run == nil {
+		reply.Unreadable(w, p.log, fmt.Errorf("run %s of %s: %w", id, a, errors.Join(err, errors.New("it is not there any more"))))
 		return
 	} else {
 		v.Took = v.Run.Finished.Sub(v.Run.Started)
 	}
-	if c, err := r.curveOf(id); err == nil {
+	if c, err := p.curveOf(id); err == nil {
 		v.Progress = c.now()
 		v.HasCharts = v.Progress != nil && len(v.Progress.Values) > 0 || open
 	}
-	v.Lines, v.Dropped, v.LogError = r.tail(req.Context(), a, id, open)
-	d.page(w, "run.html", v)
+	v.Lines, v.Dropped, v.LogError = p.tail(req.Context(), a, id, open)
+	s.page(w, "run.html", v)
 }
 
-func wholeRun(ctx context.Context, store interface {
-	Runs(context.Context, resource.Address) ([]*state.Run, error)
-}, a resource.Address, id string) (*state.Run, error) {
-	runs, err := store.Runs(ctx, a)
+func (p *project) wholeRun(ctx context.Context, a resource.Address, id string) (*state.Run, error) {
+	runs, err := p.Runs(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	for _, run := range runs {
-		if run.ID == id {
-			return run, nil
-		}
+	if i := slices.IndexFunc(runs, func(r *state.Run) bool { return r.ID == id }); i >= 0 {
+		return runs[i], nil
 	}
 	return nil, nil
 }
 
 // tail is the end of a run's log. What cannot be had is said, and is no error of the page.
-func (r *repo) tail(ctx context.Context, a resource.Address, id string, open bool) (lines []string, dropped int, problem string) {
+func (p *project) tail(ctx context.Context, a resource.Address, id string, open bool) (lines []string, dropped int, problem string) {
 	ctx, cancel := context.WithTimeout(ctx, findPatience)
 	defer cancel()
 	var buf logBuffer
-	err := r.runLog(ctx, a, id, open, false, &buf)
+	err := p.WriteLog(ctx, a, id, open, false, &buf)
 	lines, dropped = buf.take(true)
 	if err != nil && len(lines) == 0 {
-		return nil, 0, firstLines(err.Error(), 3)
+		return nil, 0, status.ErrorText(err, 3)
 	}
 	return lines, dropped, ""
 }
 
-// runLog writes a run's log; with follow, as it grows. A run of this machine is
-// read where it lies, which needs no file of the project to be right.
-func (r *repo) runLog(ctx context.Context, a resource.Address, id string, open, follow bool, to io.Writer) error {
-	w, err := r.reopen(ctx)
-	if err != nil {
-		// The files say what is sensitive. Without them a log is shown if nothing of the block is.
-		if snap, _, serr := r.snapshot(ctx); serr != nil || engine.Secretive(snap, a) {
-			return errors.Join(err, serr)
-		}
-		return errors.Join(err, r.localLog(id, to))
-	}
-	defer w.Close() //nolint:errcheck // it only read
-	snap, err := w.Store.Snapshot(ctx)
-	if err != nil {
-		return err
-	}
-	if open {
-		id = "" // the engine finds what runs now, and who runs it
-	}
-	return w.Engine.Logs(ctx, snap, a, id, follow && open, logLines, to)
-}
-
-func (r *repo) localLog(id string, to io.Writer) error {
-	dir := r.runFolder(id)
-	if _, err := os.Stat(dir); err != nil {
-		return nil //nolint:nilerr // it is not here: the other error says why it is not shown
-	}
-	lines, err := runner.Tail(dir, logLines)
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(to, strings.Join(append(lines, ""), "\n"))
-	return err
-}
-
 // followRun streams a run: lines of its log, its progress, and its end.
-func (d *Daemon) followRun(r *repo, w http.ResponseWriter, req *http.Request) {
+func (s *Site) followRun(p *project, w http.ResponseWriter, req *http.Request) {
 	id := req.PathValue("run")
-	snap, _, err := r.snapshot(req.Context())
+	snap, err := p.Snapshot(req.Context())
 	if err != nil {
-		d.broken(w, r, err)
+		reply.Unreadable(w, p.log, err)
 		return
 	}
 	a, open, ok := findRun(snap, id)
@@ -204,7 +161,7 @@ func (d *Daemon) followRun(r *repo, w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "there is no such run", http.StatusNotFound)
 		return
 	}
-	leave, ok := d.mayFollow(w)
+	leave, ok := s.MayFollow(w)
 	if !ok {
 		return
 	}
@@ -212,29 +169,29 @@ func (d *Daemon) followRun(r *repo, w http.ResponseWriter, req *http.Request) {
 	ctx, cancel := context.WithCancel(req.Context())
 	var buf logBuffer
 	done := make(chan error, 1)
-	go func() { done <- r.runLog(ctx, a, id, open, true, &buf) }()
-	ended := r.relay(req.Context(), d.stream(w), id, &buf, done)
+	go func() { done <- p.WriteLog(ctx, a, id, open, true, &buf) }()
+	ended := p.relay(req.Context(), reply.NewStream(w, reply.Events), id, &buf, done)
 	cancel()
 	if !ended { // the reader is gone: nobody is left to be told, and the log's own reader ends
 		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			r.log.Debug("a log that was followed", "run", id, "error", err)
+			p.log.Debug("a log that was followed", "run", id, "error", err)
 		}
 	}
 }
 
 // relay sends what comes until the log has ended, which it reports, or the reader is gone.
-func (r *repo) relay(ctx context.Context, out *stream, id string, buf *logBuffer, done <-chan error) bool {
-	flush, alive := time.NewTicker(flushEvery), time.NewTicker(beat)
+func (p *project) relay(ctx context.Context, out *reply.Stream, id string, buf *logBuffer, done <-chan error) bool {
+	flush, alive := time.NewTicker(flushEvery), time.NewTicker(reply.Beat)
 	defer flush.Stop()
 	defer alive.Stop()
 	seen := 0
 	tell := func(all bool) bool {
 		if lines, dropped := buf.take(all); len(lines) > 0 || dropped > 0 {
-			if !out.event("log", map[string]any{"lines": lines, "dropped": dropped}) {
+			if !out.Event("log", map[string]any{"lines": lines, "dropped": dropped}) {
 				return false
 			}
 		}
-		c, err := r.curveOf(id)
+		c, err := p.curveOf(id)
 		if err != nil {
 			return true // it has no progress here
 		}
@@ -243,9 +200,9 @@ func (r *repo) relay(ctx context.Context, out *stream, id string, buf *logBuffer
 			return true
 		}
 		seen = p.Lines
-		return out.event("progress", p)
+		return out.Event("progress", p)
 	}
-	if !out.send(": hello\n\n") {
+	if !out.Say(": hello\n\n") {
 		return false
 	}
 	for {
@@ -254,7 +211,7 @@ func (r *repo) relay(ctx context.Context, out *stream, id string, buf *logBuffer
 			return false
 		case err := <-done:
 			if tell(true) {
-				out.event("end", map[string]string{"error": errText(err)})
+				out.Event("end", map[string]string{"error": status.ErrorText(err, 5)})
 			}
 			return true
 		case <-flush.C:
@@ -262,50 +219,18 @@ func (r *repo) relay(ctx context.Context, out *stream, id string, buf *logBuffer
 				return false
 			}
 		case <-alive.C:
-			if !out.send(": still here\n\n") {
+			if !out.Say(": still here\n\n") {
 				return false
 			}
 		}
 	}
 }
 
-// stream sends server-sent events.
-type stream struct {
-	w  io.Writer
-	rc *http.ResponseController
-}
-
-// stream begins an answer that has no end.
-func (d *Daemon) stream(w http.ResponseWriter) *stream {
-	w.Header().Set("Content-Type", "text/event-stream")
-	rc := http.NewResponseController(w)
-	if err := rc.SetReadDeadline(time.Time{}); err != nil { // the request is read; what ends it is the reader's leaving
-		d.opts.Log.Warn("events", "error", err)
-	}
-	return &stream{w, rc}
-}
-
-func (s *stream) send(text string) bool {
-	if err := s.rc.SetWriteDeadline(time.Now().Add(beat)); err != nil {
-		return false
-	}
-	_, err := io.WriteString(s.w, text)
-	return err == nil && s.rc.Flush() == nil
-}
-
-func (s *stream) event(kind string, v any) bool {
-	var b bytes.Buffer
-	if json.NewEncoder(&b).Encode(v) != nil {
-		return true // a number that JSON has not: this one is left out
-	}
-	return s.send("event: " + kind + "\ndata: " + b.String() + "\n")
-}
-
 // runsPage lists the newest runs.
-func (d *Daemon) runsPage(r *repo, w http.ResponseWriter, req *http.Request) {
-	snap, _, err := r.snapshot(req.Context())
+func (s *Site) runsPage(p *project, w http.ResponseWriter, req *http.Request) {
+	snap, err := p.Snapshot(req.Context())
 	if err != nil {
-		d.broken(w, r, err)
+		reply.Unreadable(w, p.log, err)
 		return
 	}
 	rows := runRows(snap, resource.Address{}, maxRuns)
@@ -313,12 +238,12 @@ func (d *Daemon) runsPage(r *repo, w http.ResponseWriter, req *http.Request) {
 	for _, keys := range snap.Runs {
 		total += len(keys)
 	}
-	d.page(w, "runs.html", struct {
+	s.page(w, "runs.html", struct {
 		frame
 		Repo  string
 		Runs  []runRow
 		Total int
-	}{d.frame("Runs", repoCrumb(r), crumb{"Runs", ""}), r.conf.Name, rows, total})
+	}{s.frame("Runs", p.crumb(), crumb{"Runs", ""}), p.name, rows, total})
 }
 
 // shortRun is the end of a run's id: what tells runs of one day apart.

@@ -1,4 +1,4 @@
-package daemon
+package site
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 
 // Limits of a log on a page.
 const (
-	logLines    = 500      // that are shown
+	LogLines    = 500      // that are shown
 	maxLogLine  = 2000     // characters of one
 	maxLogBytes = 64 << 10 // of a line, that are looked at
 )
@@ -76,9 +76,9 @@ func (l *logBuffer) end() {
 	}
 	l.part, l.over = l.part[:0], 0
 	l.lines = append(l.lines, line)
-	if len(l.lines) >= 2*logLines {
-		l.dropped += len(l.lines) - logLines
-		l.lines = append(l.lines[:0], l.lines[len(l.lines)-logLines:]...)
+	if len(l.lines) >= 2*LogLines {
+		l.dropped += len(l.lines) - LogLines
+		l.lines = append(l.lines[:0], l.lines[len(l.lines)-LogLines:]...)
 	}
 }
 
@@ -91,9 +91,9 @@ func (l *logBuffer) take(all bool) (lines []string, dropped int) {
 		l.end()
 	}
 	lines, dropped = l.lines, l.dropped
-	if len(lines) > logLines {
-		dropped += len(lines) - logLines
-		lines = lines[len(lines)-logLines:]
+	if len(lines) > LogLines {
+		dropped += len(lines) - LogLines
+		lines = lines[len(lines)-LogLines:]
 	}
 	l.lines, l.dropped = nil, 0
 	return lines, dropped

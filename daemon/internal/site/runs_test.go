@@ -1,11 +1,12 @@
-package daemon
+package site
 
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,9 +33,8 @@ func said(t *testing.T, lines *bufio.Scanner, kind string) string {
 }
 
 func TestARunIsFollowedWhileItRuns(t *testing.T) {
-	d, _ := seeded(t)
-	r := d.repos[0]
-	dir := r.runFolder("01RUN4")
+	l, srv := seeded(t)
+	dir := l.RunFolder("01RUN4")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -51,20 +51,28 @@ func TestARunIsFollowedWhileItRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var buf logBuffer
-	done, ended := make(chan error, 1), make(chan bool, 1)
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		ended <- r.relay(req.Context(), d.stream(w), "01RUN4", &buf, done)
-	}))
-	defer srv.Close()
+	out, done := make(chan string, 1), make(chan error)
+	l.log = func(follow bool, to io.Writer) error {
+		if !follow {
+			return errors.New("a run that goes on is followed")
+		}
+		for {
+			select {
+			case text := <-out:
+				fmt.Fprint(to, text)
+			case err := <-done:
+				return err
+			}
+		}
+	}
 	client := &http.Client{Timeout: 20 * time.Second}
-	resp, err := client.Get(srv.URL) //nolint:noctx // bounded by the client
+	resp, err := client.Get(srv.URL + "/api/v1/repositories/r/follow/01RUN4") //nolint:noctx // bounded by the client
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
-	fmt.Fprint(&buf, "\x1b[31mone\x1b[0m\ntwo <b>\nthr")
+	out <- "\x1b[31mone\x1b[0m\ntwo <b>\nthr"
 	if got := said(t, lines, "log"); got != `{"dropped":0,"lines":["one","two \u003cb\u003e"]}` {
 		t.Errorf("log: %s", got)
 	}
@@ -73,28 +81,27 @@ func TestARunIsFollowedWhileItRuns(t *testing.T) {
 	if err := json.Unmarshal([]byte(said(t, lines, "progress")), &p); err != nil || p.Step != 3 || p.Percent != 30 || p.Values["loss"] != 0.5 {
 		t.Errorf("progress: %+v, %v", p, err)
 	}
-	done <- nil
+	done <- errors.New("the disk is gone")
 	if got := said(t, lines, "log"); !strings.Contains(got, `"thr"`) {
 		t.Errorf("the end of the log: %s", got)
 	}
-	if got := said(t, lines, "end"); got != `{"error":""}` {
+	if got := said(t, lines, "end"); got != `{"error":"the disk is gone"}` {
 		t.Errorf("end: %s", got)
 	}
-	if !<-ended {
-		t.Error("the end was not seen")
+	if lines.Scan(); lines.Scan() {
+		t.Errorf("the stream goes on: %q", lines.Text())
+	}
+	srv.Close() // every answer is over
+	if l.places != 0 {
+		t.Errorf("%d places are taken", l.places)
 	}
 }
 
 func TestTooManyReadersOfLogsAreTurnedAway(t *testing.T) {
-	d, srv := seeded(t)
-	for range maxTails {
-		d.tails <- struct{}{}
-	}
-	if code, _ := readPage(t, srv, "/api/v1/repositories/r/follow/01RUN4", "the-read-token"); code != http.StatusServiceUnavailable {
+	l, srv := seeded(t)
+	l.full = true
+	if code, _ := readPage(t, srv, "/api/v1/repositories/r/follow/01RUN4"); code != http.StatusServiceUnavailable {
 		t.Errorf("%d", code)
-	}
-	if n := len(d.tails); n != maxTails {
-		t.Errorf("%d readers", n)
 	}
 }
 

@@ -1,4 +1,4 @@
-package daemon
+package site
 
 import (
 	"encoding/json"
@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/continuo-ml/continuo/daemon/internal/reply"
 	"github.com/continuo-ml/continuo/engine"
 	"github.com/continuo-ml/continuo/internal/drift"
 	"github.com/continuo-ml/continuo/resource"
@@ -70,25 +71,25 @@ const (
 	maxColumnRows  = 500
 )
 
-func (d *Daemon) blockPage(r *repo, w http.ResponseWriter, req *http.Request) {
-	a, snap, ok := d.recorded(r, w, req)
+func (s *Site) blockPage(p *project, w http.ResponseWriter, req *http.Request) {
+	a, snap, ok := p.recorded(w, req)
 	if !ok {
 		return
 	}
-	s := r.look()
-	world := newWorld(&s, r.declared(), snap)
+	st := p.Status()
+	world := newWorld(&st, p.Blocks(), snap)
 	v := &blockView{
-		frame: d.frame(a.String(), repoCrumb(r), crumb{a.String(), ""}), Repo: s.Name, Address: a,
+		frame: s.frame(a.String(), p.crumb(), crumb{a.String(), ""}), Repo: st.Name, Address: a,
 		State: world.condition(a), Row: world.rows[a.String()], Record: snap.Records[a], Running: world.runs[a],
 		Pin: snap.Pins[a], Held: snap.Quarantines[a], Runs: runRows(snap, a, maxBlockRuns),
 	}
 	known := v.Record != nil
 	for _, b := range world.blocks {
-		if b.addr == a {
-			known, v.Provider, v.Fed, v.Listens = true, b.provider, b.deps, b.feedback
+		if b.Addr == a {
+			known, v.Provider, v.Fed, v.Listens = true, b.Provider, b.Deps, b.Feedback
 		}
-		if slices.Contains(b.deps, a) {
-			v.Feeds = append(v.Feeds, b.addr)
+		if slices.Contains(b.Deps, a) {
+			v.Feeds = append(v.Feeds, b.Addr)
 		}
 	}
 	if !known {
@@ -99,7 +100,7 @@ func (d *Daemon) blockPage(r *repo, w http.ResponseWriter, req *http.Request) {
 	case "training":
 		v.model(snap)
 	case "monitor":
-		v.monitor(r, snap)
+		v.monitor(p, snap)
 	default:
 		for _, f := range v.Fed {
 			if f.Kind == "training" {
@@ -107,14 +108,7 @@ func (d *Daemon) blockPage(r *repo, w http.ResponseWriter, req *http.Request) {
 			}
 		}
 	}
-	d.page(w, "block.html", v)
-}
-
-// declared are the blocks as the files had them when they were loaded last.
-func (r *repo) declared() []declared {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.blocks
+	s.page(w, "block.html", v)
 }
 
 // model fills in the versions, newest first.
@@ -200,11 +194,11 @@ var signalTones = map[resource.SignalState]condition{
 }
 
 // monitor fills in the signals and what the latest window of each rests on.
-func (v *blockView) monitor(r *repo, snap *state.Snapshot) {
+func (v *blockView) monitor(p *project, snap *state.Snapshot) {
 	for _, s := range snap.Signals[v.Address] {
 		ev := readEvidence(s.Evidence)
 		if len(s.Evidence) == 0 { // a new version begins without; what was seen last is still worth a look
-			if kept, err := r.windowsOf(v.Address, s.Name); err == nil && len(kept) > 0 {
+			if kept, err := p.Windows(v.Address, s.Name); err == nil && len(kept) > 0 {
 				ev.Columns, ev.Predicted = readEvidence(kept[len(kept)-1].Evidence).Columns, nil
 			}
 		}
@@ -240,31 +234,31 @@ func (c columnRow) Value() string {
 	return fmt.Sprintf("%.3g", c.Statistic)
 }
 
-func (d *Daemon) showVersionCharts(r *repo, w http.ResponseWriter, req *http.Request) {
-	a, snap, ok := d.recorded(r, w, req)
+func (s *Site) showVersionCharts(p *project, w http.ResponseWriter, req *http.Request) {
+	a, snap, ok := p.recorded(w, req)
 	if !ok {
 		return
 	}
-	answer(w, versionCharts(snap, a))
+	reply.JSON(w, versionCharts(snap, a))
 }
 
-func (d *Daemon) showWindowCharts(r *repo, w http.ResponseWriter, req *http.Request) {
-	a, snap, ok := d.recorded(r, w, req)
+func (s *Site) showWindowCharts(p *project, w http.ResponseWriter, req *http.Request) {
+	a, snap, ok := p.recorded(w, req)
 	if !ok {
 		return
 	}
-	out, err := r.windowCharts(snap, a)
+	out, err := p.windowCharts(snap, a)
 	if err != nil {
-		d.broken(w, r, err)
+		reply.Unreadable(w, p.log, err)
 		return
 	}
-	answer(w, out)
+	reply.JSON(w, out)
 }
 
-func (d *Daemon) showRunCharts(r *repo, w http.ResponseWriter, req *http.Request) {
-	snap, _, err := r.snapshot(req.Context())
+func (s *Site) showRunCharts(p *project, w http.ResponseWriter, req *http.Request) {
+	snap, err := p.Snapshot(req.Context())
 	if err != nil {
-		d.broken(w, r, err)
+		reply.Unreadable(w, p.log, err)
 		return
 	}
 	id := req.PathValue("run")
@@ -272,12 +266,12 @@ func (d *Daemon) showRunCharts(r *repo, w http.ResponseWriter, req *http.Request
 		http.Error(w, "there is no such run", http.StatusNotFound)
 		return
 	}
-	c, err := r.curveOf(id)
+	c, err := p.curveOf(id)
 	if err != nil {
-		d.broken(w, r, err)
+		reply.Unreadable(w, p.log, err)
 		return
 	}
-	answer(w, c.charts())
+	reply.JSON(w, c.charts())
 }
 
 // graphDoc is the graph as JSON.
@@ -301,23 +295,23 @@ type graphEdge struct {
 	Feedback bool   `json:"feedback,omitempty"`
 }
 
-func (d *Daemon) showGraph(r *repo, w http.ResponseWriter, req *http.Request) {
-	snap, _, err := r.snapshot(req.Context())
+func (s *Site) showGraph(p *project, w http.ResponseWriter, req *http.Request) {
+	snap, err := p.Snapshot(req.Context())
 	if err != nil {
-		d.broken(w, r, err)
+		reply.Unreadable(w, p.log, err)
 		return
 	}
-	s := r.look()
-	world := newWorld(&s, r.declared(), snap)
+	st := p.Status()
+	world := newWorld(&st, p.Blocks(), snap)
 	out := graphDoc{Nodes: []graphNode{}, Edges: []graphEdge{}}
 	for _, b := range world.blocks {
-		out.Nodes = append(out.Nodes, graphNode{b.addr.String(), b.addr.Kind, world.condition(b.addr).Word, world.version(b.addr)})
-		for _, x := range b.deps {
-			out.Edges = append(out.Edges, graphEdge{From: x.String(), To: b.addr.String(), Version: world.version(x)})
+		out.Nodes = append(out.Nodes, graphNode{b.Addr.String(), b.Addr.Kind, world.condition(b.Addr).Word, world.version(b.Addr)})
+		for _, x := range b.Deps {
+			out.Edges = append(out.Edges, graphEdge{From: x.String(), To: b.Addr.String(), Version: world.version(x)})
 		}
-		for _, f := range b.feedback {
-			out.Edges = append(out.Edges, graphEdge{From: f.Address.String(), To: b.addr.String(), Signal: f.Signal, Feedback: true})
+		for _, f := range b.Feedback {
+			out.Edges = append(out.Edges, graphEdge{From: f.Address.String(), To: b.Addr.String(), Signal: f.Signal, Feedback: true})
 		}
 	}
-	answer(w, out)
+	reply.JSON(w, out)
 }
