@@ -19,7 +19,7 @@ func ofSharedState() []mutation {
 		m("another state is taken", here, "case w.Lineage != \"\" && w.Lineage != v.Lineage:", "case false:", "TestAStateThatIsGoneOrAnotherIsNotTakenForANewOne"),
 		m("a newer snapshot says nothing", "state/remote/backup.go", "heads[i].Lineage == v.Lineage && c.Serial > v.Serial", "false", "TestASnapshotTellsThatTheHeadIsOld"),
 		m("a place is not asked whether it keeps conditions", commit, "checked := s.checked", "checked := true", "TestAPlaceThatIgnoresConditionsIsRefusedBeforeAnythingIsWritten"),
-		m("a rebuild does not leap", "state/remote/backup.go", "if lost {", "if false {", "TestRebuildPutsTheNewestWholeSnapshotBack"),
+		m("a rebuild does not leap", "state/remote/restore.go", "if lost {", "if false {", "TestRebuildPutsTheNewestWholeSnapshotBack"),
 		m("what lives elsewhere is taken over", here, "if what := s.boundIn(snap); what != \"\" {", "if what := s.boundIn(snap); what == \"?\" {", "TestWhatLivesOnOneMachineIsLeftToIt"),
 		m("young parts go", "state/remote/backup.go", "newest.Sub(p.Modified) > keepUnnamed", "true", "TestABackupNeedsWholePartsAndOldOnesGo"),
 		m("a moved state is still used", "state/remote/store.go", "if v.version != \"\" && v.Moved != \"\" {", "if false {", "TestAStateMovesAndItsOldPlaceSaysWhereTo"),
