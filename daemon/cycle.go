@@ -28,6 +28,7 @@ const who = "ml daemon"
 const (
 	fetchPatience = 2 * time.Minute
 	maxBackoff    = time.Hour
+	lockPatience  = 5 * time.Second
 	// settle is how long the loop waits after an object was changed: whoever edits one often edits more.
 	settle = 2 * time.Second
 )
@@ -227,7 +228,7 @@ func (r *repo) open(ctx context.Context, commit string) (*workspace.Workspace, e
 	if err != nil {
 		return nil, worded(err)
 	}
-	w.Engine.Emit = r.event
+	w.Engine.Emit, w.Engine.LockTimeout = r.event, w.Patience(lockPatience)
 	blocks := blocksOf(w.Conf)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -252,7 +253,7 @@ func (r *repo) write(ctx context.Context, commit, dir string, lim mirror.Limits)
 func (r *repo) options(commit string) workspace.Options {
 	return workspace.Options{
 		Root: r.work, Vars: r.conf.Vars, Version: r.opts.Version, Exe: r.opts.Exe, Environ: r.opts.Environ,
-		Commit: commit, LockTimeout: 5 * time.Second, Late: r.conf.Mode == Apply, Term: r.term,
+		Commit: commit, Late: r.conf.Mode == Apply, Term: r.term,
 	}
 }
 

@@ -208,7 +208,7 @@ func (r *repo) seize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, seizePatience)
+	ctx, cancel := context.WithTimeout(ctx, w.Patience(seizePatience))
 	defer cancel()
 	_, release, err := w.Store.Acquire(ctx, "take over")
 	if err != nil {

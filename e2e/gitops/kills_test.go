@@ -66,6 +66,7 @@ type killed struct {
 	round  int
 	commit string // the round's
 	extra  bool   // the dataset that comes and goes is there
+	more   string // of the project's files
 }
 
 func newKilled(t *testing.T) *killed {
@@ -85,7 +86,7 @@ func (k *killed) newRound() {
 	for i := range 20 {
 		fmt.Fprintf(&b, "r%d,%d\n", k.round, i)
 	}
-	main := strings.ReplaceAll(killedFiles, "ORACLE_PATH", k.oracle)
+	main := k.more + strings.ReplaceAll(killedFiles, "ORACLE_PATH", k.oracle)
 	if k.extra {
 		main += "dataset \"extra\" { source = \"data.csv\" }\n"
 	}

@@ -29,6 +29,8 @@ type plain struct {
 	dir  string // of the daemon
 	repo string
 	at   string
+	conf string   // file
+	env  []string // beside that of the test
 	bin  string
 	cmd  *exec.Cmd
 	said *saying
@@ -38,10 +40,10 @@ type plain struct {
 func newPlain(t *testing.T, settings string) plain {
 	t.Helper()
 	dir := t.TempDir()
-	p := plain{t: t, dir: dir, repo: filepath.Join(dir, "repo"), at: freePort(t), bin: must[string](t)(program()), said: &saying{}}
+	p := plain{t: t, dir: dir, repo: filepath.Join(dir, "repo"), at: freePort(t), conf: filepath.Join(dir, "daemon.hcl"), bin: must[string](t)(program()), said: &saying{}}
 	ok(t, os.Mkdir(p.repo, 0o755))
 	p.git("init", "--quiet", "--initial-branch=main")
-	ok(t, os.WriteFile(filepath.Join(dir, "daemon.hcl"), fmt.Appendf(nil, "listen = %q\ndata = \"data\"\nrepository \"r\" {\n  url = %q\n  mode = \"apply\"\n  interval = \"5s\"\n%s}\n", p.at, p.repo, settings), 0o600))
+	ok(t, os.WriteFile(p.conf, fmt.Appendf(nil, "listen = %q\ndata = \"data\"\nrepository \"r\" {\n  url = %q\n  mode = \"apply\"\n  interval = \"5s\"\n%s}\n", p.at, p.repo, settings), 0o600))
 	return p
 }
 
@@ -80,9 +82,9 @@ func (p *plain) push(files map[string]string) string {
 // start starts the daemon; with a fault it dies by itself at that point.
 func (p *plain) start(faults string) {
 	p.t.Helper()
-	p.cmd = exec.Command(p.bin, "daemon")
+	p.cmd = exec.Command(p.bin, "daemon", "-config", p.conf)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = p.dir, p.said, p.said
-	p.cmd.Env = append(os.Environ(), "NO_COLOR=1")
+	p.cmd.Env = append(append(os.Environ(), "NO_COLOR=1"), p.env...)
 	if faults != "" {
 		p.cmd.Env = append(p.cmd.Env, fault.Variable+"="+faults)
 		_, _ = fmt.Fprintf(p.said, "--- %s\n", faults) // a strings.Builder takes all
@@ -93,12 +95,30 @@ func (p *plain) start(faults string) {
 	p.t.Cleanup(func() { p.stop() })
 }
 
+// second is another daemon on the same data, and settings that both have.
+func (p *plain) second(settings string) *plain {
+	p.t.Helper()
+	text := settings + string(must[[]byte](p.t)(os.ReadFile(p.conf)))
+	ok(p.t, os.WriteFile(p.conf, []byte(text), 0o600))
+	s := &plain{t: p.t, dir: p.dir, repo: p.repo, at: freePort(p.t), conf: filepath.Join(p.dir, "second.hcl"), bin: p.bin, env: p.env, said: &saying{}}
+	ok(p.t, os.WriteFile(s.conf, []byte(strings.Replace(text, p.at, s.at, 1)), 0o600))
+	return s
+}
+
+// stopped says whether the kernel has stopped the process.
+func (p *plain) stopped() bool {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	_, rest, found := strings.Cut(string(raw), ") ")
+	return err == nil && found && rest[0] == 'T'
+}
+
 // stop ends the daemon in good order, if it still runs.
 func (p *plain) stop() {
 	if p.cmd == nil {
 		return
 	}
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may be gone, which Wait says
+	_ = p.cmd.Process.Signal(syscall.SIGCONT)
 	if err := <-p.over; err != nil && !wasKilled(err) {
 		p.t.Errorf("the daemon ended with %v:\n%s", err, p.said)
 	}
@@ -146,7 +166,7 @@ func (p *plain) until(what string, so func() bool) {
 	}
 }
 
-// get asks the daemon; "" when it does not answer.
+// get asks the daemon; "" when it does not answer, or not now.
 func (p *plain) get(path string) string {
 	resp, err := http.Get("http://" + p.at + path) //nolint:noctx // a test of a program of its own
 	if err != nil {
@@ -154,7 +174,7 @@ func (p *plain) get(path string) string {
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
-	if err != nil {
+	if err != nil || resp.StatusCode == http.StatusServiceUnavailable { // it stands by
 		return ""
 	}
 	return string(raw)
@@ -195,7 +215,7 @@ func (p *plain) ml(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.bin, append([]string{"-chdir", p.work()}, args...)...)
-	cmd.Env = append(os.Environ(), "NO_COLOR=1")
+	cmd.Env = append(append(os.Environ(), "NO_COLOR=1"), p.env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/durable"
@@ -128,6 +129,15 @@ func (w *Workspace) elsewhere(provider string) string {
 		return home.Who + ", in " + home.Dir
 	}
 	return ""
+}
+
+// Patience is how long to wait for the lease: least, or as long as it takes to see
+// that the holder of a shared state is gone, for those who work unattended.
+func (w *Workspace) Patience(least time.Duration) time.Duration {
+	if shared, ok := w.Store.(*remote.Store); ok {
+		return max(least, shared.FollowAfter())
+	}
+	return least
 }
 
 // hasFile says whether the folder has, or had, a state of its own.

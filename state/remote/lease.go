@@ -61,6 +61,10 @@ func (s *Store) setEpoch(epoch int64) {
 	s.mu.Unlock()
 }
 
+// FollowAfter is how long somebody has to wait at most who wants to follow a holder
+// that died, or was stopped, where its OS lock says nothing.
+func (s *Store) FollowAfter() time.Duration { return s.opts.LeaseFor + 3*s.opts.Poll }
+
 // sighting is a sign of life of a holder, and when it was first seen.
 type sighting struct {
 	epoch int64
