@@ -34,6 +34,48 @@ func ofFaults() []mutation {
 			Package: "./daemon", Test: "TestAForgeThatLimitsIsLeftAloneUntilItsTime",
 		},
 		{
+			Name: "daemon: a rewritten history is taken for progress", File: "daemon/apply.go",
+			Old:     "rewritten = !follows",
+			New:     "rewritten = false && follows",
+			Package: "./daemon", Test: "TestR9AForcedPushWaitsForAnApproval",
+		},
+		{
+			Name: "daemon: history that was set back is taken for progress", File: "daemon/apply.go",
+			Old:     "rewritten = !follows",
+			New:     "rewritten = false && follows",
+			Package: "./daemon", Test: "TestR10AHistorySetBackWaitsForAnApproval",
+		},
+		{
+			Name: "daemon: a repository answers to a name like its own", File: "daemon/api.go",
+			Old:     "if r.conf.Name == name {",
+			New:     "if strings.EqualFold(r.conf.Name, name) {",
+			Package: "./daemon", Test: "TestN10NamesThatAreNone",
+		},
+		{
+			Name: "mirror: names that differ by case are one file", File: "daemon/internal/mirror/write.go",
+			Old:     "folded := strings.ToLower(name)",
+			New:     "folded := name",
+			Package: "./daemon/internal/mirror", Test: "TestR16NamesThatDifferByCaseAreTwoFilesOrRefused",
+		},
+		{
+			Name: "site: any file of the folder is served", File: "daemon/internal/site/site.go",
+			Old:     "if !ok || err != nil {",
+			New:     "if !ok && err != nil {",
+			Package: "./daemon/internal/site", Test: "TestWhatIsNotThereIsNotFound",
+		},
+		{
+			Name: "site: who may not approve gets a button", File: "daemon/internal/site/site.go",
+			Old:     "of.Mode == status.Applies && s.MayApprove(req)",
+			New:     "of.Mode == status.Applies",
+			Package: "./daemon/internal/site", Test: "TestWhoMayNotApproveGetsNoButton",
+		},
+		{
+			Name: "outbox: who was not reached is asked again at once", File: "daemon/internal/outbox/outbox.go",
+			Old:     "if st.next.After(now) {",
+			New:     "if false {",
+			Package: "./daemon/internal/outbox", Test: "TestANotifierThatIsAwayIsTriedLaterAndInOrder",
+		},
+		{
 			Name: "daemon: a slow body is waited for", File: "daemon/hooks.go",
 			Old:     "time.Now().Add(d.times.body)",
 			New:     "time.Time{}",
