@@ -256,17 +256,11 @@ func (s *Site) showWindowCharts(p *project, w http.ResponseWriter, req *http.Req
 }
 
 func (s *Site) showRunCharts(p *project, w http.ResponseWriter, req *http.Request) {
-	snap, err := p.Snapshot(req.Context())
-	if err != nil {
-		reply.Unreadable(w, p.log, err)
+	x, ok := p.named(w, req)
+	if !ok {
 		return
 	}
-	id := req.PathValue("run")
-	if _, _, ok := findRun(snap, id); !ok { // and the id is no path to anywhere
-		http.Error(w, "there is no such run", http.StatusNotFound)
-		return
-	}
-	c, err := p.curveOf(id)
+	c, err := p.curveOf(x.id)
 	if err != nil {
 		reply.Unreadable(w, p.log, err)
 		return

@@ -76,17 +76,39 @@ func findRun(snap *state.Snapshot, id string) (a resource.Address, open, ok bool
 	return a, false, false
 }
 
-// runPage shows one run: its progress, its numbers and its log.
-func (s *Site) runPage(p *project, w http.ResponseWriter, req *http.Request) {
-	id := req.PathValue("run")
+// aRun is a run that a request names.
+type aRun struct {
+	id   string
+	of   resource.Address
+	open bool // it goes on
+	snap *state.Snapshot
+}
+
+// named finds the run that a request names; it answers when there is none. What is
+// found is recorded, so its id is no path to anywhere.
+func (p *project) named(w http.ResponseWriter, req *http.Request) (aRun, bool) {
 	snap, err := p.Snapshot(req.Context())
 	if err != nil {
 		reply.Unreadable(w, p.log, err)
+		return aRun{}, false
+	}
+	r := aRun{id: req.PathValue("run"), snap: snap}
+	ok := false
+	if r.of, r.open, ok = findRun(snap, r.id); !ok {
+		http.Error(w, "there is no such run", http.StatusNotFound)
+	}
+	return r, ok
+}
+
+// runPage shows one run: its progress, its numbers and its log.
+func (s *Site) runPage(p *project, w http.ResponseWriter, req *http.Request) {
+	x, ok := p.named(w, req)
+	if !ok {
 		return
 	}
-	a, open, ok := findRun(snap, id)
-	if !ok {
-		http.Error(w, "there is no such run", http.StatusNotFound)
+	run, took, err := p.look(req.Context(), x)
+	if err != nil {
+		reply.Unreadable(w, p.log, err)
 		return
 	}
 	v := struct {
@@ -102,37 +124,34 @@ func (s *Site) runPage(p *project, w http.ResponseWriter, req *http.Request) {
 		Dropped   int
 		LogError  string
 		HasCharts bool
-	}{Repo: p.name, frame: s.frame("Run of "+a.String(), p.crumb(), p.blockCrumb(a), crumb{"Run " + shortRun(id), ""}), Address: a, ID: id, Open: open}
-	if open {
-		for _, in := range snap.Intents {
-			if in.OpID == id {
-				v.Run = &state.Run{ID: id, Address: a, Phase: resource.PhaseRunning, Started: in.Started, Reasons: in.Reasons}
-				v.Took = time.Since(in.Started)
-			}
-		}
-	} else if v.Run, err = p.wholeRun(req.Context(), a, id); err != nil || v.Run == nil {
-		reply.Unreadable(w, p.log, fmt.Errorf("run %s of %s: %w", id, a, errors.Join(err, errors.New("it is not there any more"))))
-		return
-	} else {
-		v.Took = v.Run.Finished.Sub(v.Run.Started)
+	}{
+		Repo: p.name, Address: x.of, ID: x.id, Open: x.open, Run: run, Took: took,
+		frame: s.frame("Run of "+x.of.String(), p.crumb(), p.blockCrumb(x.of), crumb{"Run " + shortRun(x.id), ""}),
 	}
-	if c, err := p.curveOf(id); err == nil {
+	if c, err := p.curveOf(x.id); err == nil {
 		v.Progress = c.now()
-		v.HasCharts = v.Progress != nil && len(v.Progress.Values) > 0 || open
+		v.HasCharts = v.Progress != nil && len(v.Progress.Values) > 0 || x.open
 	}
-	v.Lines, v.Dropped, v.LogError = p.tail(req.Context(), a, id, open)
+	v.Lines, v.Dropped, v.LogError = p.tail(req.Context(), x.of, x.id, x.open)
 	s.page(w, "run.html", v)
 }
 
-func (p *project) wholeRun(ctx context.Context, a resource.Address, id string) (*state.Run, error) {
-	runs, err := p.Runs(ctx, a)
-	if err != nil {
-		return nil, err
+// look reads what is recorded of a run, and how long it took, or has taken by now.
+func (p *project) look(ctx context.Context, x aRun) (*state.Run, time.Duration, error) {
+	if x.open {
+		for _, in := range x.snap.Intents {
+			if in.OpID == x.id {
+				return &state.Run{ID: x.id, Address: x.of, Phase: resource.PhaseRunning, Started: in.Started, Reasons: in.Reasons}, time.Since(in.Started), nil
+			}
+		}
 	}
-	if i := slices.IndexFunc(runs, func(r *state.Run) bool { return r.ID == id }); i >= 0 {
-		return runs[i], nil
+	runs, err := p.Runs(ctx, x.of)
+	for _, r := range runs {
+		if r.ID == x.id {
+			return r, r.Finished.Sub(r.Started), nil
+		}
 	}
-	return nil, nil
+	return nil, 0, fmt.Errorf("run %s of %s: %w", x.id, x.of, errors.Join(err, errors.New("it is not there any more")))
 }
 
 // tail is the end of a run's log. What cannot be had is said, and is no error of the page.
@@ -150,15 +169,8 @@ func (p *project) tail(ctx context.Context, a resource.Address, id string, open 
 
 // followRun streams a run: lines of its log, its progress, and its end.
 func (s *Site) followRun(p *project, w http.ResponseWriter, req *http.Request) {
-	id := req.PathValue("run")
-	snap, err := p.Snapshot(req.Context())
-	if err != nil {
-		reply.Unreadable(w, p.log, err)
-		return
-	}
-	a, open, ok := findRun(snap, id)
+	x, ok := p.named(w, req)
 	if !ok {
-		http.Error(w, "there is no such run", http.StatusNotFound)
 		return
 	}
 	leave, ok := s.MayFollow(w)
@@ -169,12 +181,12 @@ func (s *Site) followRun(p *project, w http.ResponseWriter, req *http.Request) {
 	ctx, cancel := context.WithCancel(req.Context())
 	var buf logBuffer
 	done := make(chan error, 1)
-	go func() { done <- p.WriteLog(ctx, a, id, open, true, &buf) }()
-	ended := p.relay(req.Context(), reply.NewStream(w, reply.Events), id, &buf, done)
+	go func() { done <- p.WriteLog(ctx, x.of, x.id, x.open, true, &buf) }()
+	ended := p.relay(req.Context(), reply.NewStream(w, reply.Events), x.id, &buf, done)
 	cancel()
 	if !ended { // the reader is gone: nobody is left to be told, and the log's own reader ends
 		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			p.log.Debug("a log that was followed", "run", id, "error", err)
+			p.log.Debug("a log that was followed", "run", x.id, "error", err)
 		}
 	}
 }
