@@ -70,7 +70,7 @@ func rowOf(r row) string {
 // phraseOf is what the terminal's headline says, with our words as text and all others as code.
 func (m *comment) phraseOf(b block) string {
 	st := b.step
-	text := m.verb(st)
+	text := Verb(st)
 	if st.Action == resource.Move && st.From != nil && !st.Exec.Judge && st.Exec.AdoptRun == "" {
 		text = "move from " + mdCode(st.From.String())
 	}

@@ -17,7 +17,7 @@ func (v *view) blockOf(st *planner.Step) block {
 
 // phrase says in a few words what happens and why: "run: data changed".
 func (v *view) phrase(st *planner.Step, tone Tone) []span {
-	verb, why := v.verb(st), v.why(st)
+	verb, why := Verb(st), v.why(st)
 	spans := []span{{verb, tone}}
 	if why != "" && verb != "" {
 		why = ": " + why
@@ -42,7 +42,8 @@ func passes(gates []resource.Address) string {
 	return "pass"
 }
 
-func (v *view) verb(st *planner.Step) string {
+// Verb says in a word or a few what a step does; "" for one that does nothing.
+func Verb(st *planner.Step) string {
 	switch {
 	case st.Exec.AdoptRun != "":
 		return "use an earlier run again"

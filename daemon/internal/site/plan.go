@@ -90,20 +90,16 @@ func viewOf(repo string, st *planner.Step, at map[resource.Address]int) stepView
 	return v
 }
 
+// verbOf says what the name of the action does not.
 func verbOf(st *planner.Step) string {
+	verb := report.Verb(st)
 	switch {
-	case st.Exec.AdoptRun != "":
-		return "use an earlier run again"
-	case st.Exec.Judge:
-		return "judge again without running"
-	case st.Exec.RecordOnly && st.Action != resource.Move:
-		return "note in the record only"
-	case st.Action == resource.RunIt && slices.ContainsFunc(st.Reasons, func(r resource.Reason) bool { return r.Code == resource.ReasonNew }):
-		return "run for the first time"
-	case st.Action == resource.Noop:
+	case st.Action == resource.Noop && verb == "":
 		return "stays as it is"
+	case !strings.Contains(verb, " "):
+		return ""
 	}
-	return ""
+	return verb
 }
 
 // reasonText is a reason in a sentence.
