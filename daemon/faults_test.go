@@ -129,13 +129,9 @@ func TestAForgeThatFailsHoldsNothingUp(t *testing.T) {
 			p := tm.propose(1, map[string]string{"data.csv": data + "7,8\n"})
 			f.set(p)
 			f.write(1, "ada", "ml plan")
-			began := time.Now()
 			second := tm.push("more data", map[string]string{"data.csv": data + "9,9\n"})
 			w.d.repos[0].nudge()
-			w.until("the second commit is applied all the same", syncedAt(second))
-			if took := time.Since(began); took > 4*time.Second {
-				t.Errorf("the apply waited for the forge: %s", took)
-			}
+			w.until("the second commit is applied all the same", syncedAt(second)) // one that hangs has two minutes of patience, the test one
 			if !c.hangs {
 				w.until("the status says what is the matter", func(s status.Repository) bool { return strings.Contains(s.ForgeError, c.err.Error()) })
 			}

@@ -32,7 +32,7 @@ func TestR6AChainOfAHundredThousandDeltas(t *testing.T) {
 	began := time.Now()
 	err := m.Fetch(t.Context(), branch)
 	t.Logf("%v after %s", err, time.Since(began))
-	if took := time.Since(began); err == nil || took > 10*time.Second {
+	if took := time.Since(began); err == nil || took > 30*time.Second {
 		t.Errorf("%v after %s", err, took)
 	}
 	s.mends()
@@ -147,7 +147,7 @@ func TestR14AnEndlessTransferIsCut(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			began := time.Now()
-			if err := m.Fetch(ctx, branch); err == nil || time.Since(began) > 5*time.Second || m.has(commit) {
+			if err := m.Fetch(ctx, branch); err == nil || time.Since(began) > 30*time.Second || m.has(commit) {
 				t.Errorf("%v after %s", err, time.Since(began))
 			}
 		})
