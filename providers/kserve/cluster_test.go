@@ -24,7 +24,6 @@ import (
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/files"
-	"github.com/continuo-ml/continuo/internal/gateway/capture"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/internal/pod"
@@ -190,22 +189,13 @@ func TestAFormatIsServedByARuntime(t *testing.T) {
 		t.Errorf("a format that nobody serves: %v", err)
 	}
 	s.predicts(`{"predictions": [6.0, 14.0]}`)
-	got, err := s.d.Captured(t.Context(), s.Addr, s.Record)
-	if err != nil || got.Version != 2 {
-		t.Errorf("captured: %+v, %v", got, err)
-	}
-	captured := 0
-	for rec, err := range capture.Records(got.Dir, 1) {
-		if err != nil {
-			t.Fatal(err)
+	s.Captured(2, func() (string, error) {
+		got, err := s.d.Captured(t.Context(), s.Addr, s.Record)
+		if got.Version != 2 {
+			t.Errorf("captured: %+v", got)
 		}
-		if rec.Version == 2 {
-			captured++
-		}
-	}
-	if captured == 0 {
-		t.Error("no request of version 2 was captured")
-	}
+		return got.Dir, err
+	})
 	var log bytes.Buffer
 	if err := s.d.Logs(t.Context(), providers.LogRequest{Record: s.Record}, &log); err != nil {
 		t.Errorf("logs: %v", err)

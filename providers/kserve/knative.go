@@ -282,6 +282,8 @@ func (f *revised) aside(ctx context.Context, want wanted, key string) (text, why
 		return text, "", err
 	case want(shares) != "":
 		return text, want(shares) + ": the route has " + cmp.Or(text, "no traffic"), nil
+	case r.Asked != percentOf(live): // what the route has is of before, even when it is as wanted
+		return text, "KServe has not asked Knative for its share yet", nil
 	case !r.Ready:
 		return text, "the route is not ready: " + r.Message, nil
 	case !sameShares(status.Traffic, r.Traffic):

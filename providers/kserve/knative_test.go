@@ -268,15 +268,20 @@ func TestARouteIsReadByRevision(t *testing.T) {
 	t.Parallel()
 	u := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "serving.knative.dev/v1", "kind": "Route", "metadata": map[string]any{"name": "tumors-predictor", "generation": int64(3)},
+		"spec": map[string]any{"traffic": []any{map[string]any{"latestRevision": true, "percent": int64(25)}, map[string]any{"revisionName": "r1", "percent": int64(75)}}},
 		"status": map[string]any{"url": "http://tumors-predictor.team.example.com", "observedGeneration": int64(3), "conditions": []any{map[string]any{"type": "Ready", "status": "True"}}, "traffic": []any{
 			map[string]any{"revisionName": "r2", "percent": int64(10), "latestRevision": true, "tag": "latest", "url": "http://latest-tumors-predictor.team.example.com"},
 			map[string]any{"revisionName": "r1", "percent": int64(60), "tag": "prev"}, map[string]any{"revisionName": "r1", "percent": int64(30)},
 		}},
 	}}
-	want := api.Route{Ready: true, URL: "http://tumors-predictor.team.example.com", Traffic: map[string]int64{"r1": 90, "r2": 10}, Latest: "r2", LatestURL: "http://latest-tumors-predictor.team.example.com"}
+	want := api.Route{Ready: true, URL: "http://tumors-predictor.team.example.com", Traffic: map[string]int64{"r1": 90, "r2": 10}, Asked: 25, Latest: "r2", LatestURL: "http://latest-tumors-predictor.team.example.com"}
 	got, err := api.RouteOf(u)
 	if d := cmp.Diff(want, got); err != nil || d != "" {
 		t.Errorf("%v, -want +got\n%s", err, d)
+	}
+	delete(u.Object, "spec") // then the newest has all
+	if got, err := api.RouteOf(u); err != nil || got.Asked != 100 {
+		t.Errorf("%+v, %v", got, err)
 	}
 	u.SetGeneration(4) // Ready is of the one before
 	if got, err := api.RouteOf(u); err != nil || got.Ready || got.Message == "" {

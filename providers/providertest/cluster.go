@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/continuo-ml/continuo/config"
+	"github.com/continuo-ml/continuo/internal/gateway/capture"
 	"github.com/continuo-ml/continuo/internal/kube"
 	"github.com/continuo-ml/continuo/internal/oci"
 	"github.com/continuo-ml/continuo/providers"
@@ -368,6 +369,27 @@ func (s *Site[S]) NothingLeft(kinds ...string) {
 	if left := s.Left("continuo.dev/address=deployment."+s.Addr.Name, kinds...); len(left) > 0 {
 		s.T.Errorf("left behind: %v", left)
 	}
+}
+
+// Captured waits until a request of a version is among those that the routers kept, which takes them a moment; look fetches them into a folder.
+func (s *Site[S]) Captured(version int, look func() (dir string, err error)) {
+	s.T.Helper()
+	WaitFor(s.T, func() bool {
+		s.T.Helper()
+		dir, err := look()
+		if err != nil {
+			s.T.Fatal("captured:", err)
+		}
+		for rec, err := range capture.Records(dir, 1) {
+			if err != nil {
+				s.T.Fatal("captured:", err)
+			}
+			if rec.Version == version {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // Logs is what the servers wrote last.

@@ -37,6 +37,8 @@ type Route struct {
 	Message string
 	// Traffic is the share in percent of each revision, by name.
 	Traffic map[string]int64
+	// Asked is the share in percent that is asked of it for the newest revision. Traffic may still be of what was asked before.
+	Asked int64
 	// URL is where it answers.
 	URL string
 	// Latest is the revision that has the address LatestURL to itself; "" when KServe was not told to give it one.
@@ -63,6 +65,9 @@ func RouteOf(u *unstructured.Unstructured) (Route, error) {
 	if err != nil {
 		return out, fmt.Errorf("read the status of %s: %w", kube.RefOf(u), err)
 	}
+	if out.Asked, err = askedOf(u); err != nil {
+		return out, fmt.Errorf("read what is asked of %s: %w", kube.RefOf(u), err)
+	}
 	out.URL = s.URL
 	for _, t := range s.Traffic {
 		if t.Percent != nil {
@@ -73,4 +78,28 @@ func RouteOf(u *unstructured.Unstructured) (Route, error) {
 		}
 	}
 	return out, nil
+}
+
+// askedOf is the share that a Route is asked to give the newest revision: all, when nothing else is said.
+func askedOf(u *unstructured.Unstructured) (int64, error) {
+	var s struct {
+		Traffic []struct {
+			Latest  *bool  `json:"latestRevision"`
+			Percent *int64 `json:"percent"`
+		} `json:"traffic"`
+	}
+	raw, _, err := unstructured.NestedMap(u.Object, "spec")
+	if err == nil {
+		err = convert(raw, &s)
+	}
+	if len(s.Traffic) == 0 || err != nil {
+		return 100, err
+	}
+	var sum int64
+	for _, t := range s.Traffic {
+		if t.Latest != nil && *t.Latest && t.Percent != nil {
+			sum += *t.Percent
+		}
+	}
+	return sum, nil
 }
