@@ -28,7 +28,8 @@ demo: build ## Walk the quickstart from plan to retraining and back, in about a 
 test: ## Run every test, with the race detector where there is a C compiler
 	$(GO) test -run 'TestH18' ./config # its sizes are too much for the race detector, which skips them
 	$(GO) test -run 'TestN5|TestN17' ./internal/gateway # thousands of connections: likewise
-	@if command -v "$${CC:-cc}" >/dev/null; then set -x; CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...; \
+	@# With the detector every process sleeps for a second at its end, unless it is told otherwise.
+	@if command -v "$${CC:-cc}" >/dev/null; then set -x; CGO_ENABLED=1 GORACE=atexit_sleep_ms=50 $(GO) test -race -timeout 30m ./...; \
 	elif [ -n "$$CI" ]; then echo "no C compiler for the race detector: apt-get install gcc libc6-dev" >&2; exit 1; \
 	else echo "no C compiler: without the race detector"; $(GO) test -timeout 30m ./...; fi
 
@@ -46,7 +47,7 @@ e2e-extras: cluster ## What single scenarios need on the cluster besides: a Gate
 	$(GO) run ./e2e/cluster knative
 
 e2e-full: ## All counts, and the conformance kit of every driver; the log goes to docs/evidence
-	scripts/evidence.sh e2e env ML_E2E_KILLS=50 ML_E2E_API_KILLS=10 E2E_BESIDE=5 $(MAKE) --no-print-directory e2e e2e-drivers
+	scripts/evidence.sh e2e env ML_E2E_KILLS=50 ML_E2E_API_KILLS=10 ML_E2E_STOPS=5 E2E_BESIDE=5 $(MAKE) --no-print-directory e2e e2e-drivers
 
 e2e-drivers: e2e-extras ## What every driver promises, on the cluster, and datasets in real object stores
 	$(E2E) $(GO) test -tags e2e -count=1 -timeout 90m -p 1 -v ./internal/kube ./providers/kubernetes ./providers/kubeflow ./providers/kserve ./e2e/sources ./e2e/state

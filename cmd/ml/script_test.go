@@ -71,6 +71,7 @@ func TestScripts(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				folders = append(folders, env.WorkDir)
+				env.Setenv("GORACE", os.Getenv("GORACE")) // see make test
 				return nil
 			},
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){

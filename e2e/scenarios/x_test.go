@@ -39,7 +39,7 @@ import (
 
 // TestX runs two daemons in the cluster by deploy/daemon.yaml as it is shipped, with nothing replaced but names, the image and the repository: they apply a
 // project on Kubernetes from a git repository, a change that somebody makes to an object is mended at once, for the daemon watches, and when the pod of the
-// one that leads is killed, the other one goes on.
+// one that leads is killed, the other one goes on. One that is stopped beyond its lease writes nothing afterwards.
 func TestX(t *testing.T) {
 	t.Parallel()
 	x := newInCluster(t)
@@ -72,15 +72,19 @@ func TestX(t *testing.T) {
 	if err != nil || *lease.Spec.LeaseTransitions < 2 || !strings.HasPrefix(*lease.Spec.HolderIdentity, next+"/") {
 		t.Errorf("the lease: %+v, %v; %s leads", lease.Spec, err, next)
 	}
+	for range counted(t, "ML_E2E_STOPS", 1) {
+		next = x.stopped(next)
+	}
 	x.ml("plan", "-daemon", x.url, "-detailed-exitcode") // the files of this folder are the commit's: nothing to do
 }
 
 // inCluster is a project that daemons in the cluster keep applied.
 type inCluster struct {
 	*world
-	url string
-	git *http.Server // what pods fetch from; it serves once there is a certificate
-	on  net.Listener
+	url    string
+	volume string       // the folder of this machine that the daemons' claim is
+	git    *http.Server // what pods fetch from; it serves once there is a certificate
+	on     net.Listener
 }
 
 func newInCluster(t *testing.T) *inCluster {
@@ -167,6 +171,7 @@ func (x *inCluster) makeVolume() {
 	if err != nil {
 		x.Fatal(err)
 	}
+	x.volume = dir
 	name := x.namespace + "-ml-daemon"
 	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.PersistentVolumeSpec{
 		Capacity:                      corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("10Gi")},
