@@ -277,19 +277,27 @@ func (f *revised) aside(ctx context.Context, want wanted, key string) (text, why
 		return text, "InferenceService " + f.name + " is not there", err
 	}
 	status, err := api.StatusOf(live)
-	switch {
-	case err != nil:
+	if err != nil {
 		return text, "", err
-	case want(shares) != "":
-		return text, want(shares) + ": the route has " + cmp.Or(text, "no traffic"), nil
-	case r.Asked != percentOf(live): // what the route has is of before, even when it is as wanted
-		return text, "KServe has not asked Knative for its share yet", nil
-	case !r.Ready:
-		return text, "the route is not ready: " + r.Message, nil
-	case !sameShares(status.Traffic, r.Traffic):
-		return text, "KServe has not seen the route's shares yet", nil
 	}
-	return text, "", nil
+	if why = want(shares); why != "" {
+		return text, why + ": the route has " + cmp.Or(text, "no traffic"), nil
+	}
+	return text, doubt(r, percentOf(live), status.Traffic), nil
+}
+
+// doubt is why shares that are as wanted are not believed yet; "" is nothing. percent is what the InferenceService asks for its newest
+// revision, said are the shares that KServe tells.
+func doubt(r api.Route, percent int64, said map[string]int64) string {
+	switch {
+	case r.Asked != percent: // what the route has is of before
+		return "KServe has not asked Knative for its share yet"
+	case !r.Ready:
+		return "the route is not ready: " + r.Message
+	case !sameShares(said, r.Traffic):
+		return "KServe has not seen the route's shares yet"
+	}
+	return ""
 }
 
 // sameShares compares shares of which none says nothing.

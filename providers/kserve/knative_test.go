@@ -289,6 +289,26 @@ func TestARouteIsReadByRevision(t *testing.T) {
 	}
 }
 
+func TestSharesOfBeforeAreNotBelieved(t *testing.T) {
+	t.Parallel()
+	all := map[string]int64{"r2": 100}
+	for _, test := range []struct {
+		r       api.Route
+		percent int64
+		said    map[string]int64
+		want    string
+	}{
+		{api.Route{Ready: true, Asked: 100, Traffic: all}, 100, all, ""},
+		{api.Route{Ready: true, Asked: 40, Traffic: all}, 100, all, "has not asked"}, // both shares were the newest revision's
+		{api.Route{Asked: 100, Traffic: all, Message: "NotConfigured"}, 100, all, "NotConfigured"},
+		{api.Route{Ready: true, Asked: 100, Traffic: all}, 100, map[string]int64{"r2": 40, "r1": 60}, "has not seen"},
+	} {
+		if got := doubt(test.r, test.percent, test.said); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
+			t.Errorf("%+v, asked for %d: %q", test.r, test.percent, got)
+		}
+	}
+}
+
 func TestAVersionServesWhileAnotherDoesNotComeUp(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
