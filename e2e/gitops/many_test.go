@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -137,4 +139,69 @@ func TestPushToComment(t *testing.T) {
 	t.Logf("of which git push itself: p50 %s, p95 %s", percentile(pushed, 0.5), percentile(pushed, 0.95))
 	t.Logf("of which planning and writing, by the daemon's log: p50 %s, p95 %s, max %s", percentile(own, 0.5), percentile(own, 0.95), percentile(own, 1))
 	t.Logf("from push to comment, %d pushes, 102 blocks (load %s before, %s after): p50 %s, p95 %s, max %s", pushes, before, load(), percentile(times, 0.5), percentile(times, 0.95), percentile(times, 1))
+}
+
+// TestAThousandBlocks has the daemon apply a project of 1,000 blocks, look at it again with nothing changed, and apply a change.
+func TestAThousandBlocks(t *testing.T) {
+	chains := 10
+	if full {
+		chains = 250
+	}
+	p := newPlain(t, "")
+	files := map[string]string{"train.sh": "cp \"$ML_INPUT_DATA\" \"$ML_MODEL_DIR/m\"\necho '{\"score\": 0.9}' > \"$ML_METRICS\"\n"}
+	var text strings.Builder
+	for i := range chains {
+		fmt.Fprintf(&text, `
+dataset "d%[1]d" { source = "%[1]d.csv" }
+dataset "e%[1]d" { source = "%[1]d.csv" }
+training "t%[1]d" {
+  command = ["sh", "train.sh"]
+  inputs  = { data = dataset.d%[1]d }
+}
+validation "v%[1]d" {
+  model = training.t%[1]d.model
+  threshold "score" { min = 0.5 }
+}
+`, i)
+		files[fmt.Sprintf("%d.csv", i)] = fmt.Sprintf("a,b\n%d,x\n", i)
+	}
+	files["main.ml.hcl"] = text.String()
+	commit := p.push(files)
+	began := time.Now()
+	p.start("")
+	p.until("it is applied", p.applied(commit))
+	first := time.Since(began)
+	pid := p.cmd.Process.Pid
+	highest := kib(t, pid, "VmHWM")
+	const looks = 3
+	before := ticks(t, pid)
+	for range looks {
+		last := p.status().Last
+		if code, body := p.post("/api/v1/repositories/r/reconcile"); code != http.StatusAccepted {
+			t.Fatalf("%d %s", code, body)
+		}
+		p.until("it was looked at", func() bool { return p.status().Last.After(last) })
+	}
+	idle, rest := ticks(t, pid)-before, kib(t, pid, "VmRSS")
+	commit = p.push(map[string]string{"0.csv": "a,b\n7,y\n"})
+	p.until("the change is applied", p.applied(commit))
+	t.Logf("%d blocks applied in %s, at most %d MB resident; with nothing changed %d MB and %.2f s of processor time a cycle; %d MB at most at the end (load %s)",
+		4*chains, first.Round(time.Millisecond), highest*1024/1e6, rest*1024/1e6, float64(idle)/100/looks, kib(t, pid, "VmHWM")*1024/1e6, load())
+	if rest*1024 > 150e6 {
+		t.Errorf("%d KiB are resident", rest)
+	}
+	p.stop()
+	p.noOrphans()
+}
+
+// ticks is the processor time of a process in hundredths of a second, what it started left out.
+func ticks(t *testing.T, pid int) int {
+	t.Helper()
+	raw := must[[]byte](t)(os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)))
+	_, rest, _ := strings.Cut(string(raw), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		t.Fatalf("/proc/%d/stat: %s", pid, raw)
+	}
+	return must[int](t)(strconv.Atoi(f[11])) + must[int](t)(strconv.Atoi(f[12]))
 }

@@ -185,6 +185,7 @@ func (w *works) get(path string) string {
 // status is the part of a repository's status that the story asks for.
 type status struct {
 	Phase, Message string
+	Last           time.Time
 	Observed       struct{ Commit string }
 	Applied        struct{ Commit string }
 	Held           *struct {
