@@ -143,6 +143,7 @@ func TestPushToComment(t *testing.T) {
 
 // TestAThousandBlocks has the daemon apply a project of 1,000 blocks, look at it again with nothing changed, and apply a change.
 func TestAThousandBlocks(t *testing.T) {
+	t.Parallel()
 	chains := 10
 	if full {
 		chains = 250
