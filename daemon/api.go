@@ -178,8 +178,7 @@ func eventText(n Note) string {
 
 func (d *Daemon) reconcile(r *repo, w http.ResponseWriter, _ *http.Request) {
 	r.nudge()
-	w.WriteHeader(http.StatusAccepted)
-	reply.JSON(w, map[string]bool{"accepted": true})
+	reply.Status(w, http.StatusAccepted, map[string]bool{"accepted": true})
 }
 
 func (d *Daemon) approvePlan(r *repo, w http.ResponseWriter, req *http.Request) {

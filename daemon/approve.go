@@ -39,7 +39,7 @@ func (r *repo) approve(ctx context.Context, id, by string) (*state.Approval, err
 	if err != nil {
 		return nil, err
 	}
-	w.Engine.LockTimeout = w.Patience(time.Minute)
+	w.Engine.LockTimeout = time.Minute
 	s, err := w.Engine.Begin(ctx, "approve")
 	if err != nil {
 		return nil, err

@@ -158,11 +158,7 @@ func (r *repo) begin(term int64) error {
 	if r.box == nil {
 		return nil
 	}
-	box, err := r.openBox()
-	if err == nil {
-		r.box = box
-	}
-	return err
+	return r.box.Reread()
 }
 
 // takeOver waits until no earlier leader is in the middle of writing, and has the state refuse all that one would still write. One that was

@@ -104,9 +104,20 @@ type Outbox struct {
 
 // Open reads the outbox of a folder, empty at first.
 func Open(dir string, opts Options) (*Outbox, error) {
-	o := &Outbox{opts: opts, file: filepath.Join(dir, "news.json"), wake: make(chan struct{}, 1), kept: &Kept{}}
-	_, err := durable.ReadJSON(o.file, o.kept)
-	return o, err
+	o := &Outbox{opts: opts, file: filepath.Join(dir, "news.json"), wake: make(chan struct{}, 1)}
+	return o, o.Reread()
+}
+
+// Reread takes over what another process has kept in the meantime.
+func (o *Outbox) Reread() error {
+	k := &Kept{}
+	if _, err := durable.ReadJSON(o.file, k); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.kept = k
+	return nil
 }
 
 // Change changes what is kept, durably, and has what is owed delivered; when it

@@ -98,6 +98,18 @@ func TestANotifierThatIsAwayIsTriedLaterAndInOrder(t *testing.T) {
 	}
 }
 
+func TestWhatAnotherProcessKeptIsTakenOver(t *testing.T) {
+	dir := t.TempDir()
+	o, other := open(t, dir, Options{Now: time.Now}), open(t, dir, Options{Now: time.Now})
+	owe(t, other, time.Now(), "1")
+	if n := len(o.Owed()); n != 0 {
+		t.Errorf("%d owed", n)
+	}
+	if err := o.Reread(); err != nil || len(o.Owed()) != 1 {
+		t.Errorf("%d owed, %v", len(o.Owed()), err)
+	}
+}
+
 func TestNewsThatNobodyTakesAreBounded(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "r")
 	o := open(t, dir, Options{Now: time.Now})

@@ -24,14 +24,19 @@ func Unreadable(w http.ResponseWriter, log *slog.Logger, err error) {
 // nothing of it.
 const Beat = 20 * time.Second
 
-// JSON answers with v. It encodes all of it before anything is sent: half an answer must not pass for one.
-func JSON(w http.ResponseWriter, v any) {
+// JSON answers with v.
+func JSON(w http.ResponseWriter, v any) { Status(w, http.StatusOK, v) }
+
+// Status answers with v and a code. It encodes all of v before anything is sent:
+// half an answer must not pass for one.
+func Status(w http.ResponseWriter, code int, v any) {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		http.Error(w, "this cannot be said as JSON: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
 	w.Write(append(raw, '\n')) //nolint:errcheck // who went away needs no answer
 }
 

@@ -18,6 +18,15 @@ func TestN14ANumberThatJSONCannotSayIsAnError(t *testing.T) {
 	}
 }
 
+func TestACodeComesWithItsDocument(t *testing.T) {
+	rec := httptest.NewRecorder()
+	reply.Status(rec, http.StatusAccepted, map[string]bool{"accepted": true})
+	got := rec.Result()
+	if got.StatusCode != http.StatusAccepted || got.Header.Get("Content-Type") != "application/json" || rec.Body.String() != "{\"accepted\":true}\n" {
+		t.Errorf("%d %v %q", got.StatusCode, got.Header, rec.Body)
+	}
+}
+
 func TestAnEventThatJSONCannotSayIsLeftOut(t *testing.T) {
 	rec := httptest.NewRecorder()
 	s := reply.NewStream(rec, reply.Events)

@@ -290,13 +290,10 @@ type graphEdge struct {
 }
 
 func (s *Site) showGraph(p *project, w http.ResponseWriter, req *http.Request) {
-	snap, err := p.Snapshot(req.Context())
-	if err != nil {
-		reply.Unreadable(w, p.log, err)
+	_, world, ok := p.stands(w, req)
+	if !ok {
 		return
 	}
-	st := p.Status()
-	world := newWorld(&st, p.Blocks(), snap)
 	out := graphDoc{Nodes: []graphNode{}, Edges: []graphEdge{}}
 	for _, b := range world.blocks {
 		out.Nodes = append(out.Nodes, graphNode{b.Addr.String(), b.Addr.Kind, world.condition(b.Addr).Word, world.version(b.Addr)})

@@ -251,14 +251,22 @@ type blockRow struct {
 	Row     *engine.StatusRow
 }
 
-func (s *Site) projectPage(p *project, w http.ResponseWriter, req *http.Request) {
+// stands reads how a project stands; it answers when its state cannot be read.
+func (p *project) stands(w http.ResponseWriter, req *http.Request) (st status.Repository, world *world, ok bool) {
 	snap, err := p.Snapshot(req.Context())
 	if err != nil {
 		reply.Unreadable(w, p.log, err)
+		return st, nil, false
+	}
+	st = p.Status()
+	return st, newWorld(&st, p.Blocks(), snap), true
+}
+
+func (s *Site) projectPage(p *project, w http.ResponseWriter, req *http.Request) {
+	st, world, ok := p.stands(w, req)
+	if !ok {
 		return
 	}
-	st := p.Status()
-	world := newWorld(&st, p.Blocks(), snap)
 	v := struct {
 		frame
 		S          status.Repository
@@ -275,11 +283,12 @@ func (s *Site) projectPage(p *project, w http.ResponseWriter, req *http.Request)
 	if st.Plan != nil && report.Changes(st.Plan) {
 		v.Steps = len(st.Plan.Steps)
 	}
+	var err error
 	if v.Graph, err = world.draw(); err != nil {
 		v.GraphError = err.Error()
 	}
 	v.Rows, v.Found = world.table(v.Query)
-	v.Total, v.Runs = len(world.blocks), runRows(snap, resource.Address{}, maxRecent)
+	v.Total, v.Runs = len(world.blocks), runRows(world.snap, resource.Address{}, maxRecent)
 	s.page(w, "repository.html", v)
 }
 
