@@ -8,14 +8,21 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/continuo-ml/continuo/e2e/cluster/internal/api"
 	"github.com/continuo-ml/continuo/e2e/cluster/internal/host"
 )
 
-// webhooksAnswer asks for objects that only a webhook refuses: silence would mean that it was not asked.
+// webhooksAnswer asks until every webhook does its work: a controller that has just started says that it is ready before it knows all of
+// its webhooks, and the API server is told of them a moment later.
 func webhooksAnswer(ctx context.Context, w *workspace) error {
 	w.namespace = "default"
+	return host.Until(ctx, 25*time.Second, w.webhooks)
+}
+
+// webhooks asks for objects that only a webhook refuses: silence would mean that it was not asked.
+func (w *workspace) webhooks(ctx context.Context) error {
 	runtime := torchRuntime()
 	runtime["metadata"] = map[string]any{"name": "e2e-check"}
 	if err := w.dryRun(ctx, runtime); err != nil {

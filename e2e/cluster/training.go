@@ -49,7 +49,8 @@ func (c *cluster) startTraining(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if err := client.Apply(ctx, torchRuntime()); err != nil {
+	// Its webhook is asked about it, and may not be there yet although Trainer says that it is ready.
+	if err := host.Until(ctx, 30*time.Second, func(ctx context.Context) error { return client.Apply(ctx, torchRuntime()) }); err != nil {
 		return fmt.Errorf("start trainer: %w", err)
 	}
 	return nil
