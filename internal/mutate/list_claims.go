@@ -16,6 +16,12 @@ func ofClaims() []mutation {
 			Package: "./providers/pods", Test: "TestAClaimIsReadOnceAndNothingStays",
 		},
 		{
+			Name: "pods: a search goes after its candidates", File: "providers/pods/executor.go",
+			Old:     "len(k.placed.Before) == 0 && !k.placed.Search",
+			New:     "len(k.placed.Before) == 0",
+			Package: "./providers/pods", Test: "TestASearchGoesBeforeItsCandidatesAndIsOverWhenTheyAreGone",
+		},
+		{
 			Name: "claims: a claim without a volume gets one", File: "providers/pods/claim.go",
 			Old:     "case claim.Status.Phase != corev1.ClaimBound:",
 			New:     "case false:",

@@ -217,10 +217,11 @@ func (e *executor) cancel(ctx context.Context, dir string) error {
 
 // remove deletes the object with all that it owns, and returns when none of its pods is left. within 0 is the usual time.
 func (e *executor) remove(ctx context.Context, c *kube.Client, k known, ref kube.Ref, within time.Duration) error {
-	if len(k.placed.Before) == 0 {
+	if len(k.placed.Before) == 0 && !k.placed.Search {
 		return c.Delete(ctx, ref, kube.DeleteOptions{Within: within})
 	}
-	// In the foreground what it refers to would go before it does, and an admission that looks for that would not let it go any more.
+	// In the foreground what it refers to would go before it does, and an admission that looks for that would not let it go any more;
+	// and Katib would make another candidate for each that goes, without end: it does not look whether its Experiment is being deleted.
 	if err := c.Delete(ctx, ref, kube.DeleteOptions{Propagation: metav1.DeletePropagationBackground, Within: deleteWithin}); err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ const (
 type placed struct {
 	Job     kube.Ref      `json:"job"`              // the object, without UID
 	Before  []kube.Ref    `json:"before,omitempty"` // what is made before it
+	Search  bool          `json:"search,omitempty"` // it is a service's search, which makes candidates for as long as the object is there
 	Run     string        `json:"run"`              // the result's tag
 	Results string        `json:"results"`
 	Nodes   int           `json:"nodes"`

@@ -145,7 +145,7 @@ func (e *executor) plan(ctx context.Context, c *kube.Client, s runs.Stage, searc
 	objects.Beside = append(objects.Beside, sec)
 	at := placed{
 		Job: kube.RefOf(objects.Object),
-		Run: s.Spec.ID, Results: t.Results, Nodes: spec.Nodes, Start: spec.Block.StartTimeout, At: time.Now().UTC(), Output: s.Output, Address: s.Spec.Address,
+		Run: s.Spec.ID, Search: search, Results: t.Results, Nodes: spec.Nodes, Start: spec.Block.StartTimeout, At: time.Now().UTC(), Output: s.Output, Address: s.Spec.Address,
 	}
 	for _, u := range objects.Before {
 		at.Before = append(at.Before, kube.RefOf(u))
