@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -30,7 +31,14 @@ var (
 	// Its dashboard is built by others than Go, and not published.
 	traefik = binaries.Module{Name: "traefik", Path: "github.com/traefik/traefik/v3", Tools: []string{"traefik"}, Adds: map[string]string{"webui/static/index.html": "no dashboard\n"}}
 	knative = binaries.Module{Name: "knative", Path: "knative.dev/serving", Tools: []string{"activator", "autoscaler", "controller", "queue", "webhook"}}
-	jobset  = binaries.Module{Name: "jobset", Path: "sigs.k8s.io/jobset", Tools: []string{"jobset"}}
+	katib   = binaries.Module{
+		Name: "katib", Path: "github.com/kubeflow/katib", Tools: []string{"katib-controller", "katib-db-manager", "goptuna-suggestion", "file-metricscollector"},
+		From: map[string]string{
+			"katib-controller": "cmd/katib-controller/v1beta1", "katib-db-manager": "cmd/db-manager/v1beta1",
+			"goptuna-suggestion": "cmd/suggestion/goptuna/v1beta1", "file-metricscollector": "cmd/metricscollector/v1beta1/file-metricscollector",
+		},
+	}
+	jobset = binaries.Module{Name: "jobset", Path: "sigs.k8s.io/jobset", Tools: []string{"jobset"}}
 )
 
 func modules(base bool) []binaries.Module {
@@ -65,7 +73,9 @@ func missing(uid int, all []need, there func(file string) bool) error {
 	for _, n := range all {
 		if !there(n.file) {
 			lines = append(lines, fmt.Errorf("%s is missing: apt-get install -y %s", n.file, n.pkg))
-			packages = append(packages, n.pkg)
+			if !slices.Contains(packages, n.pkg) {
+				packages = append(packages, n.pkg)
+			}
 		}
 	}
 	if len(packages) > 1 {

@@ -16,13 +16,16 @@ import (
 	"github.com/continuo-ml/continuo/e2e/cluster/internal/image"
 )
 
-// debian is what Python images are made of. ML_E2E_MIRROR names another archive.
+// The layers of Python images, one on top of the other.
+var pythonSteps = []image.Step{{Name: "python-sklearn", Packages: []string{"python3-sklearn"}}, {Name: "python-torch", Packages: []string{"python3-torch"}}}
+
+// debian is what images are made of. ML_E2E_MIRROR names another archive.
 func debian() image.Debian {
 	mirror := os.Getenv("ML_E2E_MIRROR")
 	if mirror == "" {
 		mirror = "http://deb.debian.org/debian"
 	}
-	return image.Debian{Suite: "bookworm", Mirror: mirror, Base: []string{"python3-sklearn"}, Torch: []string{"python3-torch"}}
+	return image.Debian{Suite: "bookworm", Mirror: mirror}
 }
 
 // makeLayers fills the store with the layers that take long.
@@ -35,7 +38,7 @@ func (c *cluster) makeLayers(ctx context.Context) error {
 	if _, err := c.store.Busybox(ctx, log); err != nil {
 		return fmt.Errorf("%w (log: %s)", err, log.Name())
 	}
-	if _, _, err := debian().Layers(ctx, c.store, log); err != nil {
+	if _, err := debian().Layers(ctx, c.store, log, pythonSteps...); err != nil {
 		return fmt.Errorf("%w (log: %s)", err, log.Name())
 	}
 	return nil
@@ -103,7 +106,7 @@ func (c *cluster) images(ctx context.Context, base bool) ([]image.Image, error) 
 	if err != nil {
 		return nil, err
 	}
-	sklearn, torch, err := debian().Layers(ctx, c.store, log)
+	python, err := debian().Layers(ctx, c.store, log, pythonSteps...)
 	if err != nil {
 		return nil, err
 	}
@@ -115,13 +118,13 @@ func (c *cluster) images(ctx context.Context, base bool) ([]image.Image, error) 
 	if err != nil {
 		return nil, err
 	}
-	python := []string{"PYTHONUNBUFFERED=1", "LANG=C.UTF-8"}
+	env := []string{"PYTHONUNBUFFERED=1", "LANG=C.UTF-8"}
 	all := []image.Image{
 		{Name: "pause:1", Layers: []*image.Layer{pause}, Entrypoint: []string{"/pause"}},
 		{Name: "busybox:1", Layers: []*image.Layer{box}, Cmd: []string{"sh"}},
 		{Name: "check-model:1", Layers: []*image.Layer{box, model}}, // for the check of KServe
-		{Name: "python-sklearn:12", Layers: []*image.Layer{sklearn}, Cmd: []string{"python3"}, Env: python},
-		{Name: "python-torch:12", Layers: []*image.Layer{sklearn, torch}, Cmd: []string{"python3"}, Env: python},
+		{Name: "python-sklearn:12", Layers: python[:1], Cmd: []string{"python3"}, Env: env},
+		{Name: "python-torch:12", Layers: python, Cmd: []string{"python3"}, Env: env},
 	}
 	if base {
 		return all, nil

@@ -236,16 +236,8 @@ func standinObjects() []api.Object {
 // deployed waits until every part of Knative is ready, and its webhook answers.
 func deployed(ctx context.Context, client *api.Client) error {
 	err := host.Until(ctx, 3*time.Minute, func(ctx context.Context) error {
-		for _, name := range []string{"activator", "autoscaler", "controller", "webhook"} {
-			var d struct {
-				Status struct{ ReadyReplicas int }
-			}
-			if err := client.Get(ctx, "/apis/apps/v1/namespaces/"+knativeNamespace+"/deployments/"+name, &d); err != nil {
-				return err
-			}
-			if d.Status.ReadyReplicas == 0 {
-				return fmt.Errorf("no pod of %s is ready: kubectl -n %s logs deploy/%s", name, knativeNamespace, name)
-			}
+		if err := podsReady(ctx, client, knativeNamespace, "activator", "autoscaler", "controller", "webhook"); err != nil {
+			return err
 		}
 		service := map[string]any{"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": map[string]any{"name": "e2e-check", "namespace": "default"},
 			"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{map[string]any{"image": registryHost + "/busybox:1"}}}}}}
@@ -257,6 +249,22 @@ func deployed(ctx context.Context, client *api.Client) error {
 	})
 	if err != nil {
 		return fmt.Errorf("start knative: %w", err)
+	}
+	return nil
+}
+
+// podsReady errs with the first of some Deployments that has no pod which is ready.
+func podsReady(ctx context.Context, client *api.Client, namespace string, names ...string) error {
+	for _, name := range names {
+		var d struct {
+			Status struct{ ReadyReplicas int }
+		}
+		if err := client.Get(ctx, "/apis/apps/v1/namespaces/"+namespace+"/deployments/"+name, &d); err != nil {
+			return err
+		}
+		if d.Status.ReadyReplicas == 0 {
+			return fmt.Errorf("no pod of %s is ready: kubectl -n %s logs deploy/%s", name, namespace, name)
+		}
 	}
 	return nil
 }

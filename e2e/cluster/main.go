@@ -10,6 +10,7 @@
 //	go run ./e2e/cluster build   build programs and images only
 //	go run ./e2e/cluster gateway add the Gateway API and a controller for it to a cluster that runs
 //	go run ./e2e/cluster knative add Knative Serving to a cluster that runs, with a stand-in for its ingress
+//	go run ./e2e/cluster katib   add Katib to a cluster that runs
 //
 // Every component is a process of this machine with its own pid file and log in one folder (ML_E2E_DIR). Pods hang on a bridge of their
 // own, 10.88.0.0/16. Its gateway 10.88.0.1 is the node's address: API server, kubelet, DNS and registry listen there or on loopback and
@@ -39,7 +40,7 @@ func main() {
 	}
 }
 
-const usage = `usage: cluster up [-base] | down | check [NAME...] | env | build | gateway | knative | restart COMPONENT | registry -listen HOST:PORT -dir DIR`
+const usage = `usage: cluster up [-base] | down | check [NAME...] | env | build | gateway | knative | katib | restart COMPONENT | registry -listen HOST:PORT -dir DIR`
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
@@ -85,6 +86,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return c.gatewayUp(ctx)
 	case "knative":
 		return c.knativeUp(ctx)
+	case "katib":
+		return c.katibUp(ctx)
 	case "restart":
 		if flags.NArg() != 1 {
 			return fmt.Errorf("name one component\n%s", usage)

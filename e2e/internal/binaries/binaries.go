@@ -22,12 +22,14 @@ import (
 
 // Module is one folder of build.
 type Module struct {
-	Name    string   // of the folder
-	Path    string   // of the Go module whose programs are built
-	Tools   []string // names of the programs
-	LDFlags string   // beside -s -w
-	Tags    string   // build tags
-	Cgo     bool     // it is linked with C, and needs a compiler
+	Name  string   // of the folder
+	Path  string   // of the Go module whose programs are built
+	Tools []string // names of the programs
+	// From are the packages of programs whose path does not end in their name, by name, below Path; all of Tools are in it, or none is.
+	From    map[string]string
+	LDFlags string // beside -s -w
+	Tags    string // build tags
+	Cgo     bool   // it is linked with C, and needs a compiler
 	// Adds are files that the module needs and its published archive lacks, by name, with what stands in them.
 	Adds map[string]string
 }
@@ -52,6 +54,9 @@ func (b Builder) Key(m Module) (string, error) {
 	fmt.Fprintln(h, m.LDFlags)
 	if m.Tags != "" || m.Cgo {
 		fmt.Fprintln(h, m.Tags, m.Cgo)
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.From)) {
+		fmt.Fprintf(h, "%s=%s\n", name, m.From[name])
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Adds)) {
 		fmt.Fprintf(h, "%s\n%s\n", name, m.Adds[name])
@@ -93,7 +98,7 @@ func (b Builder) Build(ctx context.Context, m Module) (string, error) {
 	if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o755)); err != nil {
 		return "", fmt.Errorf("build %s: %w", m.Name, err)
 	}
-	args := []string{"build", "-trimpath", "-ldflags", strings.TrimSpace("-s -w " + m.LDFlags), "-o", tmp + "/"}
+	args := []string{"build", "-trimpath", "-ldflags", strings.TrimSpace("-s -w " + m.LDFlags)}
 	if m.Tags != "" {
 		args = append(args, "-tags", m.Tags)
 	}
@@ -108,7 +113,7 @@ func (b Builder) Build(ctx context.Context, m Module) (string, error) {
 		}
 		args = append(args, "-modfile="+modfile)
 	}
-	if _, err := b.goTool(ctx, m, append(args, "tool")...); err != nil {
+	if err := b.programs(ctx, m, args, tmp); err != nil {
 		return "", err
 	}
 	if err := os.RemoveAll(dir + ".src"); err != nil {
@@ -118,6 +123,20 @@ func (b Builder) Build(ctx context.Context, m Module) (string, error) {
 		return "", fmt.Errorf("build %s: %w", m.Name, err)
 	}
 	return dir, nil
+}
+
+// programs builds all tools into a folder, each under its name.
+func (b Builder) programs(ctx context.Context, m Module, args []string, to string) error {
+	if m.From == nil {
+		_, err := b.goTool(ctx, m, append(args, "-o", to+"/", "tool")...)
+		return err
+	}
+	for _, t := range m.Tools {
+		if _, err := b.goTool(ctx, m, append(slices.Clone(args), "-o", filepath.Join(to, t), m.Path+"/"+m.From[t])...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // completed copies the source of the module that is built to a folder, with what it lacks, and returns a go.mod that builds from there.

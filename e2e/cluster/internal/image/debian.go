@@ -18,55 +18,70 @@ import (
 	"time"
 )
 
-// Debian is the recipe of the Python layers.
+// Debian is where the packages of layers come from.
 type Debian struct {
 	Suite  string
-	Mirror string   // http://HOST/PATH of the archive
-	Base   []string // packages of the first layer, beside the minimal system
-	Torch  []string // packages of the second layer, on top of the first
+	Mirror string // http://HOST/PATH of the archive
+}
+
+// Step is one layer: packages on top of the steps before it. The first also holds the minimal system.
+type Step struct {
+	Name     string
+	Packages []string
 }
 
 // recipe is raised when the steps below change what they make.
 const recipe = "1"
 
-func (d Debian) key(layer string, packages ...[]string) string {
-	h := sha256.New()
-	fmt.Fprintln(h, recipe, d.Suite, layer, slices.Concat(packages...))
-	return layer + "-" + hex.EncodeToString(h.Sum(nil))[:16]
+// keys returns the name of each step's layer in the store: it holds all that decides its bytes.
+func (d Debian) keys(steps []Step) []string {
+	var keys, packages []string
+	for _, st := range steps {
+		packages = append(packages, st.Packages...)
+		h := sha256.New()
+		fmt.Fprintln(h, recipe, d.Suite, st.Name, packages)
+		keys = append(keys, st.Name+"-"+hex.EncodeToString(h.Sum(nil))[:16])
+	}
+	return keys
 }
 
-// Layers returns the two layers: the minimal system with Base, and Torch on top. What is not in the store is made in a folder
-// beside it with debootstrap and apt-get, as root, in a few minutes; their output goes to log.
-func (d Debian) Layers(ctx context.Context, s Store, log io.Writer) (base, torch *Layer, err error) {
-	baseKey, torchKey := d.key("python-sklearn", d.Base), d.key("python-torch", d.Base, d.Torch)
-	if base, torch = s.Find(baseKey), s.Find(torchKey); base != nil && torch != nil {
-		return base, torch, nil
+// Layers returns one layer for each step. What is not in the store is made in a folder beside it with debootstrap and apt-get, as root, in a
+// few minutes; their output goes to log.
+func (d Debian) Layers(ctx context.Context, s Store, log io.Writer, steps ...Step) (layers []*Layer, err error) {
+	keys := d.keys(steps)
+	for _, key := range keys {
+		layers = append(layers, s.Find(key))
+	}
+	if !slices.Contains(layers, nil) {
+		return layers, nil
 	}
 	started := time.Now()
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return nil, nil, fmt.Errorf("make the Python layers: %w", err)
+		return nil, fmt.Errorf("make layers of Debian: %w", err)
 	}
 	root, err := os.MkdirTemp(s.Dir, "rootfs-")
 	if err != nil {
-		return nil, nil, fmt.Errorf("make the Python layers: %w", err)
+		return nil, fmt.Errorf("make layers of Debian: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
 	if err := d.bootstrap(ctx, root, log); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	before, err := listing(root)
-	if err != nil {
-		return nil, nil, err
+	var before map[string]entry
+	for i, st := range steps {
+		if i > 0 {
+			if before, err = listing(root); err != nil {
+				return nil, err
+			}
+		}
+		if err := d.install(ctx, root, st.Packages, log); err != nil {
+			return nil, err
+		}
+		if layers[i], err = s.Put(keys[i], func(tw *tar.Writer) error { return addTree(tw, root, before, started) }); err != nil {
+			return nil, err
+		}
 	}
-	base, err = s.Put(baseKey, func(tw *tar.Writer) error { return addTree(tw, root, nil, started) })
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := d.install(ctx, root, d.Torch, log); err != nil {
-		return nil, nil, err
-	}
-	torch, err = s.Put(torchKey, func(tw *tar.Writer) error { return addTree(tw, root, before, started) })
-	return base, torch, err
+	return layers, nil
 }
 
 func (d Debian) bootstrap(ctx context.Context, root string, log io.Writer) error {
@@ -76,7 +91,7 @@ func (d Debian) bootstrap(ctx context.Context, root string, log io.Writer) error
 	}
 	resolv, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil {
-		return fmt.Errorf("make the Python layers: %w", err)
+		return fmt.Errorf("make layers of Debian: %w", err)
 	}
 	for name, text := range map[string]string{
 		"etc/resolv.conf":             string(resolv),
@@ -86,10 +101,10 @@ func (d Debian) bootstrap(ctx context.Context, root string, log io.Writer) error
 		"etc/apt/apt.conf.d/99keepno": "Binary::apt::APT::Keep-Downloaded-Packages \"false\";\n",
 	} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o755); err != nil {
-			return fmt.Errorf("make the Python layers: %w", err)
+			return fmt.Errorf("make layers of Debian: %w", err)
 		}
 	}
-	return d.install(ctx, root, d.Base, log)
+	return nil
 }
 
 func (d Debian) install(ctx context.Context, root string, packages []string, log io.Writer) error {

@@ -129,14 +129,15 @@ func TestALayerIsMadeOnce(t *testing.T) {
 }
 
 func TestTheRecipeDecidesTheKey(t *testing.T) {
-	a := Debian{Suite: "bookworm", Base: []string{"x"}, Torch: []string{"y"}}
-	b := a
-	b.Torch = []string{"z"}
-	if a.key("l", a.Base) != b.key("l", b.Base) {
+	d := Debian{Suite: "bookworm"}
+	a := d.keys([]Step{{"first", []string{"x"}}, {"second", []string{"y"}}})
+	b := d.keys([]Step{{"first", []string{"x"}}, {"second", []string{"z"}}})
+	c := d.keys([]Step{{"first", []string{"w"}}, {"second", []string{"y"}}})
+	if a[0] != b[0] {
 		t.Error("the first layer depends on the packages of the second")
 	}
-	if a.key("l", a.Base, a.Torch) == b.key("l", b.Base, b.Torch) {
-		t.Error("the second layer does not depend on its packages")
+	if a[1] == b[1] || a[1] == c[1] {
+		t.Error("the second layer does not depend on its packages, or not on those below it")
 	}
 }
 
