@@ -42,9 +42,10 @@ cluster: ## Start a real Kubernetes with KServe and Kubeflow Trainer on this mac
 e2e: cluster $(if $(filter .,$(E2E_RUN)),e2e-extras) ## The scenarios on the cluster: the quickstart in pods, on KServe and Kubeflow, edits behind its back, kills, faults
 	$(E2E) $(GO) test -tags e2e -count=1 -timeout 150m -parallel $(E2E_BESIDE) -run '$(E2E_RUN)' -v ./e2e/scenarios
 
-e2e-extras: cluster ## What single scenarios need on the cluster besides: a Gateway, and Knative (KServe starts anew once)
+e2e-extras: cluster ## What single scenarios and drivers need on the cluster besides: a Gateway, Knative (KServe starts anew once), Katib
 	$(GO) run ./e2e/cluster gateway
 	$(GO) run ./e2e/cluster knative
+	$(GO) run ./e2e/cluster katib
 
 e2e-full: ## All counts, and the conformance kit of every driver; the log goes to docs/evidence
 	scripts/evidence.sh e2e env ML_E2E_KILLS=50 ML_E2E_API_KILLS=10 ML_E2E_STOPS=5 E2E_BESIDE=5 $(MAKE) --no-print-directory e2e e2e-drivers

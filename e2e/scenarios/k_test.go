@@ -30,7 +30,7 @@ func TestK(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, os.DirFS("testdata/kubeflow"), "kubeflow")
 	w.house()
-	seen := w.trainJobsSeen()
+	seen := w.seen(trainJobs)
 	w.ml("apply", "-auto-approve")
 	w.unchanged()
 	if x := strings.TrimSpace(w.ml("output", "x")); x != "3" {
@@ -41,7 +41,7 @@ func TestK(t *testing.T) {
 	}
 	jobs := seen()
 	if len(jobs) != 3 {
-		t.Errorf("%d TrainJobs, want two trials and the run that counts: %v", len(jobs), jobs)
+		t.Errorf("%d TrainJobs, want two trials and the run that counts: %v", len(jobs), slices.Sorted(maps.Keys(jobs)))
 	}
 
 	// Nothing in a TrainJob can be changed; a change makes another one, and what was made stays.
@@ -91,33 +91,33 @@ func (w *world) create(kind schema.GroupVersionResource, text string) *unstructu
 	return made
 }
 
-// trainJobsSeen collects the names of all TrainJobs that are there at any time until it is asked.
-func (w *world) trainJobsSeen() func() []string {
+// seen collects all objects of a kind that are there at any time until it is asked, by name, each as it was seen last.
+func (w *world) seen(kind schema.GroupVersionResource) func() map[string]*unstructured.Unstructured {
 	w.Helper()
 	ctx, cancel := context.WithCancel(w.Context())
-	found := make(chan []string, 1)
+	found := make(chan map[string]*unstructured.Unstructured, 1)
 	go func() {
-		names := map[string]bool{}
+		all := map[string]*unstructured.Unstructured{}
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			select {
 			case <-ctx.Done():
-				found <- slices.Sorted(maps.Keys(names))
+				found <- all
 				return
 			case <-tick.C:
 			}
-			// What one look misses, the next one sees: a TrainJob is there for seconds.
-			list, err := w.cluster.any.Resource(trainJobs).Namespace(w.namespace).List(ctx, metav1.ListOptions{})
+			// What one look misses, the next one sees: each is there for seconds.
+			list, err := w.cluster.any.Resource(kind).Namespace(w.namespace).List(ctx, metav1.ListOptions{})
 			if err != nil {
 				continue
 			}
 			for _, u := range list.Items {
-				names[u.GetName()] = true
+				all[u.GetName()] = &u
 			}
 		}
 	}()
-	return func() []string {
+	return func() map[string]*unstructured.Unstructured {
 		cancel()
 		return <-found
 	}

@@ -39,7 +39,7 @@ func onCluster(t *testing.T) *place {
 	env := providertest.Env(p.Root)
 	env.Exe, env.Artifacts, env.Now = []string{providertest.Program(t)}, "oci://"+c.Registry+"/"+p.ns, time.Now
 	var err error
-	p.env, err = pods.Configured(t.Context(), env, pods.Settings{Kubeconfig: c.Granted(), Namespace: p.ns, Image: c.Registry + "/python-torch:12"}, trainJobs{unmeasured: 5 * time.Second})
+	p.env, err = pods.Configured(t.Context(), env, pods.Settings{Kubeconfig: c.Granted(), Namespace: p.ns, Image: c.Registry + "/python-torch:12"}, trainJobs{unmeasured: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
