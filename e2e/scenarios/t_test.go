@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,7 +28,10 @@ func TestT(t *testing.T) {
 	}
 	w.kubectl("label", "namespace/"+w.namespace, label)
 	trials, jobs := w.seen(katibTrials), w.seen(trainJobs)
-	w.ml("apply", "-auto-approve")
+	out := w.ml("apply", "-auto-approve")
+	if done := regexp.MustCompile(`trial [a-z0-9]{8} done: loss `).FindAllString(out, -1); len(done) != 5 || !regexp.MustCompile(`tuning: trial [a-z0-9]{8} of 5 is best: loss `).MatchString(out) {
+		t.Errorf("it tells %d trials:\n%s", len(done), out)
+	}
 	w.unchanged()
 	loss := w.bestOf(1, trials())
 	if n := len(jobs()); n != 1 {

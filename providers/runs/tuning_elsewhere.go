@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/continuo-ml/continuo/config"
 	"github.com/continuo-ml/continuo/internal/runner"
@@ -36,6 +37,9 @@ type Candidate struct {
 	Reason string         `json:"reason,omitempty"` // why it has none
 }
 
+// short is what tells a candidate from the others of its search: a service names them after the search.
+func (c Candidate) short() string { return c.Name[strings.LastIndexByte(c.Name, '-')+1:] }
+
 // Found is the outcome of a search.
 type Found struct {
 	Status runner.Status `json:"status"` // its phase is Succeeded exactly if there is a best candidate
@@ -56,10 +60,10 @@ func (t *training) search(ctx context.Context, x Searcher, spec config.Training,
 	}
 	s.On = func(c Candidate) {
 		if c.Value == nil {
-			o.log("trial %s failed: %s", c.Name, c.Reason)
+			o.log("trial %s failed: %s", c.short(), c.Reason)
 			return
 		}
-		o.log("trial %s done: %s %.4g", c.Name, spec.Tuning.Metric, *c.Value)
+		o.log("trial %s done: %s %.4g", c.short(), spec.Tuning.Metric, *c.Value)
 	}
 	dir := o.at(searchStage)
 	st, err := o.exec.Read(ctx, dir)
@@ -99,6 +103,6 @@ func (o *op) detail(found Found, t config.Tuning) *tuningDetail {
 		d.Trials = append(d.Trials, tr)
 	}
 	best := found.All[found.Best]
-	o.log("tuning: trial %s of %d is best: %s %.4g", best.Name, len(found.All), t.Metric, *best.Value)
+	o.log("tuning: trial %s of %d is best: %s %.4g", best.short(), len(found.All), t.Metric, *best.Value)
 	return d
 }
