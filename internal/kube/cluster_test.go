@@ -151,6 +151,8 @@ func TestOnAClusterAWaitEndsWithTheCause(t *testing.T) {
 	bad := func(more string) func(string) string {
 		return func(image string) string { return workloadOf(image, "sleep 600", more) }
 	}
+	// A container without a probe is ready for as long as it runs, and one that ends at once for a moment that a watch may see.
+	const never = `, readinessProbe: {exec: {command: ["false"]}}`
 	for name, test := range map[string]struct {
 		object func(image string) string
 		before string // applied first
@@ -160,10 +162,9 @@ func TestOnAClusterAWaitEndsWithTheCause(t *testing.T) {
 		"an image that is not there": {func(i string) string {
 			return workloadOf(strings.Replace(i, "python-sklearn", "nothere", 1), "true", "")
 		}, "", CauseImage, []string{"nothere:12: not found"}},
-		"a crash loop": {func(i string) string { return workloadOf(i, "echo reading; echo no column age; exit 3", "") }, "", CauseCrash, []string{"exited with 3", "no column age"}},
+		"a crash loop": {func(i string) string { return workloadOf(i, "echo reading; echo no column age; exit 3", never) }, "", CauseCrash, []string{"exited with 3", "no column age"}},
 		"a kill for want of memory": {func(i string) string {
-			// It never is ready, or it could be so for the moment that it takes to fill its memory.
-			return workloadOf(i, `exec python3 -c "x=bytearray(500<<20)"`, `, readinessProbe: {exec: {command: ["false"]}}`)
+			return workloadOf(i, `exec python3 -c "x=bytearray(500<<20)"`, never)
 		}, "", CauseMemory, []string{"want of memory"}},
 		"a missing ConfigMap": {bad(`, envFrom: [{configMapRef: {name: settings}}]`), "", CauseConfig, []string{`configmap "settings" not found`}},
 		"a quota":             {bad(""), "{apiVersion: v1, kind: ResourceQuota, metadata: {name: small}, spec: {hard: {pods: 0}}}", CauseQuota, []string{"exceeded quota: small"}},
