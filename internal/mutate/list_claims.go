@@ -1,6 +1,6 @@
 package main
 
-// ofClaims takes away what keeps a plan from changing a cluster when it reads the data of a claim.
+// ofClaims takes away what keeps a plan from changing a cluster when it reads the data of a claim, and what lets a search there end.
 func ofClaims() []mutation {
 	return []mutation{
 		{
