@@ -28,11 +28,7 @@ func TestQ(t *testing.T) {
 	t.Parallel()
 	ingress := os.Getenv("ML_E2E_KNATIVE_URL")
 	if ingress == "" {
-		const say = "ML_E2E_KNATIVE_URL names no ingress of Knative's: go run ./e2e/cluster knative adds Knative to the cluster"
-		if os.Getenv("CI") != "" {
-			t.Fatal(say)
-		}
-		t.Skip(say)
+		lacks(t, "ML_E2E_KNATIVE_URL names no ingress of Knative's: `go run ./e2e/cluster knative` adds Knative to the cluster")
 	}
 	w := newWorldOf(t, os.DirFS(filepath.Join("testdata", "knative")), "kserve")
 	w.env = append(w.env, "ML_VAR_base="+here.registry+"/busybox:1", "ML_VAR_ingress="+ingress)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -22,6 +24,11 @@ var katibTrials = schema.GroupVersionResource{Group: "kubeflow.org", Version: "v
 func TestT(t *testing.T) {
 	t.Parallel()
 	w := newWorldOf(t, os.DirFS("testdata/katib"), "kubeflow")
+	if _, err := w.cluster.any.Resource(katibTrials).Namespace(w.namespace).List(t.Context(), metav1.ListOptions{}); apierrors.IsNotFound(err) {
+		lacks(t, "the cluster has no Katib: `go run ./e2e/cluster katib` adds it")
+	} else if err != nil {
+		t.Fatal(err)
+	}
 	label := "katib.kubeflow.org/metrics-collector-injection=enabled"
 	if out := joined(w.exits(1, "apply", "-auto-approve")); !strings.Contains(out, "kubectl label namespace "+w.namespace+" "+label) {
 		t.Errorf("without the label of the namespace: %s", out)

@@ -71,6 +71,15 @@ type world struct {
 // worlds counts them: two that begin in one millisecond have two namespaces.
 var worlds atomic.Int64
 
+// lacks ends a test for which the cluster has not what it needs: as a failure where all of it has to be there.
+func lacks(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
+}
+
 // newWorld copies an example of the repository. At the end of a test that failed it destroys what was applied; a test that
 // passes has done so itself, and found nothing left.
 func newWorld(t *testing.T, example, where string) *world {

@@ -104,7 +104,7 @@ func TestAMissingModuleIsNamed(t *testing.T) {
 
 // TestTheCommittedModulesNameTheirPrograms holds the folders build to what the tests start.
 func TestTheCommittedModulesNameTheirPrograms(t *testing.T) {
-	for _, name := range []string{"cluster/build/kubernetes", "cluster/build/coredns", "cluster/build/kserve", "cluster/build/jobset", "cluster/build/trainer", "gitops/build/gitea"} {
+	for _, name := range []string{"cluster/build/kubernetes", "cluster/build/coredns", "cluster/build/kserve", "cluster/build/jobset", "cluster/build/trainer", "cluster/build/katib", "gitops/build/gitea"} {
 		for _, file := range []string{"go.mod", "go.sum"} {
 			if _, err := os.Stat(filepath.Join("..", "..", filepath.FromSlash(name), file)); err != nil {
 				t.Error(err)
@@ -137,6 +137,32 @@ func TestTheToolsOfAModuleAreBuilt(t *testing.T) {
 	}
 	if built, err := b.Built(m); built || err != nil {
 		t.Errorf("after it: built %v, %v", built, err)
+	}
+}
+
+func TestAProgramIsNamedOtherwiseThanItsPath(t *testing.T) {
+	b, m := source(t)
+	before, err := b.Key(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Path, m.From = "m", map[string]string{"a": "cmd/first/v1beta1", "b": "cmd/second/v1beta1"}
+	if after, err := b.Key(m); err != nil || after == before {
+		t.Errorf("the packages are no part of the key %s: %v", after, err)
+	}
+	put(t, filepath.Join(b.Source, "m", "go.mod"), "module m\n\ngo 1.25\n")
+	put(t, filepath.Join(b.Source, "m", "go.sum"), "")
+	for name, from := range m.From {
+		put(t, filepath.Join(b.Source, "m", filepath.FromSlash(from), "main.go"), "package main\n\nfunc main() { print(\""+name+"\") }\n")
+	}
+	dir, err := b.Build(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range m.Tools {
+		if out, err := exec.Command(filepath.Join(dir, name)).CombinedOutput(); err != nil || string(out) != name {
+			t.Errorf("%s says %q, %v", name, out, err)
+		}
 	}
 }
 
