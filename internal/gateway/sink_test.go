@@ -91,7 +91,7 @@ func TestAnAnswerForASinkIsKeptBeforeItsClientHasIt(t *testing.T) {
 	f := withSink(t, sized)
 	seq := uint64(0)
 	for name, k := range answerKinds {
-		for range 5 { // a flush by chance, once in 100 ms, is not meant
+		for range 5 { // a flush that came in time by chance is not meant
 			status, got := f.ask(t, k.path, k.version, k.length)
 			if status != 200 || got != k.length {
 				t.Fatalf("%s: status %d, %d bytes", name, status, got)

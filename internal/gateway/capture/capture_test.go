@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -260,6 +261,21 @@ func TestACommittedEntryIsReadableAtOnceAndStaysTheCallers(t *testing.T) {
 	if err := w.Commit(t.Context(), entries.Get()); !errors.Is(err, ErrClosed) {
 		t.Errorf("after close: %v", err)
 	}
+}
+
+func TestTheLastEntryWaitsForNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // its clock stands: no tick helps
+		dir := t.TempDir()
+		w, entries := open(t, dir, Options{})
+		add(t, w, entries, 3, "{}", "{}")
+		synctest.Wait()
+		if got := all(t, dir, 1); len(got) != 3 {
+			t.Errorf("%d of 3 records are readable when the writer rests", len(got))
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 func TestACommitWaitsForRoomAndEndsWithItsContext(t *testing.T) {

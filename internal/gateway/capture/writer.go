@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	queueEntries  = 8192
-	queueBytes    = 64 << 20
-	flushInterval = 100 * time.Millisecond
+	queueEntries     = 8192
+	queueBytes       = 64 << 20
+	announceInterval = 100 * time.Millisecond
 	// groupEntries is how many committed entries one flush may make wait.
 	groupEntries = 256
 
@@ -70,7 +70,8 @@ type Writer struct {
 	line     []byte
 	waiting  []*Entry // committed, not flushed yet
 	pruned   uint64   // kept at the last look at the segments
-	fresh    bool     // something was written since the last flush
+	buffered bool     // something was written since the last flush
+	untold   bool     // something was flushed since Flushed was told
 	failing  bool     // the last write failed: say so once, not per record
 }
 
@@ -114,7 +115,8 @@ func (w *Writer) MaxBody() int { return w.options.Load().MaxBody }
 // Dropped counts the entries that found the queue full or the disk failing.
 func (w *Writer) Dropped() uint64 { return w.dropped.Load() }
 
-// Flushed receives a value after records became readable. It coalesces.
+// Flushed receives a value within a tenth of a second after records became
+// readable. It coalesces.
 func (w *Writer) Flushed() <-chan struct{} { return w.flushed }
 
 // Last is the sequence number of the last record.
@@ -203,7 +205,7 @@ func (w *Writer) Close() error {
 
 func (w *Writer) run() {
 	defer close(w.done)
-	tick := time.NewTicker(flushInterval)
+	tick := time.NewTicker(announceInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -213,12 +215,14 @@ func (w *Writer) run() {
 				return
 			}
 			w.write(e)
-			// Those who wait share a flush with all that are here already.
-			if n := len(w.waiting); n > 0 && (len(w.queue) == 0 || n >= groupEntries) {
+			// All that are here share a flush. The last of them does not wait for a next one: who asks a monitor right after
+			// the last answer finds it.
+			if len(w.queue) == 0 || len(w.waiting) >= groupEntries {
 				w.flush()
 			}
 		case <-tick.C:
 			w.flush()
+			w.announce()
 			if w.kept.Load() != w.pruned {
 				w.report(w.prune(w.options.Load().MaxBytes))
 			}
@@ -246,14 +250,14 @@ func (w *Writer) write(e *Entry) {
 		return
 	}
 	w.seq.Add(1)
-	w.fresh = true
+	w.buffered = true
 }
 
 func (w *Writer) flush() {
-	if !w.fresh {
+	if !w.buffered {
 		return
 	}
-	w.fresh = false
+	w.buffered = false
 	if w.seg.file != nil { // else it was abandoned
 		if err := w.seg.buf.Flush(); err != nil {
 			err = w.abandon(err)
@@ -263,7 +267,16 @@ func (w *Writer) flush() {
 		}
 		w.failing = false
 	}
+	w.untold = true
 	w.tell(nil)
+}
+
+// announce tells the sink of what is new. It is told in groups: each of its turns ends in a sync.
+func (w *Writer) announce() {
+	if !w.untold {
+		return
+	}
+	w.untold = false
 	select {
 	case w.flushed <- struct{}{}:
 	default:
