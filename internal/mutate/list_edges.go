@@ -68,6 +68,12 @@ func ofGateway() []mutation {
 			Package: "./internal/gateway", Test: "TestABadCanaryIsAbortedAndQuarantined|TestAnAbortedRolloutStaysAbortedAfterARestart",
 		},
 		{
+			Name: "gateway: the last captured answer waits for a tick", File: "internal/gateway/capture/writer.go",
+			Old:     "if len(w.queue) == 0 || len(w.waiting)",
+			New:     "if len(w.waiting) > 0 && len(w.queue) == 0 || len(w.waiting)",
+			Package: "./internal/gateway/capture", Test: "TestTheLastEntryWaitsForNoOther",
+		},
+		{
 			Name: "gateway: the capture queue has no bound", File: "internal/gateway/capture/writer.go",
 			Old:     "w.queued.Add(e.size()) <= queueBytes {",
 			New:     "w.queued.Add(e.size()) >= 0 {",
