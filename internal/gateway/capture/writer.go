@@ -71,7 +71,7 @@ type Writer struct {
 	waiting  []*Entry // committed, not flushed yet
 	pruned   uint64   // kept at the last look at the segments
 	buffered bool     // something was written since the last flush
-	untold   bool     // something was flushed since Flushed was told
+	news     bool     // something was flushed since the last announcement
 	failing  bool     // the last write failed: say so once, not per record
 }
 
@@ -221,7 +221,7 @@ func (w *Writer) run() {
 				w.flush()
 			}
 		case <-tick.C:
-			w.flush()
+			w.flush() // under load the queue may never be empty
 			w.announce()
 			if w.kept.Load() != w.pruned {
 				w.report(w.prune(w.options.Load().MaxBytes))
@@ -267,16 +267,16 @@ func (w *Writer) flush() {
 		}
 		w.failing = false
 	}
-	w.untold = true
+	w.news = true
 	w.tell(nil)
 }
 
 // announce tells the sink of what is new. It is told in groups: each of its turns ends in a sync.
 func (w *Writer) announce() {
-	if !w.untold {
+	if !w.news {
 		return
 	}
-	w.untold = false
+	w.news = false
 	select {
 	case w.flushed <- struct{}{}:
 	default:
