@@ -20,6 +20,9 @@ const (
 	katibDatabase  = "katib-postgres"
 )
 
+// katibCheck is the namespace in which the first search is tried: one with the label that lets searches in.
+const katibCheck = "katib-check"
+
 // databaseSteps is the layer that Katib's database runs from.
 var databaseSteps = []image.Step{{Name: "postgresql", Packages: []string{"postgresql-15"}}}
 
@@ -48,7 +51,7 @@ func (c *cluster) katibUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return client.Do(ctx, http.MethodPost, "/apis/kubeflow.org/v1beta1/namespaces/"+katibNamespace+"/experiments?dryRun=All", "application/json", body, nil)
+		return client.Do(ctx, http.MethodPost, "/apis/kubeflow.org/v1beta1/namespaces/"+katibCheck+"/experiments?dryRun=All", "application/json", body, nil)
 	})
 	if err != nil {
 		return fmt.Errorf("start katib: %w", err)
@@ -88,10 +91,12 @@ func (c *cluster) katibObjects(ctx context.Context, client *api.Client) error {
 	of := func(names ...string) string {
 		return filepath.Join(append([]string{c.files[katib.Name], "manifests", "v1beta1", "components"}, names...)...)
 	}
-	// With the label that lets searches and their collectors in, as Katib's own installation has it.
-	own := api.Object{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{
-		"name": katibNamespace, "labels": map[string]any{"katib.kubeflow.org/metrics-collector-injection": "enabled"}}}
-	if err := client.Apply(ctx, own); err != nil {
+	// Without the label that lets searches in, which their own namespaces have: Katib's webhook would be asked before the controller's pod, too,
+	// and nobody would ever answer when the webhook came first.
+	own := api.Object{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": katibNamespace}}
+	check := api.Object{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{
+		"name": katibCheck, "labels": map[string]any{"katib.kubeflow.org/metrics-collector-injection": "enabled"}}}
+	if err := client.Apply(ctx, own, check); err != nil {
 		return err
 	}
 	var kinds []string
@@ -192,7 +197,7 @@ exec su postgres -c "exec $BIN/postgres -D /data -c listen_addresses=*"`
 
 // smallSearch is an Experiment that Katib's webhooks take.
 func smallSearch() api.Object {
-	return api.Object{"apiVersion": "kubeflow.org/v1beta1", "kind": "Experiment", "metadata": map[string]any{"name": "e2e-check", "namespace": katibNamespace}, "spec": map[string]any{
+	return api.Object{"apiVersion": "kubeflow.org/v1beta1", "kind": "Experiment", "metadata": map[string]any{"name": "e2e-check", "namespace": katibCheck}, "spec": map[string]any{
 		"objective": map[string]any{"type": "minimize", "objectiveMetricName": "loss"}, "algorithm": map[string]any{"algorithmName": "random"},
 		"maxTrialCount": 1, "parallelTrialCount": 1,
 		"parameters": []any{map[string]any{"name": "x", "parameterType": "double", "feasibleSpace": map[string]any{"min": "0", "max": "1"}}},
