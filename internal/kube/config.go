@@ -24,8 +24,9 @@ import (
 
 const (
 	// The server's own priority and fairness decides who waits, and says so by 429; these are a bound for what would be a mistake here.
-	queriesPerSecond = 200
-	queryBurst       = 400
+	// An apply of a thousand blocks sends three thousand, from as many steps at once as -parallelism allows.
+	queriesPerSecond = 1000
+	queryBurst       = 1000
 	// AllNamespaces in Config.Allowed lifts the limit, also for objects that belong to no namespace.
 	AllNamespaces = "*"
 	defaultRetry  = 20 * time.Second

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// fewMissing is up to how many objects of a type that are not in the list of ours are asked for one by one.
-	fewMissing = 3
+	// few is up to how many objects of a type are asked for one by one: those that are not in the list of ours, and all that a look wants that
+	// nobody shares. The list may be as long as the namespace has objects, and each of a thousand applies begins with such a look.
+	few = 3
 	// listsAtOnce bounds the lists of one Find that are read side by side.
 	listsAtOnce = 8
 )
@@ -28,14 +29,15 @@ type Shared interface {
 type Reads struct {
 	client  *Client
 	answers *answers
+	alone   bool // nobody shares what is read
 }
 
 // Reads begins a look. Those who pass the same shared, and reach the same cluster by the same configuration, share what they read; nil
-// shares with nobody.
+// shares with nobody (nil itself: a nil pointer in it is somebody).
 func (c *Client) Reads(shared Shared) *Reads {
 	r := &Reads{client: c}
 	if shared == nil {
-		r.answers = &answers{}
+		r.answers, r.alone = &answers{}, true
 		return r
 	}
 	r.answers, _ = shared.Once(c.identity, func() any { return &answers{} }).(*answers)
@@ -113,8 +115,9 @@ type Found struct {
 }
 
 // Find reads objects that we made: one list of ours for each type and namespace, whatever their number, side by side. What is not in it
-// may be gone, or may have lost our label, so it is looked for once more: one by one if it is little, else in the list of everything. The
-// results are in the order of the references. The context's end is an error of each that was not read.
+// may be gone, or may have lost our label, so it is looked for once more: one by one if it is little, else in the list of everything. A look
+// that nobody shares does without lists if it wants little. The results are in the order of the references. The context's end is an error of
+// each that was not read.
 func (r *Reads) Find(ctx context.Context, refs []Ref) []Found {
 	out := make([]Found, len(refs))
 	at := make([]Ref, len(refs))
@@ -142,14 +145,20 @@ func (r *Reads) Find(ctx context.Context, refs []Ref) []Found {
 
 // find fills in the members of one type and namespace.
 func (r *Reads) find(ctx context.Context, key listKey, refs []Ref, members []int, out []Found) {
+	if r.alone && len(members) <= few {
+		for _, i := range members {
+			out[i].Object, out[i].Err = r.client.Get(ctx, refs[i])
+		}
+		return
+	}
 	l := r.list(ctx, key)
 	var absent []int
 	var denied *ForbiddenError
-	alone := IsSecret(key.gvk) && errors.As(l.err, &denied) // one can look at each without the right to read any
+	single := IsSecret(key.gvk) && errors.As(l.err, &denied) // one can look at each without the right to read any
 	for _, i := range members {
 		u := l.named[refs[i].Namespace+"/"+refs[i].Name]
 		switch {
-		case alone:
+		case single:
 			out[i].Object, out[i].Err = r.client.Get(ctx, refs[i])
 		case l.err != nil:
 			out[i].Err = l.err
@@ -160,7 +169,7 @@ func (r *Reads) find(ctx context.Context, key listKey, refs []Ref, members []int
 		}
 	}
 	var all *listed
-	if len(absent) > fewMissing {
+	if len(absent) > few {
 		all = r.list(ctx, listKey{key.gvk, key.namespace, Selector{}})
 	}
 	for _, i := range absent {

@@ -16,6 +16,9 @@ type look struct {
 	kept map[any]any
 }
 
+// aLook is one that others may share.
+func aLook() *look { return &look{kept: map[any]any{}} }
+
 func (l *look) Once(key any, make func() any) any {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,7 +68,7 @@ func TestALookReadsEachListOnceForAllWhoLook(t *testing.T) {
 	alone(t)
 	f := newServer(t, configMapsOf([]string{"a", "b"}, nil))
 	one := connect(t, f.URL, nil)
-	shared := &look{kept: map[any]any{}}
+	shared := aLook()
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -92,19 +95,47 @@ func TestALookReadsEachListOnceForAllWhoLook(t *testing.T) {
 func TestWhatIsNotAmongOursIsLookedForOnceMore(t *testing.T) {
 	alone(t)
 	f := newServer(t, configMapsOf([]string{"a"}, []string{"b"}))
-	found := connect(t, f.URL, nil).Reads(nil).Find(context.Background(), refsOf("a", "b", "c"))
+	found := connect(t, f.URL, nil).Reads(aLook()).Find(context.Background(), refsOf("a", "b", "c"))
 	if found[0].Object == nil || found[1].Object == nil || !errors.Is(found[2].Err, ErrNotFound) || f.count() != 3 {
 		t.Errorf("%+v with %d requests", found, f.count())
 	}
 	f = newServer(t, configMapsOf([]string{"a"}, []string{"b", "x4"}))
-	found = connect(t, f.URL, nil).Reads(nil).Find(context.Background(), refsOf("a", "b", "x1", "x2", "x3", "x4"))
+	found = connect(t, f.URL, nil).Reads(aLook()).Find(context.Background(), refsOf("a", "b", "x1", "x2", "x3", "x4"))
 	if found[0].Object == nil || found[1].Object == nil || !errors.Is(found[2].Err, ErrNotFound) || found[5].Object == nil || f.count() != 2 {
 		t.Errorf("%+v with %d requests", found, f.count())
 	}
 	made := refsOf("a")
 	made[0].UID = "u-before"
-	if found := connect(t, f.URL, nil).Reads(nil).Find(context.Background(), made); !errors.Is(found[0].Err, ErrNotFound) {
+	if found := connect(t, f.URL, nil).Reads(aLook()).Find(context.Background(), made); !errors.Is(found[0].Err, ErrNotFound) {
 		t.Errorf("another object of the name: %+v", found[0])
+	}
+}
+
+// A list has all objects of the namespace: a thousand applies, each with a look of its own, must not read a thousand lists of a thousand.
+func TestALookThatNobodySharesAsksForALittleByName(t *testing.T) {
+	alone(t)
+	f := newServer(t, configMapsOf([]string{"a", "d", "e"}, []string{"b"}))
+	c := connect(t, f.URL, nil)
+	found := c.Reads(nil).Find(context.Background(), refsOf("a", "b", "c"))
+	if found[0].Object == nil || found[1].Object == nil || !errors.Is(found[2].Err, ErrNotFound) {
+		t.Errorf("%+v", found)
+	}
+	for _, r := range f.requests {
+		if !strings.HasPrefix(r.URL.Path, "/api/v1/namespaces/ns/configmaps/") {
+			t.Errorf("a list: %s", r.URL)
+		}
+	}
+	made := refsOf("a")
+	made[0].UID = "u-before"
+	if found := c.Reads(nil).Find(context.Background(), made); !errors.Is(found[0].Err, ErrNotFound) {
+		t.Errorf("another object of the name: %+v", found[0])
+	}
+	if n := f.count(); n != 4 {
+		t.Errorf("%d requests", n)
+	}
+	found = c.Reads(nil).Find(context.Background(), refsOf("a", "b", "d", "e"))
+	if n := f.count() - 4; found[1].Object == nil || found[3].Object == nil || n != 2 {
+		t.Errorf("more than a little: %+v with %d requests", found, n)
 	}
 }
 
@@ -119,7 +150,7 @@ func TestAListThatHalfFailedIsNoAbsence(t *testing.T) {
 	}
 	f := newServer(t, half)
 	c := connect(t, f.URL, func(c *Config) { c.RetryFor = -1 })
-	reads := c.Reads(nil)
+	reads := c.Reads(aLook())
 	refs := append(refsOf("a", "b"), Ref{Group: "gone", Version: "v1", Kind: "X", Namespace: "ns", Name: "x"}, Ref{Version: "v1", Kind: "ConfigMap", Namespace: "foreign", Name: "y"})
 	found := reads.Find(context.Background(), refs)
 	for i, f := range found[:2] {

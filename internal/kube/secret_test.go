@@ -62,7 +62,7 @@ func TestASecretIsLookedAtWithTheRightToWriteItAlone(t *testing.T) {
 		}
 	}
 	// Those in a list that may not be read are looked at one by one.
-	found := connect(t, f.URL, nil).Reads(nil).Find(ctx, []Ref{secretRef})
+	found := connect(t, f.URL, nil).Reads(aLook()).Find(ctx, []Ref{secretRef})
 	var no *ForbiddenError
 	if !errors.As(found[0].Err, &no) || len(f.requests) != 7 {
 		t.Errorf("%v after %d requests", found[0].Err, len(f.requests))

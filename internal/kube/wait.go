@@ -152,7 +152,7 @@ func (c *Client) bellOf(ctx context.Context, all []*waiting) *Bell {
 		}
 	}
 	for of, each := range types {
-		if len(each) > fewMissing {
+		if len(each) > few {
 			each = []Watched{of}
 		}
 		out = append(out, each...)

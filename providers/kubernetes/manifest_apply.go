@@ -61,7 +61,7 @@ func (a *application) prepare(ctx context.Context) error {
 
 // compareAll reads what is there of it.
 func (a *application) compareAll(ctx context.Context) error {
-	reads := a.client.Reads(a.shared)
+	reads := readsOf(a.client, a.shared)
 	var refs []kube.Ref
 	var asked []*object
 	for _, w := range a.wanted {

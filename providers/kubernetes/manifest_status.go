@@ -31,7 +31,7 @@ func (m *manifests) ReadAll(ctx context.Context, reqs []providers.ReadRequest) (
 	if err != nil {
 		return nil, err
 	}
-	reads := c.Reads(providers.LookOf(reqs))
+	reads := readsOf(c, providers.LookOf(reqs))
 	out := make([]providers.Object, len(reqs))
 	refs := make([]manifestRef, len(reqs))
 	var all []kube.Ref
@@ -56,6 +56,14 @@ func (m *manifests) ReadAll(ctx context.Context, reqs []providers.ReadRequest) (
 		}
 	}
 	return out, nil
+}
+
+// readsOf begins to read for a look at the world, or for nobody else if there is none: then little is asked for by name.
+func readsOf(c *kube.Client, l *providers.Look) *kube.Reads {
+	if l == nil {
+		return c.Reads(nil)
+	}
+	return c.Reads(l)
 }
 
 // object is what the cluster says of one manifest.
